@@ -1,0 +1,1 @@
+//! Arithmetic: llama.cpp runs one shard, samples a token.

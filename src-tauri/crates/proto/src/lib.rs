@@ -1,0 +1,1 @@
+//! What a phone decides, without doing any of it.

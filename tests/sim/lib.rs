@@ -1,0 +1,1 @@
+//! A world of phones in one thread.
