@@ -1,0 +1,74 @@
+//! The threads that do the arithmetic: one pool for every context of the process.
+
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use llama_cpp_sys_2 as sys;
+
+/// How many rounds an idle worker spins before it sleeps, in llama.cpp's unit of about 130,000.
+///
+/// llama.cpp's default is 50, which keeps every core busy for about 0.1 s after each graph: a phone that waits
+/// for its turn in the ring would burn its battery on nothing. With 0 a worker sleeps at once and is woken
+/// for each graph.
+const POLL: u32 = 0;
+
+/// A pool of threads that computes one graph at a time.
+///
+/// Without a pool every graph would start threads of its own (`ggml_graph_compute` does when it is given none).
+/// With one thread the pool has no worker at all: the caller computes, and nothing spins.
+pub(crate) struct ThreadPool {
+    raw: NonNull<sys::ggml_threadpool>,
+    n_threads: u32,
+    /// Held while a graph runs: the pool holds the state of one graph only.
+    busy: Mutex<()>,
+}
+
+// SAFETY: llama.cpp's pool is plain heap memory and joinable threads without affinity to their creator; `busy`
+// is held by whoever computes, so one thread at a time uses it.
+unsafe impl Send for ThreadPool {}
+// SAFETY: as above: the pointer is only read through `&self`, and used for computing under `busy`.
+unsafe impl Sync for ThreadPool {}
+
+impl ThreadPool {
+    /// Starts `n_threads - 1` workers; the thread that computes is the other one.
+    pub(crate) fn new(n_threads: u32) -> Self {
+        let n_threads = n_threads.clamp(1, sys::GGML_MAX_N_THREADS);
+
+        // SAFETY: the parameters are a plain struct, read during the call; llama.cpp copies what it keeps.
+        let raw = unsafe {
+            let mut params = sys::ggml_threadpool_params_default(
+                i32::try_from(n_threads).expect("at most GGML_MAX_N_THREADS"),
+            );
+            params.poll = POLL;
+            sys::ggml_threadpool_new(&raw mut params)
+        };
+
+        Self {
+            raw: NonNull::new(raw).expect("llama.cpp aborts when it cannot start a thread"),
+            n_threads,
+            busy: Mutex::new(()),
+        }
+    }
+
+    /// Returns the number of threads that compute a graph, the caller included.
+    pub(crate) fn n_threads(&self) -> u32 {
+        self.n_threads
+    }
+
+    /// Waits until no graph runs, and keeps others from starting one.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no data that a panic could leave half-written.
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::ggml_threadpool {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        // SAFETY: every context that was given the pool holds an `Arc` of it and is gone; freed once.
+        unsafe { sys::ggml_threadpool_free(self.raw.as_ptr()) }
+    }
+}
