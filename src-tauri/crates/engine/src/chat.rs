@@ -5,6 +5,8 @@
 
 use std::time::SystemTime;
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
 
@@ -112,10 +114,10 @@ impl ChatTemplate {
         let strftime_now = move |format: &str| strftime(now, format);
         let template = self.environment.get_template(TEMPLATE).map_err(ChatError::from)?;
         let rendered = template.render(context! {
-            messages,
+            messages => Value::from(Serde(messages)),
             add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
+            bos_token => &self.bos,
+            eos_token => &self.eos,
             strftime_now => Value::from_function(strftime_now),
         });
 
@@ -128,9 +130,9 @@ const TEMPLATE: &str = "chat";
 
 /// Returns an environment as Hugging Face's: whitespace trimmed around blocks, Python's methods, `raise_exception`.
 fn environment(source: String) -> Result<Environment<'static>, minijinja::Error> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    environment.set_syntax(syntax);
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |reason: String| -> Result<Value, minijinja::Error> {

@@ -17,8 +17,16 @@ pub enum LoadError {
         /// What the phone can spare.
         free_bytes: u64,
     },
+    /// The file is no GGUF, or is damaged.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Shard file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: gguf_tools::ReadError,
+    },
     /// The file does not hold as many layers as the plan says.
-    #[error("{path} holds {found} layers, the plan says {wanted}")]
+    #[error("{} holds {found} layers, the plan says {wanted}", path.display())]
     WrongLayers {
         /// Shard file.
         path: PathBuf,
@@ -28,7 +36,7 @@ pub enum LoadError {
         wanted: LayerRange,
     },
     /// The file is for another model than the manifest is.
-    #[error("{path} is for another model: {key} is {found} where the manifest says {wanted}")]
+    #[error("{} is for another model: {key} is {found} where the manifest says {wanted}", path.display())]
     WrongModel {
         /// Shard file.
         path: PathBuf,
@@ -40,7 +48,7 @@ pub enum LoadError {
         wanted: String,
     },
     /// llama.cpp refused the file.
-    #[error("llama.cpp could not load {path}: {reason}")]
+    #[error("llama.cpp could not load {}: {reason}", path.display())]
     Backend {
         /// Shard file.
         path: PathBuf,

@@ -93,6 +93,18 @@ impl Model {
         }
     }
 
+    /// Returns a token as the vocabulary spells it, control tokens included.
+    pub(crate) fn token_name(&self, token: Token) -> String {
+        if !self.has(token) {
+            return String::new();
+        }
+        // SAFETY: the token is in the vocabulary, which owns the string; it is copied while borrowed.
+        unsafe {
+            let name = sys::llama_vocab_get_text(self.vocab(), token);
+            CStr::from_ptr(name).to_string_lossy().into_owned()
+        }
+    }
+
     /// Returns whether generation ends with `token`.
     pub(crate) fn is_end_of_turn(&self, token: Token) -> bool {
         // SAFETY: reads the vocabulary; the token was checked, as llama.cpp aborts on one out of range.

@@ -12,6 +12,9 @@ use llama_cpp_sys_2 as sys;
 /// for each graph.
 const POLL: u32 = 0;
 
+/// Most threads that llama.cpp takes (`GGML_MAX_N_THREADS`).
+const N_THREADS_MAX: u32 = 512;
+
 /// A pool of threads that computes one graph at a time.
 ///
 /// Without a pool every graph would start threads of its own (`ggml_graph_compute` does when it is given none).
@@ -32,12 +35,12 @@ unsafe impl Sync for ThreadPool {}
 impl ThreadPool {
     /// Starts `n_threads - 1` workers; the thread that computes is the other one.
     pub(crate) fn new(n_threads: u32) -> Self {
-        let n_threads = n_threads.clamp(1, sys::GGML_MAX_N_THREADS);
+        let n_threads = n_threads.clamp(1, N_THREADS_MAX);
 
         // SAFETY: the parameters are a plain struct, read during the call; llama.cpp copies what it keeps.
         let raw = unsafe {
             let mut params = sys::ggml_threadpool_params_default(
-                i32::try_from(n_threads).expect("at most GGML_MAX_N_THREADS"),
+                i32::try_from(n_threads).expect("at most N_THREADS_MAX"),
             );
             params.poll = POLL;
             sys::ggml_threadpool_new(&raw mut params)
