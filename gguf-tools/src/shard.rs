@@ -213,31 +213,31 @@ impl io::Read for ShardReader<'_> {
 }
 
 /// Writes a file through `fill` under another name, and gives it its name when it is on the disk.
-pub(crate) fn write_whole(
+pub(crate) fn write_whole<E: From<io::Error>>(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let part = part_path(path);
-    let written = fill_and_sync(&part, fill).and_then(|()| fs::rename(&part, path));
+    let written = fill_and_sync(&part, fill).and_then(|()| Ok(fs::rename(&part, path)?));
     if let Err(error) = written {
         let _ = fs::remove_file(&part); // the first error is the one to tell
         return Err(error);
     }
 
-    sync_directory(path)
+    Ok(sync_directory(path)?)
 }
 
-fn fill_and_sync(
+fn fill_and_sync<E: From<io::Error>>(
     part: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut writer = BufWriter::new(File::create(part)?);
     fill(&mut writer)?;
     let file = writer
         .into_inner()
         .map_err(io::IntoInnerError::into_error)?;
 
-    file.sync_all()
+    Ok(file.sync_all()?)
 }
 
 fn part_path(path: &Path) -> PathBuf {
