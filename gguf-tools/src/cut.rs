@@ -190,8 +190,14 @@ fn layer_values(gguf: &Gguf, model: &Model, range: LayerRange) -> Values {
         }
     }
     if let Some(sliding) = &model.sliding {
-        let flags = range.iter().map(|layer| sliding[layer as usize]).collect();
-        values.set("attention.sliding_window_pattern", NewValue::Bools(flags));
+        let flags: Vec<_> = range.iter().map(|layer| sliding[layer as usize]).collect();
+        if flags.contains(&true) {
+            values.set("attention.sliding_window_pattern", NewValue::Bools(flags));
+        } else {
+            // llama.cpp ends the process over a model that has a window and no layer that slides.
+            values.leave_out("attention.sliding_window");
+            values.leave_out("attention.sliding_window_pattern");
+        }
     }
 
     values
