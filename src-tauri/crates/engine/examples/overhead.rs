@@ -4,8 +4,8 @@
 //! cargo run --release -p engine --example overhead -- MODEL.gguf [n_shards…]
 //! ```
 //!
-//! Each line is one way to run the model. All take turns, a step each, so that a machine that slows down slows
-//! all of them down; times are medians. The greedy token of the whole model goes into every one. Memory is what the
+//! Each line is one way to run the model. All take turns, some steps each, so that a machine that slows down slows
+//! all of them down; times are medians, of the clock and of this thread's CPU time, which other programs disturb less. The greedy token of the whole model goes into every one. Memory is what the
 //! process grew by when the way was loaded and had run its first steps.
 
 use std::ops::ControlFlow;
@@ -18,8 +18,11 @@ use gguf_tools::{Cut, Gguf, Manifest};
 
 /// Tokens before the first measured step, more than one page of KV cells (256) so that attention takes part.
 const PROMPT_TOKENS: usize = 300;
-/// Measured steps of each way.
-const STEPS: usize = 120;
+/// Turns of each way.
+const TURNS: usize = 12;
+/// Steps in a turn; the first two are not measured, because others have had the caches meanwhile.
+const STEPS: usize = 12;
+const UNMEASURED: usize = 2;
 /// Tokens per prefill step.
 const CHUNK: usize = 64;
 
@@ -44,7 +47,10 @@ fn main() -> Result<()> {
     println!("whole: {:.1} MB", megabytes(resident_bytes()? - before));
     for n_shards in shard_counts {
         let before = resident_bytes()?;
-        let mut way = Split::load(&engine, &model, folder.path(), n_shards)?;
+        // Files of its own: whoever shared the LM head's pages would find them in the CPU's cache.
+        let folder = folder.path().join(n_shards.to_string());
+        std::fs::create_dir(&folder)?;
+        let mut way = Split::load(&engine, &model, &folder, n_shards)?;
         way.prefill()?;
         let grown = resident_bytes()? - before;
         println!("{n_shards} shards: {:.1} MB", megabytes(grown));
@@ -54,27 +60,31 @@ fn main() -> Result<()> {
     let mut whole_times = Vec::new();
     let mut times = vec![Vec::new(); ways.len()];
     let mut token = 1;
-    for _ in 0..STEPS {
-        let (next, time) = timed(|| Ok(greedy(whole.run(&[token], 1)?)))?;
-        whole_times.push(time);
-        for (way, times) in ways.iter_mut().zip(&mut times) {
-            let (split_next, time) = timed(|| way.step(&[token]))?;
-            anyhow::ensure!(split_next == next, "{} shards chose another token", way.layers.len());
-            times.push(time);
+    for _ in 0..TURNS {
+        let mut chosen = vec![token];
+        for step in 0..STEPS {
+            let (next, time) = timed(|| Ok(greedy(whole.run(&[chosen[step]], 1)?)))?;
+            whole_times.extend((step >= UNMEASURED).then_some(time));
+            chosen.push(next);
         }
-        token = next;
+        for (way, times) in ways.iter_mut().zip(&mut times) {
+            for step in 0..STEPS {
+                let (next, time) = timed(|| way.step(&[chosen[step]]))?;
+                anyhow::ensure!(next == chosen[step + 1], "{} shards chose another token", way.layers.len());
+                times.extend((step >= UNMEASURED).then_some(time));
+            }
+        }
+        token = chosen[STEPS];
     }
 
-    let base = median(whole_times);
-    println!("{:>10}  {:>9}  {:>6}", "", "ms/step", "ratio");
-    println!("{:>10}  {:9.3}  {:6.3}", "whole", milliseconds(base), 1.0);
+    let base = medians(whole_times);
+    println!("{:>10}  {:>9}  {:>6}  {:>9}  {:>6}", "", "ms/step", "ratio", "CPU ms", "ratio");
+    print_line("whole", base, base);
     for (way, times) in ways.iter().zip(times) {
-        let time = median(times);
-        let ratio = time.as_secs_f64() / base.as_secs_f64();
-        println!("{:>3} shards  {:9.3}  {ratio:6.3}", way.layers.len(), milliseconds(time));
+        print_line(&format!("{} shards", way.layers.len()), medians(times), base);
     }
     for way in &ways {
-        let parts = way.parts.iter().map(|part| format!("{:.3}", milliseconds(*part / STEPS as u32)));
+        let parts = way.parts.iter().map(|part| format!("{:.3}", milliseconds(*part / (TURNS * STEPS) as u32)));
         println!("{:>3} shards: embed, layers, logits ms: {}", way.layers.len(), parts.collect::<Vec<_>>().join(" "));
     }
 
@@ -102,10 +112,7 @@ impl Split {
     fn load(engine: &Engine, model: &Path, folder: &Path, n_shards: u32) -> Result<Self> {
         let cut = Cut::about(&Gguf::open(model)?, n_shards)?;
         for shard in cut.shards() {
-            let path = folder.join(shard.kind().to_string());
-            if !path.exists() {
-                shard.write_file(&path)?;
-            }
+            shard.write_file(&folder.join(shard.kind().to_string()))?;
         }
         let manifest: Manifest = cut.manifest(|_| ());
         let ends = engine.load_ends(&folder.join("ends"), &manifest, &options(), &mut go_on)?;
@@ -166,11 +173,29 @@ fn greedy(logits: &[f32]) -> Token {
     best.map_or(0, |(token, _)| token as Token)
 }
 
-fn timed<T>(act: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
-    let start = Instant::now();
+/// Runs `act` and returns its time by the clock and on the CPU.
+fn timed<T>(act: impl FnOnce() -> Result<T>) -> Result<(T, [Duration; 2])> {
+    let (start, cpu_start) = (Instant::now(), cpu_time());
     let value = act()?;
 
-    Ok((value, start.elapsed()))
+    Ok((value, [start.elapsed(), cpu_time() - cpu_start]))
+}
+
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn print_line(name: &str, [time, cpu]: [Duration; 2], [base, cpu_base]: [Duration; 2]) {
+    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+    let (time_ratio, cpu_ratio) = (ratio(time, base), ratio(cpu, cpu_base));
+    let (time, cpu) = (milliseconds(time), milliseconds(cpu));
+    println!("{name:>10}  {time:9.3}  {time_ratio:6.3}  {cpu:9.3}  {cpu_ratio:6.3}");
+}
+
+fn medians(times: Vec<[Duration; 2]>) -> [Duration; 2] {
+    [0, 1].map(|i| median(times.iter().map(|time| time[i]).collect()))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
