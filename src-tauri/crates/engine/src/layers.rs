@@ -143,7 +143,7 @@ impl LayerShard {
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`]
-    /// - [`RunError::Backend`] if llama.cpp fails; `to` is empty then
+    /// - [`RunError::WrongCache`] as in [`LayerShard::export_sequence`]
     pub fn copy(&mut self, from: u32, to: u32) -> Result<(), RunError> {
         self.cached(to)?;
         if from == to {
@@ -162,20 +162,17 @@ impl LayerShard {
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`]
-    /// - [`RunError::Backend`] if llama.cpp fails
+    /// - [`RunError::WrongCache`] if llama.cpp's state is not what it was when this was written
     pub fn export_sequence(&mut self, sequence: u32, out: &mut Vec<u8>) -> Result<(), RunError> {
-        let header = cache::Header {
-            n_layers: self.model.n_layers(),
-            n_embd: self.model.n_embd() as u32,
-            n_sequences: self.n_positions.len() as u32,
-            n_positions: self.cached(sequence)?,
-        };
-        header.append_to(out);
-        if header.n_positions > 0 && !self.context.append_state(sequence, out) {
-            return Err(RunError::Backend { status: 0 });
-        }
+        let n_positions = self.cached(sequence)?;
+        let header = cache::Header { n_positions, ..self.cache_header() };
+        let mut state = Vec::new();
+        let written = self.context.append_state(sequence, &mut state).then_some(());
+        let n_sequences = self.n_sequences();
 
-        Ok(())
+        written
+            .and_then(|()| cache::from_state(header, &state, sequence, n_sequences, out))
+            .ok_or(RunError::WrongCache { n_ctx: self.n_ctx })
     }
 
     /// Replaces a sequence's cache by one that [`LayerShard::export_sequence`] wrote, here or on another phone.
@@ -188,24 +185,18 @@ impl LayerShard {
     pub fn import_sequence(&mut self, sequence: u32, state: &[u8]) -> Result<(), RunError> {
         self.cached(sequence)?;
         let wrong = RunError::WrongCache { n_ctx: self.n_ctx };
-        let (header, state) = cache::Header::read(state).ok_or(wrong)?;
-        let is_ours = header.n_layers == self.model.n_layers()
-            && header.n_embd as usize == self.model.n_embd()
-            && header.n_sequences as usize == self.n_positions.len()
-            && header.n_positions <= self.n_ctx;
-        if !is_ours {
+        let (header, state) = cache::to_state(state, sequence, self.n_sequences()).ok_or(wrong)?;
+        let n_positions = header.n_positions;
+        if header != (cache::Header { n_positions, ..self.cache_header() }) || n_positions > self.n_ctx {
             return Err(wrong);
         }
 
         self.clear(sequence)?;
-        if header.n_positions == 0 {
-            return Ok(());
-        }
-        if !self.context.set_state(sequence, state) {
+        if !self.context.set_state(sequence, &state) {
             self.context.forget_from(sequence, 0);
             return Err(wrong);
         }
-        self.n_positions[sequence as usize] = header.n_positions;
+        self.n_positions[sequence as usize] = n_positions;
 
         Ok(())
     }
@@ -268,6 +259,13 @@ impl LayerShard {
             let n_positions = self.n_positions[run.sequence as usize];
             self.context.forget_from(run.sequence, n_positions);
         }
+    }
+
+    /// Returns what an exported cache of this shard says about itself, without positions.
+    fn cache_header(&self) -> cache::Header {
+        let n_embd = u32::try_from(self.model.n_embd()).expect("llama.cpp holds it in an i32");
+
+        cache::Header { n_layers: self.model.n_layers(), n_embd, n_positions: 0 }
     }
 
     fn cached(&self, sequence: u32) -> Result<u32, RunError> {
