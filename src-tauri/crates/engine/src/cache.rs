@@ -60,8 +60,19 @@ pub(crate) fn from_state(
     }
 
     out.extend_from_slice(FORMAT);
-    let Header { n_layers, n_embd, n_positions } = header;
-    for number in [VERSION, n_layers, n_embd, n_positions, caches.len() as u32, magic] {
+    let Header {
+        n_layers,
+        n_embd,
+        n_positions,
+    } = header;
+    for number in [
+        VERSION,
+        n_layers,
+        n_embd,
+        n_positions,
+        caches.len() as u32,
+        magic,
+    ] {
         put(out, number);
     }
     caches.iter().for_each(|cache| out.extend_from_slice(cache));
@@ -90,7 +101,8 @@ pub(crate) fn to_state(bytes: &[u8], sequence: u32, n_sequences: u32) -> Option<
     }
 
     let empty_bytes = 4 * (n_sequences as usize + 1);
-    let mut state = Vec::with_capacity(STATE_HEAD_BYTES + rest.0.len() + CACHES_MAX as usize * empty_bytes);
+    let mut state =
+        Vec::with_capacity(STATE_HEAD_BYTES + rest.0.len() + CACHES_MAX as usize * empty_bytes);
     put(&mut state, magic);
     put(&mut state, sequence);
     for i in 0..n_caches {
@@ -139,7 +151,12 @@ impl<'a> Reader<'a> {
         let n_cells = self.number()?;
         let mut cells = &[][..];
         if n_cells > 0 {
-            cells = self.take((n_cells as usize).checked_mul(12)?)?.as_chunks().0.as_chunks().0;
+            cells = self
+                .take((n_cells as usize).checked_mul(12)?)?
+                .as_chunks()
+                .0
+                .as_chunks()
+                .0;
             let (transposed, n_layers) = (self.number()?, self.number()?);
             self.take(8)?;
             if transposed != 0 {
@@ -151,14 +168,20 @@ impl<'a> Reader<'a> {
         }
         let n_bytes = start.len() - self.0.len();
 
-        Some(Section { n_cells, cells, bytes: &start[..n_bytes] })
+        Some(Section {
+            n_cells,
+            cells,
+            bytes: &start[..n_bytes],
+        })
     }
 
     /// Skips the keys or the values of one layer.
     fn rows(&mut self, n_cells: u32) -> Option<()> {
         self.take(4)?;
         let row_bytes = u64::from_le_bytes(self.take(8)?.try_into().ok()?);
-        let n_bytes = usize::try_from(row_bytes).ok()?.checked_mul(n_cells as usize)?;
+        let n_bytes = usize::try_from(row_bytes)
+            .ok()?
+            .checked_mul(n_cells as usize)?;
         self.take(n_bytes)?;
 
         Some(())
@@ -168,10 +191,18 @@ impl<'a> Reader<'a> {
 impl Section<'_> {
     /// Returns whether the positions ascend to the last of `n_positions`, each in one sequence.
     fn reaches(&self, n_positions: u32) -> bool {
-        let positions = self.cells.iter().map(|[position, ..]| u32::from_le_bytes(*position));
-        let belong_to_one = self.cells.iter().all(|[_, n, _]| u32::from_le_bytes(*n) == 1);
+        let mut positions = self
+            .cells
+            .iter()
+            .map(|[position, ..]| u32::from_le_bytes(*position));
+        let belong_to_one = self
+            .cells
+            .iter()
+            .all(|[_, n, _]| u32::from_le_bytes(*n) == 1);
 
-        belong_to_one && positions.clone().is_sorted_by(|a, b| a < b) && positions.last() == n_positions.checked_sub(1)
+        belong_to_one
+            && positions.clone().is_sorted_by(|a, b| a < b)
+            && positions.next_back() == n_positions.checked_sub(1)
     }
 }
 

@@ -5,7 +5,9 @@ mod split;
 use engine::{RunError, Token};
 use gguf_tools::TensorType;
 use proptest::prelude::*;
-use split::{CutModel, SMOLLM2, SplitModel, TinyModel, assert_same_bits, engine, greedy, options, real_model};
+use split::{
+    CutModel, SMOLLM2, SplitModel, TinyModel, assert_same_bits, engine, greedy, options, real_model,
+};
 
 /// One architecture with a cache for all layers, one with windows.
 const PRESETS: [&str; 2] = ["tiny-llama", "tiny-gemma3"];
@@ -77,9 +79,14 @@ fn an_exported_sequence_goes_on_elsewhere() {
 /// The same with a real model, and the sizes that such a move has.
 #[test]
 fn a_real_sequence_goes_on_elsewhere() {
-    let Some(path) = real_model(SMOLLM2) else { return };
+    let Some(path) = real_model(SMOLLM2) else {
+        return;
+    };
     let (engine, cut) = (engine(), CutModel::even(&path, 2));
-    let (mut here, mut there) = (cut.load(&engine, &options(1)), cut.load(&engine, &options(1)));
+    let (mut here, mut there) = (
+        cut.load(&engine, &options(1)),
+        cut.load(&engine, &options(1)),
+    );
     here.append(0, &tokens(1, 100));
 
     move_sequence(&mut here, 0, &mut there, 0);
@@ -87,7 +94,9 @@ fn a_real_sequence_goes_on_elsewhere() {
     assert_go_on_alike(&mut there, 0, &mut here, 0, 2);
     let mut state = Vec::new();
     let entry = &cut.manifest.layers[0];
-    here.layers[0].export_sequence(0, &mut state).expect("there is a sequence 0");
+    here.layers[0]
+        .export_sequence(0, &mut state)
+        .expect("there is a sequence 0");
     let n_positions = u64::from(here.layers[0].n_positions(0));
     let kv_bytes = entry.kv_bytes_per_token * n_positions;
     assert!((kv_bytes..kv_bytes + 16 * n_positions + 1024).contains(&(state.len() as u64)));
@@ -116,7 +125,17 @@ fn a_moved_window_cannot_be_truncated_behind_its_start() {
 
     let refused = shard.truncate(0, 60);
 
-    assert!(matches!(refused, Err(RunError::WindowLost { position: 60, first: 70..100, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(RunError::WindowLost {
+                position: 60,
+                first: 70..100,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     assert_eq!(shard.n_positions(0), 100);
     shard.truncate(0, 100).expect("nothing is lost");
     shard.clear(0).expect("one can always begin anew");
@@ -127,7 +146,10 @@ fn sequences_that_do_not_exist_are_refused() {
     let model = ThreeShards::new("tiny-llama");
     let mut split = model.load(2);
     let shard = &mut split.layers[0];
-    let unknown = Err(RunError::UnknownSequence { sequence: 2, n_sequences: 2 });
+    let unknown = Err(RunError::UnknownSequence {
+        sequence: 2,
+        n_sequences: 2,
+    });
 
     assert_eq!(shard.truncate(2, 0), unknown);
     assert_eq!(shard.clear(2), unknown);
@@ -143,11 +165,18 @@ fn a_cache_of_other_layers_is_refused() {
     let mut split = model.load(1);
     split.append(0, &tokens(1, 9));
     let mut state = Vec::new();
-    split.layers[0].export_sequence(0, &mut state).expect("there is a sequence 0");
+    split.layers[0]
+        .export_sequence(0, &mut state)
+        .expect("there is a sequence 0");
 
     let refused = split.layers[1].import_sequence(0, &state);
 
-    assert_eq!(refused, Err(RunError::WrongCache { n_ctx: split::N_CTX }));
+    assert_eq!(
+        refused,
+        Err(RunError::WrongCache {
+            n_ctx: split::N_CTX
+        })
+    );
     assert_eq!(split.layers[1].n_positions(0), 9);
 }
 
@@ -158,7 +187,9 @@ fn damaged_caches_do_no_harm() {
     let (mut split, mut fresh) = (model.load(2), model.load(2));
     split.append(0, &tokens(1, 40));
     let mut state = Vec::new();
-    split.layers[0].export_sequence(0, &mut state).expect("there is a sequence 0");
+    split.layers[0]
+        .export_sequence(0, &mut state)
+        .expect("there is a sequence 0");
     let mut runner = proptest::test_runner::TestRunner::deterministic();
 
     // Most of the bytes are keys and values, where any damage is another cache: hit the structure.
@@ -176,7 +207,9 @@ fn damaged_caches_do_no_harm() {
         let n_positions = shard.borrow().n_positions(1);
         let is_right = match imported {
             Ok(()) => n_positions == 40,
-            Err(error) => matches!(error, RunError::WrongCache { .. }) && [0, 40].contains(&n_positions),
+            Err(error) => {
+                matches!(error, RunError::WrongCache { .. }) && [0, 40].contains(&n_positions)
+            }
         };
         prop_assert!(is_right, "{imported:?}, {n_positions} positions");
         Ok(())
@@ -196,7 +229,9 @@ impl ThreeShards {
     fn new(preset: &str) -> Self {
         let model = TinyModel::new(preset, TensorType::Q4_0);
 
-        Self { cut: CutModel::new(&model.path, &[1, 4]) }
+        Self {
+            cut: CutModel::new(&model.path, &[1, 4]),
+        }
     }
 
     fn load(&self, n_sequences: u32) -> SplitModel {
@@ -205,14 +240,18 @@ impl ThreeShards {
 }
 
 fn tokens(seed: Token, n: usize) -> Vec<Token> {
-    (0..n as Token).map(|i| (i * 31 + seed * 97) % 450 + 10).collect()
+    (0..n as Token)
+        .map(|i| (i * 31 + seed * 97) % 450 + 10)
+        .collect()
 }
 
 fn move_sequence(from: &mut SplitModel, sequence: u32, to: &mut SplitModel, to_sequence: u32) {
     for (from, to) in from.layers.iter_mut().zip(&mut to.layers) {
         let mut state = Vec::new();
-        from.export_sequence(sequence, &mut state).expect("the sequence exists");
-        to.import_sequence(to_sequence, &state).expect("the layers are the same");
+        from.export_sequence(sequence, &mut state)
+            .expect("the sequence exists");
+        to.import_sequence(to_sequence, &state)
+            .expect("the layers are the same");
         assert_eq!(from.n_positions(sequence), to.n_positions(to_sequence));
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use engine::{Token, Whole};
 use gguf_tools::TensorType;
 use split::{
-    CutModel, GEMMA3, SMOLLM2, SplitModel, TINY_PRESETS, TinyModel, assert_same_bits, engine, greedy, load_whole,
-    options, real_model,
+    CutModel, GEMMA3, SMOLLM2, SplitModel, TINY_PRESETS, TinyModel, assert_same_bits, engine,
+    greedy, load_whole, options, real_model,
 };
 
 const PROMPT: &str = "<|im_start|>user\nWhat is the capital of France, and why do people like to go there?\
@@ -20,7 +20,9 @@ const PROMPT_MAX: usize = 128;
 /// SmolLM2-135M in 1, 2, 3, 5 and 30 shards: logits equal at each of 64 greedy steps.
 #[test]
 fn smollm2_is_exact_in_any_number_of_shards() {
-    let Some(path) = real_model(SMOLLM2) else { return };
+    let Some(path) = real_model(SMOLLM2) else {
+        return;
+    };
     for n_shards in [1, 2, 3, 5, 30] {
         assert_real_exact(&path, &CutModel::even(&path, n_shards), &[PROMPT_MAX, 7]);
     }
@@ -30,7 +32,9 @@ fn smollm2_is_exact_in_any_number_of_shards() {
 /// between periods, a layer alone, and a shard with nothing but windows.
 #[test]
 fn gemma3_is_exact_across_its_window_period() {
-    let Some(path) = real_model(GEMMA3) else { return };
+    let Some(path) = real_model(GEMMA3) else {
+        return;
+    };
     for cuts in [&[7, 13][..], &[1], &[6, 12], &[3, 4, 5, 6, 17]] {
         assert_real_exact(&path, &CutModel::new(&path, cuts), &[PROMPT_MAX]);
     }
@@ -68,7 +72,14 @@ fn assert_tiny_exact(preset: &str, model: &TinyModel, cuts: &[u32]) {
     let mut split = CutModel::new(&model.path, cuts).load(&engine, &options(1));
 
     for chunk in [60, 7, 1] {
-        assert_exact(&mut whole, &mut split, &prompt, chunk, 8, &format!("{preset} cut at {cuts:?}"));
+        assert_exact(
+            &mut whole,
+            &mut split,
+            &prompt,
+            chunk,
+            8,
+            &format!("{preset} cut at {cuts:?}"),
+        );
     }
 }
 
@@ -80,7 +91,14 @@ fn assert_real_exact(path: &Path, cut: &CutModel, chunks: &[usize]) {
 
     for &chunk in chunks {
         let n_shards = split.layers.len();
-        assert_exact(&mut whole, &mut split, &prompt, chunk, 64, &format!("{n_shards} shards"));
+        assert_exact(
+            &mut whole,
+            &mut split,
+            &prompt,
+            chunk,
+            64,
+            &format!("{n_shards} shards"),
+        );
     }
 }
 
@@ -104,7 +122,11 @@ fn assert_exact(
     }
     for i in 1..n_tokens {
         let wanted = whole.run(&[next], 1).expect("the token fits");
-        assert_same_bits(split.append(0, &[next]), wanted, &format!("{what}, token {i}"));
+        assert_same_bits(
+            split.append(0, &[next]),
+            wanted,
+            &format!("{what}, token {i}"),
+        );
         next = greedy(wanted);
     }
 }

@@ -19,9 +19,14 @@ fn progress_ascends_to_the_end() {
     };
 
     let entry = &cut.manifest.layers[0];
-    engine().load_layers(&cut.path(1), &cut.manifest, entry, &options(1), &mut note).expect("the shard loads");
+    engine()
+        .load_layers(&cut.path(1), &cut.manifest, entry, &options(1), &mut note)
+        .expect("the shard loads");
 
-    assert!(seen.is_sorted() && seen.first() == Some(&0.0) && seen.last() == Some(&1.0), "{seen:?}");
+    assert!(
+        seen.is_sorted() && seen.first() == Some(&0.0) && seen.last() == Some(&1.0),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -31,15 +36,27 @@ fn a_load_can_be_given_up_at_any_time() {
         let mut left = n_calls;
         let mut give_up = |_| {
             left -= 1;
-            if left < 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if left < 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
 
         let entry = &cut.manifest.layers[0];
-        let refused = engine().load_layers(&cut.path(1), &cut.manifest, entry, &options(1), &mut give_up);
+        let refused = engine().load_layers(
+            &cut.path(1),
+            &cut.manifest,
+            entry,
+            &options(1),
+            &mut give_up,
+        );
 
         assert!(matches!(refused, Err(LoadError::Cancelled)));
     }
-    let refused = engine().load_ends(&cut.path(0), &cut.manifest, &options(1), &mut |_| ControlFlow::Break(()));
+    let refused = engine().load_ends(&cut.path(0), &cut.manifest, &options(1), &mut |_| {
+        ControlFlow::Break(())
+    });
     assert!(matches!(refused, Err(LoadError::Cancelled)));
 }
 
@@ -49,16 +66,33 @@ fn a_shard_that_does_not_fit_is_refused_with_both_sizes() {
     let entry = &cut.manifest.layers[0];
     let needed = options(2).needed_bytes(entry);
     assert!(needed > entry.bytes + 2 * u64::from(split::N_CTX) * entry.kv_bytes_per_token);
-    let within = |memory_budget_bytes| LoadOptions { memory_budget_bytes, ..options(2) };
+    let within = |memory_budget_bytes| LoadOptions {
+        memory_budget_bytes,
+        ..options(2)
+    };
 
-    let refused = engine().load_layers(&cut.path(1), &cut.manifest, entry, &within(Some(needed - 1)), &mut go_on);
+    let refused = engine().load_layers(
+        &cut.path(1),
+        &cut.manifest,
+        entry,
+        &within(Some(needed - 1)),
+        &mut go_on,
+    );
 
     let sizes = (needed, needed - 1);
     assert!(matches!(
         refused,
         Err(LoadError::OutOfMemory { needed_bytes, free_bytes }) if (needed_bytes, free_bytes) == sizes
     ));
-    engine().load_layers(&cut.path(1), &cut.manifest, entry, &within(Some(needed)), &mut go_on).expect("it fits");
+    engine()
+        .load_layers(
+            &cut.path(1),
+            &cut.manifest,
+            entry,
+            &within(Some(needed)),
+            &mut go_on,
+        )
+        .expect("it fits");
 }
 
 #[test]
@@ -67,7 +101,11 @@ fn a_shard_of_other_layers_is_refused() {
 
     let refused = load(&cut, &cut.path(1), &cut.manifest.layers[1]);
 
-    assert!(matches!(&refused, Err(LoadError::WrongLayers { found: 2, .. })), "{:?}", refused.err());
+    assert!(
+        matches!(&refused, Err(LoadError::WrongLayers { found: 2, .. })),
+        "{:?}",
+        refused.err()
+    );
 }
 
 #[test]
@@ -77,7 +115,10 @@ fn a_shard_of_another_model_is_refused() {
     let refused = load(&qwen3, &llama.path(1), &qwen3.manifest.layers[0]);
 
     let message = refused.err().expect("it is another model").to_string();
-    assert!(message.ends_with("general.architecture is llama where the manifest says qwen3"), "{message}");
+    assert!(
+        message.ends_with("general.architecture is llama where the manifest says qwen3"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -87,10 +128,21 @@ fn files_that_are_no_gguf_are_refused() {
     let whole = std::fs::read(cut.path(1)).expect("the shard is there");
     let half = &whole[..whole.len() / 2];
 
-    for bytes in [&b""[..], b"GGUF", b"This is a text.", &[0; 4096], half, &whole[..whole.len() - 1]] {
+    for bytes in [
+        &b""[..],
+        b"GGUF",
+        b"This is a text.",
+        &[0; 4096],
+        half,
+        &whole[..whole.len() - 1],
+    ] {
         let path = written(&cut, bytes);
         let refused = load(&cut, &path, entry);
-        assert!(matches!(refused, Err(LoadError::Unreadable { .. })), "{} bytes", bytes.len());
+        assert!(
+            matches!(refused, Err(LoadError::Unreadable { .. })),
+            "{} bytes",
+            bytes.len()
+        );
     }
 
     let refused = load(&cut, Path::new("no/such/file"), entry);
@@ -103,14 +155,20 @@ fn what_llama_cpp_refuses_is_told_in_its_words() {
     let cut = cut("tiny-llama");
     let mut bytes = std::fs::read(cut.path(1)).expect("the shard is there");
     let name = b"blk.0.attn_k.weight";
-    let at = bytes.windows(name.len()).position(|part| part == name).expect("the tensor is there");
+    let at = bytes
+        .windows(name.len())
+        .position(|part| part == name)
+        .expect("the tensor is there");
     bytes[at + name.len() - 1] = b'z';
     let path = written(&cut, &bytes);
 
     let refused = load(&cut, &path, &cut.manifest.layers[0]);
 
     let message = refused.err().expect("a tensor is missing").to_string();
-    assert!(message.contains("tensor 'blk.0.attn_k.weight' not found"), "{message}");
+    assert!(
+        message.contains("tensor 'blk.0.attn_k.weight' not found"),
+        "{message}"
+    );
 }
 
 /// What a path may hold that a C string or a terminal does not like.
