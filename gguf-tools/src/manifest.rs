@@ -382,6 +382,14 @@ impl Manifest {
 }
 
 impl ShardEntry {
+    /// Returns the layers that the shard holds; `None` for the ends.
+    pub fn layers(&self) -> Option<LayerRange> {
+        match self.kind {
+            ShardKind::Layers(layers) => Some(layers),
+            ShardKind::Ends => None,
+        }
+    }
+
     /// Returns the bytes of chunk `index`, or `None` if there is no such chunk.
     pub fn chunk_bytes(&self, index: u32) -> Option<u64> {
         let start = u64::from(index) * CHUNK_BYTES;
