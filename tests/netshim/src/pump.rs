@@ -13,6 +13,10 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::prctl;
 use nix::sys::time::TimeSpec;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 use tun_rs::SyncDevice;
 
 use crate::command::{Command, CommandError, PortStatus};
@@ -81,6 +85,8 @@ impl Pump {
         if let Err(error) = prctl::set_timerslack(TIMER_SLACK_NS) {
             tracing::debug!(%error, "Timers stay at the default slack");
         }
+
+        prefer_this_thread();
 
         loop {
             let readable = self.wait();
@@ -188,3 +194,18 @@ struct Readable {
 /// How long a turn may take before a command is answered, for whoever waits. A generous guess: a turn
 /// is microseconds, but the machine may be busy.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lets this thread run before all ordinary ones, and so the threads it starts later.
+///
+/// Phones that compute on every core must not make the network slow as well. Tried on two cores with
+/// two busy loops, round trips of nominally 4 ms: p95 4.3 ms so, 8.0 ms at the best nice value and
+/// 9.9 ms without. It may only be used by a thread that mostly sleeps.
+pub fn prefer_this_thread() {
+    let lowest = ThreadPriorityValue::try_from(1).expect("1 is a priority");
+    let real_time = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
+    let lowest = ThreadPriority::Crossplatform(lowest);
+
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), lowest, real_time) {
+        tracing::warn!(?error, "The thread has to wait for a core like any other");
+    }
+}

@@ -388,3 +388,457 @@ impl Destination {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::link::Profile;
+
+    /// An arrival: after how long, at whom, and the number in the frame.
+    type Arrival = (Duration, usize, u32);
+
+    #[test]
+    fn a_frame_arrives_after_its_airtime_and_the_delay() {
+        let mut world = World::new(2, Profile::GoodWifi.link());
+
+        world.send(0, mac(1), 1500, 7);
+
+        // 1,500 bytes at 300 Mb/s take 40 µs.
+        assert_eq!(world.arrivals(), [(Duration::from_micros(2040), 1, 7)]);
+    }
+
+    #[test]
+    fn jitter_spreads_arrivals_around_the_delay_and_keeps_their_order() {
+        for seed in 0..20 {
+            for gap in [10, 1_000, 50_000].map(Duration::from_micros) {
+                let link = Link {
+                    delay_ms: 15.0,
+                    jitter_ms: 10.0,
+                    ..Profile::Loopback.link()
+                };
+                let mut world = World::seeded(seed, 2, link);
+
+                let delays = world.delays_ms(5_000, gap);
+
+                let arrived = delays.iter().map(|(number, _)| *number).collect::<Vec<_>>();
+                assert!(arrived.is_sorted(), "seed={seed} gap={gap:?}");
+                assert!(
+                    delays.iter().all(|(_, ms)| (5.0..=25.0).contains(ms)),
+                    "seed={seed}"
+                );
+            }
+        }
+    }
+
+    /// Early frames are not held back for late ones, so a busy link is no slower than a quiet one.
+    #[test]
+    fn jitter_leaves_the_mean_delay_alone_at_every_rate() {
+        let link = Link {
+            delay_ms: 15.0,
+            jitter_ms: 10.0,
+            ..Profile::Loopback.link()
+        };
+        for gap in [100, 1_000, 50_000].map(Duration::from_micros) {
+            let n = 10_000_000 / u32::try_from(gap.as_micros()).expect("gaps are short");
+            let runs = (0..20).flat_map(|seed| World::seeded(seed, 2, link).delays_ms(n, gap));
+            let delays = runs.map(|(_, ms)| ms).collect::<Vec<_>>();
+
+            let mean = delays.iter().sum::<f64>() / delays.len() as f64;
+
+            assert!((mean - 15.0).abs() < 0.5, "gap={gap:?} mean={mean}");
+        }
+    }
+
+    #[test]
+    fn only_a_link_that_says_so_reorders() {
+        let link = Link {
+            delay_ms: 15.0,
+            jitter_ms: 10.0,
+            ..Profile::Loopback.link()
+        };
+        let mut world = World::new(
+            2,
+            Link {
+                reorder: true,
+                ..link
+            },
+        );
+
+        let delays = world.delays_ms(100, Duration::from_millis(1));
+
+        assert_eq!(delays.len(), 100);
+        assert!(!delays.iter().map(|(number, _)| number).is_sorted());
+    }
+
+    #[test]
+    fn a_shorter_delay_lets_no_frame_overtake_those_under_way() {
+        let mut world = World::new(2, Profile::Paper.link());
+        world.send(0, mac(1), 1500, 1);
+        world.apply(Command::SetProfile {
+            profile: Profile::Loopback,
+        });
+        world.send(0, mac(1), 1500, 2);
+
+        let numbers = world.arrivals().into_iter().map(|(_, _, number)| number);
+
+        assert_eq!(numbers.collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_full_queue_drops_what_comes_last() {
+        let rate_mbps = Some(96.0);
+        let mut world = World::new(
+            2,
+            Link {
+                rate_mbps,
+                ..Profile::Loopback.link()
+            },
+        );
+
+        // 1,200 bytes take 0.1 ms. The queue holds 100 ms and the frame in the air.
+        for number in 0..2_000 {
+            world.send(0, mac(1), 1200, number);
+        }
+
+        let arrivals = world.arrivals();
+        let numbers = arrivals
+            .iter()
+            .map(|(_, _, number)| *number)
+            .collect::<Vec<_>>();
+        assert_eq!(numbers, (0..1_001).collect::<Vec<_>>());
+        assert_eq!(arrivals[1_000].0, Duration::from_micros(100_100));
+        assert_eq!(world.counters(0).dropped_overflow, 999);
+    }
+
+    #[test]
+    fn a_slow_link_still_queues_some_frames() {
+        let rate_mbps = Some(0.1);
+        let mut world = World::new(
+            2,
+            Link {
+                rate_mbps,
+                ..Profile::Loopback.link()
+            },
+        );
+
+        for number in 0..300 {
+            world.send(0, mac(1), 1514, number);
+        }
+
+        assert_eq!(
+            world.arrivals().len(),
+            257,
+            "256 waiting and one in the air"
+        );
+    }
+
+    #[test]
+    fn loss_takes_its_share_and_no_more() {
+        let mut world = World::new(
+            2,
+            Link {
+                loss: 0.1,
+                ..Profile::Loopback.link()
+            },
+        );
+
+        let n_arrived = world.delays_ms(10_000, Duration::from_micros(10)).len();
+
+        assert!(
+            (8_880..=9_120).contains(&n_arrived),
+            "{n_arrived}: 4 sigma are 120"
+        );
+        assert_eq!(world.counters(0).dropped_lost, 10_000 - n_arrived as u64);
+    }
+
+    #[test]
+    fn the_same_seed_loses_the_same_frames_whatever_others_send() {
+        let lossy = Link {
+            loss: 0.3,
+            ..Profile::Loopback.link()
+        };
+        let mut quiet = World::seeded(5, 3, lossy);
+        let mut busy = World::seeded(5, 3, lossy);
+        let mut other_seed = World::seeded(6, 3, lossy);
+
+        for number in 0..200 {
+            busy.send(2, mac(1), 100, 1_000 + number);
+            busy.send(1, mac(0), 100, 2_000 + number);
+            for world in [&mut quiet, &mut busy, &mut other_seed] {
+                world.send(0, mac(1), 100, number);
+            }
+        }
+
+        let from_0 = |world: &mut World| {
+            let arrivals = world.arrivals().into_iter().map(|(_, _, number)| number);
+            arrivals
+                .filter(|number| *number < 1_000)
+                .collect::<Vec<_>>()
+        };
+        let arrived = from_0(&mut quiet);
+        assert_eq!(from_0(&mut busy), arrived);
+        assert_ne!(from_0(&mut other_seed), arrived);
+    }
+
+    #[test]
+    fn a_cut_also_takes_the_frames_under_way() {
+        let cuts = [
+            Command::Partition {
+                groups: vec![vec![0], vec![1]],
+            },
+            Command::Unplug { phone: 0 },
+            Command::Unplug { phone: 1 },
+        ];
+        for cut in cuts {
+            let mut world = World::new(2, Profile::Paper.link());
+            world.send(0, mac(1), 100, 1);
+            world.apply(cut.clone());
+            world.send(0, mac(1), 100, 2);
+            assert_eq!(world.arrivals(), [], "{cut:?}");
+            assert_eq!(world.counters(0).dropped_cut, 2, "{cut:?}");
+
+            for mend in [
+                Command::Heal,
+                Command::Plug { phone: 0 },
+                Command::Plug { phone: 1 },
+            ] {
+                world.apply(mend);
+            }
+            world.send(0, mac(1), 100, 3);
+            assert_eq!(world.arrivals().len(), 1, "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn phones_that_no_group_names_stay_together() {
+        let mut world = World::new(5, Profile::Loopback.link());
+        world.apply(Command::Partition {
+            groups: vec![vec![0, 1], vec![2]],
+        });
+
+        for from in 0..5 {
+            world.send(from, BROADCAST, 100, u32::try_from(from).expect("small"));
+        }
+
+        let heard = world.arrivals().into_iter().map(|(_, to, from)| (from, to));
+        assert_eq!(heard.collect::<Vec<_>>(), [(0, 1), (1, 0), (3, 4), (4, 3)]);
+    }
+
+    #[test]
+    fn blocked_multicast_leaves_what_a_phone_needs_to_be_reached() {
+        let cases = [
+            (MDNS_V4, 1),
+            (MDNS_V6, 1),
+            (BROADCAST, 2),
+            (SOLICITED_NODE, 2),
+        ];
+        for (to, n_hearing) in cases {
+            let mut world = World::new(3, Profile::Loopback.link());
+            world.apply(Command::BlockMulticast {
+                phone: 2,
+                blocked: true,
+            });
+
+            world.send(0, to, 100, 0);
+            assert_eq!(world.arrivals().len(), n_hearing, "from phone 0 to {to:x?}");
+
+            world.send(2, to, 100, 0);
+            assert_eq!(
+                world.arrivals().len(),
+                (n_hearing - 1) * 2,
+                "from phone 2 to {to:x?}"
+            );
+
+            world.apply(Command::BlockMulticast {
+                phone: 2,
+                blocked: false,
+            });
+            world.send(2, to, 100, 0);
+            assert_eq!(world.arrivals().len(), 2, "{to:x?}");
+        }
+    }
+
+    #[test]
+    fn a_phone_has_one_radio_but_a_link_set_apart_has_its_own() {
+        let rate_mbps = Some(96.0);
+        let link = Link {
+            rate_mbps,
+            ..Profile::Loopback.link()
+        };
+        let mut world = World::new(4, link);
+        world.apply(Command::SetLink {
+            a: 0,
+            b: 3,
+            link,
+            one_way: false,
+        });
+
+        // 1,200 bytes take 0.1 ms; a multicast is sent once.
+        world.send(0, mac(1), 1200, 1);
+        world.send(0, mac(2), 1200, 2);
+        world.send(0, mac(3), 1200, 3);
+        world.send(0, MDNS_V4, 1200, 4);
+
+        let us = Duration::from_micros;
+        let expected = [
+            (us(100), 1, 1),
+            (us(100), 3, 3),
+            (us(200), 2, 2),
+            (us(200), 3, 4),
+            (us(300), 1, 4),
+            (us(300), 2, 4),
+        ];
+        assert_eq!(world.arrivals(), expected);
+    }
+
+    #[test]
+    fn frames_for_nobody_go_nowhere() {
+        let mut world = World::new(2, Profile::Loopback.link());
+
+        world.send(0, mac(0), 100, 0);
+        world.send(0, mac(2), 100, 0);
+        world.send(0, [0x02, 0, 0, 0, 0, 1], 100, 0);
+        world
+            .switch
+            .handle_frame(0, Arc::from([0xff; 13]), world.now);
+
+        assert_eq!(world.arrivals(), []);
+        assert_eq!(world.counters(0).dropped_nobody, 4);
+    }
+
+    #[test]
+    fn a_command_that_does_not_fit_changes_nothing() {
+        let link = Profile::Wifi.link();
+        let bad = Link { loss: 2.0, ..link };
+        let one_way = false;
+        let n_phones = 2;
+        let cases = [
+            (Command::SetAll { link: bad }, LinkError::Loss(2.0).into()),
+            (
+                Command::SetLink {
+                    a: 0,
+                    b: 1,
+                    link: bad,
+                    one_way,
+                },
+                LinkError::Loss(2.0).into(),
+            ),
+            (
+                Command::SetLink {
+                    a: 1,
+                    b: 1,
+                    link,
+                    one_way,
+                },
+                CommandError::SamePhone(1),
+            ),
+            (
+                Command::SetLink {
+                    a: 0,
+                    b: 2,
+                    link,
+                    one_way,
+                },
+                CommandError::NoSuchPhone { phone: 2, n_phones },
+            ),
+            (
+                Command::Unplug { phone: 9 },
+                CommandError::NoSuchPhone { phone: 9, n_phones },
+            ),
+            (
+                Command::Partition {
+                    groups: vec![vec![0], vec![1, 0]],
+                },
+                CommandError::InTwoGroups(0),
+            ),
+        ];
+        for (command, expected) in cases {
+            let mut world = World::new(n_phones, Profile::Paper.link());
+
+            assert_eq!(world.switch.apply(&command), Err(expected), "{command:?}");
+
+            world.send(0, mac(1), 1200, 0);
+            assert_eq!(
+                world.arrivals(),
+                [(Duration::from_micros(45_100), 1, 0)],
+                "{command:?}"
+            );
+        }
+    }
+
+    use crate::link::LinkError;
+
+    const BROADCAST: Mac = [0xff; 6];
+    /// 224.0.0.251
+    const MDNS_V4: Mac = [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb];
+    /// ff02::fb
+    const MDNS_V6: Mac = [0x33, 0x33, 0x00, 0x00, 0x00, 0xfb];
+    const SOLICITED_NODE: Mac = [0x33, 0x33, 0xff, 0x00, 0x00, 0x01];
+
+    /// A switch and a clock that moves only when told.
+    struct World {
+        switch: Switch,
+        start: Instant,
+        now: Instant,
+    }
+
+    impl World {
+        fn new(n_phones: usize, link: Link) -> Self {
+            Self::seeded(0, n_phones, link)
+        }
+
+        fn seeded(seed: u64, n_phones: usize, link: Link) -> Self {
+            let now = Instant::now(); // an origin only
+            Self {
+                switch: Switch::new(n_phones, link, seed),
+                start: now,
+                now,
+            }
+        }
+
+        fn send(&mut self, from: usize, to: Mac, n_bytes: usize, number: u32) {
+            let mut frame = vec![0; n_bytes];
+            frame[..6].copy_from_slice(&to);
+            frame[6..12].copy_from_slice(&mac(from));
+            frame[14..18].copy_from_slice(&number.to_be_bytes());
+            self.switch.handle_frame(from, frame.into(), self.now);
+        }
+
+        fn apply(&mut self, command: Command) {
+            self.switch.apply(&command).expect("the command fits");
+        }
+
+        /// Runs until nothing is under way, and returns what arrived.
+        fn arrivals(&mut self) -> Vec<Arrival> {
+            let mut arrivals = Vec::new();
+            while let Some(next) = self.switch.poll_timeout() {
+                self.now = next.max(self.now);
+                self.switch.handle_timeout(self.now);
+                while let Some(Delivery { to, frame }) = self.switch.poll() {
+                    let number = frame[14..18].try_into().expect("four bytes");
+                    arrivals.push((self.now - self.start, to, u32::from_be_bytes(number)));
+                }
+            }
+            arrivals
+        }
+
+        /// Sends `n` frames from phone 0 to 1, `gap` apart; returns numbers and delays as they arrive.
+        fn delays_ms(&mut self, n: u32, gap: Duration) -> Vec<(u32, f64)> {
+            for number in 0..n {
+                self.now = self.start + gap * number;
+                self.send(0, mac(1), 100, number);
+            }
+            self.now = self.start;
+
+            let delay =
+                |(at, _, number): Arrival| (number, (at - gap * number).as_secs_f64() * 1e3);
+            self.arrivals().into_iter().map(delay).collect()
+        }
+
+        fn counters(&self, phone: usize) -> Counters {
+            self.switch.status()[phone].counters
+        }
+    }
+}
