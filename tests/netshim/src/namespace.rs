@@ -100,8 +100,11 @@ pub fn network_prefix() -> String {
 pub fn clean() -> Result<Vec<String>, NamespaceError> {
     let mut removed = Vec::new();
     for name in names()?.into_iter().filter(|name| is_orphan(name)) {
-        Namespace { name: name.clone() }.remove()?;
-        removed.push(name);
+        match (Namespace { name: name.clone() }).remove() {
+            Ok(()) => removed.push(name),
+            Err(_) if !names()?.contains(&name) => {} // somebody else was quicker
+            Err(error) => return Err(error),
+        }
     }
     Ok(removed)
 }

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Dropping the [`Net`] ends what still runs in its phones and removes them, also while a panic
-//! unwinds. What a killed process leaves is removed by [`crate::namespace::clean`] or `netshim clean`.
+//! unwinds. What a killed process leaves is removed by the next [`Net::new`] or by `netshim clean`.
 
 use std::fs;
 use std::io;
@@ -31,7 +31,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::command::{Command, CommandError, PhoneStatus, Reply};
 use crate::link::{Link, Profile};
-use crate::namespace::{Namespace, NamespaceError, network_prefix};
+use crate::namespace::{Namespace, NamespaceError, clean, network_prefix};
 use crate::pump::{ANSWER_TIMEOUT, Answer, Pump, Request};
 use crate::switch::{Counters, PHONES_MAX, Switch, mac};
 
@@ -151,6 +151,12 @@ impl Net {
         let n_phones = options.names.len();
         if !(1..=PHONES_MAX).contains(&n_phones) {
             return Err(NetError::PhoneCount(n_phones));
+        }
+
+        match clean() {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(?removed, "Removed what a killed run left"),
+            Err(error) => tracing::warn!(%error, "What a killed run left stays"),
         }
 
         let prefix = network_prefix();
