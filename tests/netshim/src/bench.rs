@@ -235,13 +235,8 @@ impl fmt::Display for Report {
         writeln!(f, "added one way, idle       {}", added(&self.idle))?;
         writeln!(f, "added one way, loaded     {}", added(loaded))?;
         for (profile, round_trips) in &self.profiles {
-            let link = profile.link();
-            let name = format!("{profile:?}");
-            writeln!(
-                f,
-                "round trip, {name:13} {round_trips}  (set: {})",
-                2.0 * link.delay_ms
-            )?;
+            let (name, set_ms) = (profile.name(), 2.0 * profile.link().delay_ms);
+            writeln!(f, "round trip, {name:13} {round_trips}  (set: {set_ms})")?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@
 //! - [`command`] is what can be changed while it runs; [`socket`] carries it as lines of JSON
 //! - [`net`] puts up namespaces, TAPs and the pump, and takes them down, also after a panic
 //! - [`namespace`] makes, enters and removes one namespace, and those that a dead process left
-//! - [`traffic`] sends something through it; [`bench`] measures what the box itself costs
+//! - [`traffic`] sends something through it; [`mod@bench`] measures what the box itself costs
 //!
 //! It needs root, `/dev/net/tun` and the `ip` program (Debian: `iproute2`), and no kernel module for
 //! traffic control: many kernels have no netem. [`requirements`] says what is missing.

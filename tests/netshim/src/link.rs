@@ -54,6 +54,17 @@ impl Profile {
         Self::Paper,
     ];
 
+    /// Returns what the shell and the socket call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::GoodWifi => "good-wifi",
+            Self::Wifi => "wifi",
+            Self::BusyWifi => "busy-wifi",
+            Self::Paper => "paper",
+        }
+    }
+
     /// Returns the link between any two phones under this profile.
     pub const fn link(self) -> Link {
         match self {
@@ -124,12 +135,23 @@ pub enum LinkError {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::{Link, LinkError, Profile};
 
     #[test]
     fn every_profile_is_a_possible_link() {
         for profile in Profile::ALL {
             assert_eq!(profile.link().check(), Ok(()), "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn shell_and_socket_call_a_profile_by_its_name() {
+        for profile in Profile::ALL {
+            assert_eq!(Profile::from_str(profile.name(), false), Ok(profile));
+            let json = serde_json::to_value(profile).expect("a name");
+            assert_eq!(json, profile.name());
         }
     }
 

@@ -169,7 +169,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Clean => clean(),
         Verb::Bench { seconds } => {
             netshim::requirements()?;
-            println!("{}", bench::run(Duration::try_from_secs_f64(seconds)?)?);
+            print!("{}", bench::run(Duration::try_from_secs_f64(seconds)?)?);
             Ok(())
         }
     }
@@ -317,15 +317,16 @@ fn change(socket: &Path, command: &Command) -> anyhow::Result<()> {
 }
 
 fn phones(socket: &Path) -> anyhow::Result<Vec<PhoneStatus>> {
-    match reply(socket, &Command::Status)? {
-        Reply::Phones { phones } => Ok(phones),
-        other => bail!("the network answered {other:?} instead of its phones"),
-    }
+    let Reply::Phones { phones } = reply(socket, &Command::Status)? else {
+        bail!("the network answered something else than its phones");
+    };
+    Ok(phones)
 }
 
 fn reply(socket: &Path, command: &Command) -> anyhow::Result<Reply> {
-    match ask(socket, command)? {
-        Reply::Refused { error } => bail!(error),
-        reply => Ok(reply),
+    let reply = ask(socket, command)?;
+    if let Reply::Refused { error } = reply {
+        bail!(error);
     }
+    Ok(reply)
 }

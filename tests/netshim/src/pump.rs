@@ -85,7 +85,6 @@ impl Pump {
         if let Err(error) = prctl::set_timerslack(TIMER_SLACK_NS) {
             tracing::debug!(%error, "Timers stay at the default slack");
         }
-
         prefer_this_thread();
 
         loop {
@@ -106,13 +105,8 @@ impl Pump {
     }
 
     fn wait(&self) -> Readable {
-        let present = |(phone, tap): (_, &'_ Option<_>)| tap.as_ref().map(|_| phone);
-        let phones = self
-            .taps
-            .iter()
-            .enumerate()
-            .filter_map(present)
-            .collect::<Vec<usize>>();
+        let present = |phone: &usize| self.taps[*phone].is_some();
+        let phones = (0..self.taps.len()).filter(present);
         let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         let taps = self.taps.iter().flatten();
         fds.extend(taps.map(|tap| PollFd::new(tap.as_fd(), PollFlags::POLLIN)));
@@ -125,10 +119,7 @@ impl Pump {
 
         // An error counts as readable: reading tells what it is.
         let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        let ready_phones = phones
-            .into_iter()
-            .zip(&fds[1..])
-            .filter(|(_, fd)| ready(fd));
+        let ready_phones = phones.zip(&fds[1..]).filter(|(_, fd)| ready(fd));
         Readable {
             request: ready(&fds[0]),
             phones: ready_phones.map(|(phone, _)| phone).collect(),
