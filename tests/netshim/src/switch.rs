@@ -394,7 +394,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::link::Profile;
+    use crate::link::{LinkError, Profile};
 
     /// An arrival: after how long, at whom, and the number in the frame.
     type Arrival = (Duration, usize, u32);
@@ -767,8 +767,6 @@ mod tests {
             );
         }
     }
-
-    use crate::link::LinkError;
 
     const BROADCAST: Mac = [0xff; 6];
     /// 224.0.0.251
