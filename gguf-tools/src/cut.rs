@@ -190,8 +190,15 @@ fn layer_values(gguf: &Gguf, model: &Model, range: LayerRange) -> Values {
         }
     }
     if let Some(sliding) = &model.sliding {
-        let flags = range.iter().map(|layer| sliding[layer as usize]).collect();
-        values.set("attention.sliding_window_pattern", NewValue::Bools(flags));
+        let flags = range.iter().map(|layer| sliding[layer as usize]);
+        let flags = flags.collect::<Vec<bool>>();
+        if flags.contains(&true) {
+            values.set("attention.sliding_window_pattern", NewValue::Bools(flags));
+        } else {
+            // llama.cpp ends the process over a window that no layer uses
+            values.leave_out("attention.sliding_window");
+            values.leave_out("attention.sliding_window_pattern");
+        }
     }
 
     values

@@ -91,6 +91,7 @@ pub struct Synth {
 }
 
 /// A tensor to be made.
+#[derive(Clone)]
 struct Plan {
     name: String,
     dims: Vec<u64>,
@@ -283,7 +284,13 @@ impl Synth {
             &NewValue::Text(self.shape.architecture.name().to_owned()),
         );
         builder.key("general.type", &NewValue::Text("model".to_owned()));
-        builder.key("general.name", &NewValue::Text(self.shape.name.clone()));
+        // llama.cpp looks for tokens of Phi 3's own tokenizer in every model named after it
+        let name = self
+            .shape
+            .name
+            .replace("phi-3", "phi 3")
+            .replace("phi3", "phi 3");
+        builder.key("general.name", &NewValue::Text(name));
         for (suffix, value) in self.shape.numbers() {
             builder.key(&format!("{}.{suffix}", self.shape.architecture), &value);
         }
@@ -320,7 +327,10 @@ impl Synth {
         let mut plans = vec![self.matrix("token_embd.weight", n_embd, n_vocab, embedding.clone())];
 
         if shape.architecture == Architecture::Bloom {
-            plans.push(norm("token_embd_norm.weight", n_embd));
+            plans.push(Plan {
+                fill: Fill::SmallNorm,
+                ..norm("token_embd_norm.weight", n_embd)
+            });
             plans.push(bias("token_embd_norm.bias", n_embd));
         }
         for (name, table) in shape.rope_tables() {
@@ -340,7 +350,7 @@ impl Synth {
         }
         if !shape.tied_embeddings {
             let head = Fill::Embedding {
-                std: shape::head_std(shape.n_embd),
+                std: shape.head_std(),
             };
             plans.push(self.matrix("output.weight", n_embd, n_vocab, head));
         }
@@ -357,8 +367,18 @@ impl Synth {
         let named = |suffix: &str| format!("blk.{layer}.{suffix}");
         let into =
             |suffix: &str, to: u64| self.matrix(&named(suffix), n_embd, to, Fill::keeping(n_embd));
-        let back =
-            |suffix: &str, from: u64| self.matrix(&named(suffix), from, n_embd, Fill::adding(from));
+        let attention_out = self.matrix(
+            &named("attn_output.weight"),
+            query,
+            n_embd,
+            Fill::attention_adding(query),
+        );
+        let feed_forward_out = self.matrix(
+            &named("ffn_down.weight"),
+            n_ff,
+            n_embd,
+            Fill::feed_forward_adding(n_ff),
+        );
         let norm = |suffix: &str, len: u64| norm(&named(suffix), len);
         let bias = |suffix: &str, len: u64| bias(&named(suffix), len);
 
@@ -368,7 +388,7 @@ impl Synth {
                 into("attn_q.weight", query),
                 into("attn_k.weight", key),
                 into("attn_v.weight", key),
-                back("attn_output.weight", query),
+                attention_out.clone(),
             ]
         };
         let gated = || {
@@ -376,7 +396,7 @@ impl Synth {
                 norm("ffn_norm.weight", n_embd),
                 into("ffn_gate.weight", n_ff),
                 into("ffn_up.weight", n_ff),
-                back("ffn_down.weight", n_ff),
+                feed_forward_out.clone(),
             ]
         };
         let head_norms = || {
@@ -401,7 +421,10 @@ impl Synth {
             Architecture::Gemma3 => vec![
                 attention(),
                 head_norms(),
-                vec![norm("post_attention_norm.weight", n_embd)],
+                vec![Plan {
+                    fill: Fill::SmallNorm,
+                    ..norm("post_attention_norm.weight", n_embd)
+                }],
                 gated(),
                 vec![norm("post_ffw_norm.weight", n_embd)],
             ],
@@ -410,22 +433,22 @@ impl Synth {
                 bias("attn_norm.bias", n_embd),
                 into("attn_qkv.weight", query + 2 * key),
                 bias("attn_qkv.bias", query + 2 * key),
-                back("attn_output.weight", query),
+                attention_out.clone(),
                 bias("attn_output.bias", n_embd),
                 norm("ffn_norm.weight", n_embd),
                 bias("ffn_norm.bias", n_embd),
                 into("ffn_up.weight", n_ff),
                 bias("ffn_up.bias", n_ff),
-                back("ffn_down.weight", n_ff),
+                feed_forward_out.clone(),
                 bias("ffn_down.bias", n_embd),
             ]],
             Architecture::Phi3 => vec![vec![
                 norm("attn_norm.weight", n_embd),
                 into("attn_qkv.weight", query + 2 * key),
-                back("attn_output.weight", query),
+                attention_out.clone(),
                 norm("ffn_norm.weight", n_embd),
                 into("ffn_up.weight", 2 * n_ff),
-                back("ffn_down.weight", n_ff),
+                feed_forward_out.clone(),
             ]],
         };
 

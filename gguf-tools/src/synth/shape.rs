@@ -7,6 +7,10 @@ use crate::writer::NewValue;
 /// How large the logits are: their standard deviation. A real model's are of this order.
 const LOGIT_STD: f32 = 3.0;
 
+/// The same where the LM head is the embedding: with more, the token that came in would always be
+/// the most likely to come out.
+const TIED_LOGIT_STD: f32 = 1.0;
+
 /// The numbers that make a model as fast or slow as it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
@@ -244,11 +248,19 @@ impl Shape {
 
     /// Returns how large the embeddings are: as large as the LM head wants them, where they are it.
     pub(super) fn embedding_std(&self) -> f32 {
-        if self.tied_embeddings {
-            head_std(self.n_embd)
-        } else {
-            1.0
+        let tied = TIED_LOGIT_STD / (self.n_embd as f32).sqrt();
+
+        match (self.tied_embeddings, self.architecture) {
+            // llama.cpp multiplies these by the square root of their width
+            (true, Architecture::Gemma3) => tied / 4.0,
+            (true, _) => tied,
+            (false, _) => 1.0,
         }
+    }
+
+    /// Returns how large the weights of a separate LM head are: hidden states enter with a size of 1.
+    pub(super) fn head_std(&self) -> f32 {
+        LOGIT_STD / (self.n_embd as f32).sqrt()
     }
 
     /// Checks that the numbers fit each other.
@@ -292,9 +304,4 @@ impl Shape {
 
         Ok(())
     }
-}
-
-/// Returns the size of the LM head's weights: hidden states enter with a size of 1.
-pub(super) fn head_std(n_embd: u32) -> f32 {
-    LOGIT_STD / (n_embd as f32).sqrt()
 }

@@ -9,9 +9,19 @@ use crate::tensor_type::TensorType;
 /// How far norms and biases stray from 1 and 0.
 const STRAY: f32 = 0.1;
 
-/// Part of a matrix's natural size with which a block of layers adds to the hidden state: with 1,
-/// the state would double in the first layer.
-const ADDING: f32 = 0.5;
+/// How large what attention adds to the hidden state is, and what the feed-forward adds, as part
+/// of a matrix's natural size.
+///
+/// Attention averages over the context. Were it as strong as the rest, every position would soon
+/// hold the same average, and greedy decoding would repeat one token (as tried).
+const ATTENTION_ADDS: f32 = 0.25;
+const FEED_FORWARD_ADDS: f32 = 2.0;
+
+/// How far biases stray from 0.
+const BIAS: f32 = 0.02;
+
+/// Size of small norms: those of BLOOM's embeddings and of what attention adds in Gemma 3.
+const SMALL_NORM: f32 = 0.1;
 
 /// Factor on the rows of special tokens, so that their logits stay far below the largest.
 const QUIET: f32 = 1.0 / 16.0;
@@ -34,6 +44,8 @@ pub(super) enum Fill {
     Embedding { std: f32 },
     /// Numbers near 1.
     Norm,
+    /// Numbers near a tenth, for norms after which the hidden state should still be small.
+    SmallNorm,
     /// Numbers near 0.
     Bias,
     /// These numbers.
@@ -48,10 +60,17 @@ impl Fill {
         }
     }
 
-    /// A matrix whose output is added to the hidden state.
-    pub(super) fn adding(from: u64) -> Self {
+    /// The matrix by which attention adds to the hidden state.
+    pub(super) fn attention_adding(from: u64) -> Self {
         Fill::Matrix {
-            std: ADDING * (from as f32).sqrt().recip(),
+            std: ATTENTION_ADDS * (from as f32).sqrt().recip(),
+        }
+    }
+
+    /// The matrix by which the feed-forward adds to the hidden state.
+    pub(super) fn feed_forward_adding(from: u64) -> Self {
+        Fill::Matrix {
+            std: FEED_FORWARD_ADDS * (from as f32).sqrt().recip(),
         }
     }
 
@@ -68,7 +87,8 @@ impl Fill {
             Fill::Embedding { std } if quiet => fill_matrix(tensor_type, *std * QUIET, rng, row),
             Fill::Embedding { std } => fill_matrix(tensor_type, *std, rng, row),
             Fill::Norm => fill_f32(rng, row, |even| 1.0 + STRAY * even),
-            Fill::Bias => fill_f32(rng, row, |even| STRAY * even),
+            Fill::SmallNorm => fill_f32(rng, row, |even| SMALL_NORM * (1.0 + STRAY * even)),
+            Fill::Bias => fill_f32(rng, row, |even| BIAS * even),
             Fill::Table(table) => {
                 for (number, bytes) in table.iter().zip(row.chunks_exact_mut(4)) {
                     bytes.copy_from_slice(&number.to_le_bytes());

@@ -3,7 +3,8 @@
 mod split;
 
 use engine::Token;
-use split::{CutModel, GEMMA3, SMOLLM2, SplitModel, assert_same_bits, engine, greedy, load_whole, options, real_model};
+use gguf_tools::TensorType;
+use split::{CutModel, GEMMA3, SMOLLM2, SplitModel, TinyModel, assert_same_bits, engine, greedy, load_whole, options, real_model};
 
 const PROMPT: &str = "<|im_start|>user\nWhat is the capital of France, and why do people like to go there?<|im_end|>\n<|im_start|>assistant\n";
 
@@ -25,6 +26,23 @@ fn gemma3_is_exact_across_its_window_period() {
     for cuts in [&[7, 13][..], &[1], &[6, 12], &[3, 4, 5, 6, 17]] {
         let cut = CutModel::new(&path, cuts);
         assert_exact(&path, &cut, 64, &[]);
+    }
+}
+
+/// Each architecture with tiny random weights, of each type, cut in every possible way.
+#[test]
+fn every_architecture_is_exact_however_it_is_cut() {
+    for preset in ["tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-gemma3", "tiny-bloom", "tiny-phi3"] {
+        for matrices in [TensorType::Q4_0, TensorType::Q8_0, TensorType::F16, TensorType::F32] {
+            let model = TinyModel::new(preset, matrices);
+            for cuts in model.all_cuts() {
+                let cut = CutModel::new(&model.path, &cuts);
+                let prompt: Vec<Token> = (0..60).map(|i| (i * 37 + 11) % 400 + 5).collect();
+                eprint!("{preset} {matrices} {cuts:?} ");
+                assert_exact(&model.path, &cut, 12, &prompt);
+                eprintln!();
+            }
+        }
     }
 }
 
