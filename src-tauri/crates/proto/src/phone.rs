@@ -392,6 +392,11 @@ impl<H> Phone<H> {
         self.events.pop_front()
     }
 
+    /// Returns whether this phone waits for nothing: no question is open, no step in flight.
+    pub fn is_idle(&self) -> bool {
+        self.relay.is_idle() && self.pipeline.as_ref().is_none_or(Pipeline::is_idle)
+    }
+
     fn control(&mut self, from: PeerId, message: Control, now: Instant) {
         match message {
             Control::Join {

@@ -163,6 +163,11 @@ impl Relay {
         self.events.pop_front()
     }
 
+    /// Returns whether no question is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
     fn asked_by(&mut self, from: PeerId, number: u64, ask: Arc<Ask>) {
         if self.is_head() {
             let request = RequestId {

@@ -151,6 +151,21 @@ impl<H> Head<H> {
         self.events.pop_front()
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        let sequences_are_idle = || {
+            let mut sequences = self.sequences.iter();
+            sequences.all(|s| s.user.is_none() && s.steps_in_flight == 0)
+        };
+        let nothing_waits =
+            self.queue.is_empty() && self.ready.is_empty() && self.reading.is_empty();
+
+        // What a broken ring held is never touched again.
+        self.requests.is_empty()
+            && self.in_flight.is_empty()
+            && nothing_waits
+            && (self.broken.is_some() || sequences_are_idle())
+    }
+
     pub(super) fn ask(&mut self, request: RequestId, ask: Arc<Ask>, now: Instant) {
         if let Some(reason) = &self.broken {
             let answer = Answer::Failed(reason.clone());

@@ -298,6 +298,12 @@ impl<H> Pipeline<H> {
         self.events.pop_front()
     }
 
+    /// Returns whether no question is open here and no step is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.head.as_ref().is_none_or(Head::is_idle)
+            && self.stage.as_ref().is_none_or(Stage::is_idle)
+    }
+
     fn at_head(&mut self, act: impl FnOnce(&mut Head<H>)) {
         if let Some(head) = &mut self.head {
             act(head);

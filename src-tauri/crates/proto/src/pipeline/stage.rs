@@ -108,6 +108,10 @@ impl<H> Stage<H> {
         self.events.pop_front()
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_none() && self.steps.is_empty() && self.activations.is_empty()
+    }
+
     /// Returns whether a step lies in the window that the head's credits allow. Nothing else is kept,
     /// so what waits here is bounded whatever others send.
     fn accepts(&self, step: StepId) -> ControlFlow<()> {
