@@ -21,6 +21,8 @@ pub mod pipeline;
 pub mod plan;
 pub mod reconfig;
 pub mod relay;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use ids::{Epoch, PeerId, RequestId, SequenceId, StepId};

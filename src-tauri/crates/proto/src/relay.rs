@@ -145,7 +145,8 @@ impl Relay {
         }
     }
 
-    /// A phone is gone: what it asked is not wanted any more, what it was to answer fails.
+    /// A phone is gone: what it asked is not wanted any more, what it was to answer fails, and nothing more
+    /// is asked of it.
     pub fn phone_lost(&mut self, phone: PeerId) {
         self.cancel_where(
             |asker| matches!(asker, Asker::Guest { phone: guest, .. } if guest == phone),
@@ -155,6 +156,7 @@ impl Relay {
             for number in self.open.keys().copied().collect::<Vec<_>>() {
                 self.answered(number, Answer::Failed(FailureReason::HeadLost));
             }
+            self.plan = None;
         }
     }
 
@@ -272,5 +274,140 @@ impl Relay {
             asker: self.me,
             number,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Finish, Prompt, Sampling};
+    use crate::testing::{self, ANNA, BELA, CARL};
+
+    const SCREEN: ClientId = ClientId(1);
+
+    #[test]
+    fn a_guest_of_any_phone_is_answered_by_the_head() {
+        let mut relay = in_force(BELA);
+
+        relay.handle(
+            CARL,
+            Chat::Ask {
+                number: 7,
+                ask: ask("hello"),
+            },
+        );
+        let asked = sent(&mut relay);
+        relay.handle(
+            ANNA,
+            Chat::Answer {
+                number: 0,
+                answer: done(),
+            },
+        );
+
+        assert!(matches!(asked[..], [(ANNA, Chat::Ask { number: 0, .. })]));
+        assert!(matches!(
+            sent(&mut relay)[..],
+            [(CARL, Chat::Answer { number: 7, .. })]
+        ));
+        assert!(relay.is_idle());
+    }
+
+    #[test]
+    fn an_answer_from_a_phone_that_is_not_the_head_is_dropped() {
+        let mut relay = in_force(BELA);
+        relay.ask(SCREEN, ask("hello"));
+        sent(&mut relay);
+
+        relay.handle(
+            CARL,
+            Chat::Answer {
+                number: 0,
+                answer: done(),
+            },
+        );
+
+        assert!(relay.poll().is_none());
+        assert!(!relay.is_idle());
+    }
+
+    #[test]
+    fn a_question_from_the_ring_is_not_passed_on_again() {
+        let mut relay = in_force(BELA);
+
+        relay.handle(
+            ANNA,
+            Chat::Ask {
+                number: 7,
+                ask: ask("hello"),
+            },
+        );
+
+        let refusal = Answer::Refused(RefusalReason::NoModel);
+        assert_eq!(
+            sent(&mut relay),
+            [(
+                ANNA,
+                Chat::Answer {
+                    number: 7,
+                    answer: refusal
+                }
+            )]
+        );
+    }
+
+    /// What is asked after the head has left would wait for ever.
+    #[test]
+    fn nothing_is_asked_of_a_head_that_is_gone() {
+        let mut relay = in_force(BELA);
+        relay.ask(SCREEN, ask("before"));
+        sent(&mut relay);
+
+        relay.phone_lost(ANNA);
+        relay.ask(SCREEN, ask("after"));
+
+        let told = std::iter::from_fn(|| relay.poll()).map(|event| match event {
+            OutEvent::Tell { answer, .. } => answer,
+            other => panic!("{other:?}"),
+        });
+        let failed = Answer::Failed(FailureReason::HeadLost);
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [failed, Answer::Refused(RefusalReason::NoModel)]
+        );
+        assert!(relay.is_idle());
+    }
+
+    /// Returns the relay of `me` in a ring of Anna, who is the head, and Bela.
+    fn in_force(me: PeerId) -> Relay {
+        let mut relay = Relay::new(me);
+        relay.plan_in_force(Arc::new(testing::plan(&[ANNA, BELA])));
+
+        relay
+    }
+
+    fn ask(text: &str) -> Arc<Ask> {
+        Arc::new(Ask {
+            prompt: Prompt::Text(text.into()),
+            max_tokens: 1,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+        })
+    }
+
+    fn done() -> Answer {
+        Answer::Done {
+            finish: Finish::Stop,
+            figures: Default::default(),
+        }
+    }
+
+    fn sent(relay: &mut Relay) -> Vec<(PeerId, Chat)> {
+        std::iter::from_fn(|| relay.poll())
+            .map(|event| match event {
+                OutEvent::Send { to, message } => (to, message),
+                other => panic!("{other:?}"),
+            })
+            .collect()
     }
 }
