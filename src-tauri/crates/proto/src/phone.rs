@@ -470,11 +470,6 @@ impl<H> Phone<H> {
         let planned = self.pipeline.as_ref().map(|p| Arc::clone(p.plan()));
         if planned.is_none_or(|plan| !plan.needs(phone)) {
             self.joined.retain(|joined| joined.phone != phone);
-        } else {
-            self.events.push_back(OutEvent::Notice(Notice::Broken {
-                phone,
-                reason: "it left the group, and its layers with it".into(),
-            }));
         }
 
         self.pipe(pipeline::InEvent::PhoneLost(phone), now);

@@ -9,8 +9,9 @@
 //!                             Load ──► Ready    failed
 //! ```
 //!
-//! A phone follows only its leader, and only to a higher epoch than any it has prepared for. What it has
-//! not been told to commit never runs.
+//! A phone follows only its leader, and only to a higher epoch than any it has prepared for. Nothing is
+//! asked under a plan before the head has been told to commit it; by then every stage is loaded, so a
+//! stage may run a step that overtook its own Commit.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -94,9 +95,15 @@ impl Reconfig {
         }
     }
 
-    /// Returns the epoch that a new plan needs at least.
+    /// Returns the epoch of the next plan that this phone proposes.
+    ///
+    /// # Panics
+    ///
+    /// If no epoch is left. Only the leader proposes, counting from 1: it would take 2^64 plans.
     pub fn next_epoch(&self) -> Epoch {
-        Epoch(self.prepared.as_ref().map_or(1, |p| p.plan.epoch.0 + 1))
+        let next = self.newest_epoch().0.checked_add(1);
+
+        Epoch(next.expect("fewer than 2^64 plans"))
     }
 
     /// Proposes a plan to every phone in it. Only the leader does.
@@ -150,7 +157,8 @@ impl Reconfig {
 
     /// This phone has loaded its part of a plan.
     pub fn loaded(&mut self, epoch: Epoch) {
-        let Some(prepared) = self.current(epoch) else {
+        let prepared = self.current(epoch);
+        let Some(prepared) = prepared.filter(|p| p.state == State::Loading) else {
             return;
         };
         prepared.state = State::Loaded;
@@ -179,13 +187,12 @@ impl Reconfig {
         }
     }
 
-    /// A phone is gone; a plan that waits for it fails.
+    /// A phone is gone; a plan that needs it fails, in force or not.
     pub fn phone_lost(&mut self, phone: PeerId) {
         if let Some(prepared) = &self.prepared
-            && matches!(prepared.state, State::Loading | State::Loaded)
             && prepared.plan.needs(phone)
         {
-            self.fail(phone, "it left the group".into());
+            self.fail(phone, "it left the group, and its layers with it".into());
         }
     }
 
@@ -202,7 +209,7 @@ impl Reconfig {
         addresses: Vec<(PeerId, Addresses)>,
     ) {
         let epoch = plan.epoch;
-        if from != self.leader || epoch < self.next_epoch() {
+        if from != self.leader || epoch <= self.newest_epoch() {
             tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, or an old one, dropped");
             return;
         }
@@ -250,9 +257,10 @@ impl Reconfig {
     }
 
     fn not_ready(&mut self, from: PeerId, epoch: Epoch, reason: String) {
-        let takes_part = self.current(epoch).is_some_and(|p| p.plan.needs(from));
+        let current = self.current(epoch);
+        let is_waiting = current.is_some_and(|p| p.waiting_for.contains(&from));
 
-        if self.me == self.leader && takes_part {
+        if self.me == self.leader && is_waiting {
             self.fail(from, reason);
         }
     }
@@ -288,6 +296,13 @@ impl Reconfig {
         });
     }
 
+    /// Returns the epoch of the newest plan; epochs count from 1.
+    fn newest_epoch(&self) -> Epoch {
+        let prepared = self.prepared.as_ref();
+
+        prepared.map_or(Epoch(0), |prepared| prepared.plan.epoch)
+    }
+
     fn current(&mut self, epoch: Epoch) -> Option<&mut Prepared> {
         let prepared = self.prepared.as_mut();
 
@@ -297,5 +312,184 @@ impl Reconfig {
     fn send_leader(&mut self, message: Control) {
         let to = self.leader;
         self.events.push_back(OutEvent::Send { to, message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, ANNA, BELA, CARL};
+
+    #[test]
+    fn a_plan_is_in_force_once_every_phone_is_ready() {
+        let mut leader = proposing(&[ANNA, BELA, CARL]);
+
+        leader.loaded(Epoch(1));
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        assert_eq!(said(&mut leader), []);
+        leader.handle(CARL, Control::Ready { epoch: Epoch(1) });
+
+        let commit = || Said::Sent(Control::Commit { epoch: Epoch(1) });
+        assert_eq!(said(&mut leader), [commit(), commit(), Said::InForce]);
+    }
+
+    #[test]
+    fn a_member_loads_says_so_and_waits_for_the_word() {
+        let mut member = Reconfig::new(BELA, ANNA);
+
+        member.handle(ANNA, prepare(1));
+        member.loaded(Epoch(1));
+        let before = said(&mut member);
+        member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+
+        assert_eq!(
+            before,
+            [Said::Load, Said::Sent(Control::Ready { epoch: Epoch(1) })]
+        );
+        assert_eq!(said(&mut member), [Said::InForce]);
+    }
+
+    #[test]
+    fn only_the_leader_is_followed_and_only_forward() {
+        let mut member = Reconfig::new(BELA, ANNA);
+        member.handle(ANNA, prepare(5));
+        member.loaded(Epoch(5));
+        said(&mut member);
+
+        for (from, message) in [
+            (CARL, prepare(6)),
+            (ANNA, prepare(5)),
+            (ANNA, prepare(0)),
+            (CARL, Control::Commit { epoch: Epoch(5) }),
+            (ANNA, Control::Commit { epoch: Epoch(4) }),
+            (
+                CARL,
+                Control::NotReady {
+                    epoch: Epoch(5),
+                    reason: String::new(),
+                },
+            ),
+        ] {
+            member.handle(from, message);
+        }
+
+        assert_eq!(said(&mut member), []);
+    }
+
+    /// A leader may name the last epoch there is; the next plan is then refused, and nothing overflows.
+    #[test]
+    fn nothing_follows_the_last_epoch() {
+        let mut member = Reconfig::new(BELA, ANNA);
+
+        member.handle(ANNA, prepare(u64::MAX));
+        member.handle(ANNA, prepare(u64::MAX));
+        member.handle(ANNA, prepare(1));
+
+        assert_eq!(said(&mut member), [Said::Load]);
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_its_model_is_refused() {
+        let mut member = Reconfig::new(BELA, ANNA);
+        let mut plan = testing::plan(&[ANNA, BELA]);
+        plan.n_ctx = 0;
+
+        member.handle(ANNA, prepare_plan(plan));
+
+        assert!(matches!(
+            said(&mut member)[..],
+            [Said::Sent(Control::NotReady {
+                epoch: Epoch(1),
+                ..
+            })]
+        ));
+    }
+
+    #[test]
+    fn who_is_ready_or_has_no_part_cannot_break_the_plan() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        let not_ready = || Control::NotReady {
+            epoch: Epoch(1),
+            reason: "a lie".into(),
+        };
+
+        leader.handle(CARL, not_ready());
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        leader.handle(BELA, not_ready());
+
+        assert_eq!(said(&mut leader), []);
+    }
+
+    #[test]
+    fn a_loss_breaks_the_plan_once_in_force_or_not() {
+        for in_force in [false, true] {
+            let mut leader = proposing(&[ANNA, BELA]);
+            if in_force {
+                leader.loaded(Epoch(1));
+                leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+                said(&mut leader);
+            }
+
+            leader.phone_lost(CARL);
+            leader.phone_lost(BELA);
+            leader.phone_lost(BELA);
+
+            assert_eq!(
+                said(&mut leader),
+                [Said::Failed(BELA)],
+                "in_force={in_force}"
+            );
+        }
+    }
+
+    /// An [`OutEvent`], as far as it matters here.
+    #[derive(Debug, PartialEq)]
+    enum Said {
+        Sent(Control),
+        Load,
+        InForce,
+        Failed(PeerId),
+    }
+
+    fn said(reconfig: &mut Reconfig) -> Vec<Said> {
+        std::iter::from_fn(|| reconfig.poll())
+            .map(|event| match event {
+                OutEvent::Send { message, .. } => Said::Sent(message),
+                OutEvent::Load { .. } => Said::Load,
+                OutEvent::InForce { .. } => Said::InForce,
+                OutEvent::Failed { phone, .. } => Said::Failed(phone),
+            })
+            .collect()
+    }
+
+    /// Returns the first phone's machine; it leads, and has told the others of a plan.
+    fn proposing(phones: &[PeerId]) -> Reconfig {
+        let mut leader = Reconfig::new(phones[0], phones[0]);
+        let manifest = testing::manifest(&vec![2; phones.len()]);
+        leader.propose(
+            Arc::new(testing::plan(phones)),
+            Arc::new(manifest),
+            Vec::new(),
+        );
+        said(&mut leader);
+
+        leader
+    }
+
+    fn prepare(epoch: u64) -> Control {
+        let mut plan = testing::plan(&[ANNA, BELA]);
+        plan.epoch = Epoch(epoch);
+
+        prepare_plan(plan)
+    }
+
+    fn prepare_plan(plan: Plan) -> Control {
+        let manifest = testing::manifest(&vec![2; plan.stages.len()]);
+
+        Control::Prepare {
+            plan: Arc::new(plan),
+            manifest: Arc::new(manifest),
+            addresses: Vec::new(),
+        }
     }
 }
