@@ -19,8 +19,11 @@ use std::sync::Arc;
 use gguf_tools::Manifest;
 
 use crate::plan::{Plan, STAGES_MAX};
-use crate::wire::{Addresses, Control};
+use crate::wire::{self, Addresses, Control};
 use crate::{Epoch, PeerId};
+
+/// Bytes of what a phone says about why it is not ready: some lines on a screen.
+const REASON_BYTES_MAX: usize = 512;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -177,13 +180,13 @@ impl Reconfig {
         }
 
         if self.me == self.leader {
-            self.fail(self.me, reason);
+            self.fail(self.me, &reason);
         } else {
             self.send_leader(Control::NotReady {
                 epoch,
                 reason: reason.clone(),
             });
-            self.fail(self.me, reason);
+            self.fail(self.me, &reason);
         }
     }
 
@@ -192,7 +195,7 @@ impl Reconfig {
         if let Some(prepared) = &self.prepared
             && prepared.plan.needs(phone)
         {
-            self.fail(phone, "it left the group, and its layers with it".into());
+            self.fail(phone, "it left the group, and its layers with it");
         }
     }
 
@@ -261,7 +264,7 @@ impl Reconfig {
         let is_waiting = current.is_some_and(|p| p.waiting_for.contains(&from));
 
         if self.me == self.leader && is_waiting {
-            self.fail(from, reason);
+            self.fail(from, &reason);
         }
     }
 
@@ -280,7 +283,8 @@ impl Reconfig {
         self.events.push_back(OutEvent::InForce { plan });
     }
 
-    fn fail(&mut self, phone: PeerId, reason: String) {
+    fn fail(&mut self, phone: PeerId, reason: &str) {
+        let reason = wire::clean_text(reason, REASON_BYTES_MAX);
         let prepared = self.prepared.as_mut().expect("only a plan can fail");
         if prepared.state == State::Failed {
             return;

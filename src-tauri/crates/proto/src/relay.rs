@@ -366,9 +366,11 @@ mod tests {
         relay.phone_lost(ANNA);
         relay.ask(SCREEN, ask("after"));
 
-        let told = std::iter::from_fn(|| relay.poll()).map(|event| match event {
-            OutEvent::Tell { answer, .. } => answer,
-            other => panic!("{other:?}"),
+        let told = std::iter::from_fn(|| relay.poll()).map(|event| {
+            let OutEvent::Tell { answer, .. } = event else {
+                panic!("{event:?}");
+            };
+            answer
         });
         let failed = Answer::Failed(FailureReason::HeadLost);
         assert_eq!(
@@ -404,9 +406,11 @@ mod tests {
 
     fn sent(relay: &mut Relay) -> Vec<(PeerId, Chat)> {
         std::iter::from_fn(|| relay.poll())
-            .map(|event| match event {
-                OutEvent::Send { to, message } => (to, message),
-                other => panic!("{other:?}"),
+            .map(|event| {
+                let OutEvent::Send { to, message } = event else {
+                    panic!("{event:?}");
+                };
+                (to, message)
             })
             .collect()
     }

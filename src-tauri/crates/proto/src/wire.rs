@@ -458,20 +458,43 @@ pub fn activation_frame_bytes(n_rows: usize, n_embd: usize, activation: Activati
     ACTIVATION_HEADER_BYTES + n_rows * n_embd * activation.bytes()
 }
 
-/// Returns a phone's name as it may be shown: without control and direction characters, not too long,
-/// never empty.
+/// Returns a phone's name as it may be shown: as [`clean_text`], and never empty.
 pub fn clean_name(name: &str) -> String {
-    let shown = |c: &char| {
-        !c.is_control()
-            && !matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let clean = name.chars().filter(shown).collect::<String>();
-    let clean = clean.trim();
+    let clean = clean_text(name, NAME_BYTES_MAX);
+
+    if clean.is_empty() {
+        "phone".into()
+    } else {
+        clean
+    }
+}
+
+/// Returns another phone's words as they may be shown: without control and direction characters, without
+/// space around them, at most `bytes_max` long.
+pub fn clean_text(text: &str, bytes_max: usize) -> String {
+    let clean = text.chars().filter(|&c| is_shown(c)).collect::<String>();
+    let clean = clean.trim_matches(is_blank);
     let end = clean
         .char_indices()
         .map(|(start, c)| start + c.len_utf8())
-        .take_while(|&end| end <= NAME_BYTES_MAX)
+        .take_while(|&end| end <= bytes_max)
         .last();
 
-    end.map_or_else(|| "phone".into(), |end| clean[..end].into())
+    clean[..end.unwrap_or(0)].trim_end_matches(is_blank).into()
+}
+
+/// Returns whether a character stands for itself: it neither controls a terminal, nor turns the direction
+/// of what follows, nor is invisible. Joiners stay, for Persian, Hindi and emoji.
+fn is_shown(c: char) -> bool {
+    let hidden = matches!(
+        c,
+        '\u{061c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+
+    !hidden && !c.is_control()
+}
+
+/// Returns whether a character shows nothing where it stands at the end: space, or a joiner.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200c}'..='\u{200d}')
 }

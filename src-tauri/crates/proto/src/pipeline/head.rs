@@ -12,7 +12,7 @@
 //!
 //! A step needs a **credit**, which comes back with the step. There are two purses, so that a long prompt
 //! never takes the way from an answer that is being written. The number of steps that a stage
-//! can ever be asked to hold is thereby bounded: see [`STEPS_IN_FLIGHT_MAX`].
+//! can ever be asked to hold is thereby bounded: see [`steps_in_flight_max`].
 //!
 //! A finished conversation's cache stays in its sequence until the room is needed. A follow-up goes to the
 //! sequence that shares the longest beginning with it and reads only what is new.
@@ -23,17 +23,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::chat::{Answer, Ask, FailureReason, Figures, Finish, RefusalReason};
-use crate::plan::{Plan, STAGES_MAX};
+use crate::plan::Plan;
 use crate::wire::{self, CacheOp, Run, Step};
-use crate::{RequestId, SequenceId, StepId};
+use crate::{PeerId, RequestId, SequenceId, StepId};
 
-use super::{OutEvent, Pick, Sample, Token};
-
-/// Steps in flight at the most, both purses together: what a stage makes room for.
-///
-/// One decode step per stage keeps all of them busy, one prefill chunk per stage likewise, and one more
-/// chunk hides the hops.
-pub(super) const STEPS_IN_FLIGHT_MAX: usize = 2 * STAGES_MAX + 1;
+use super::{OutEvent, Pick, Sample, Token, decode_steps_max, prefill_steps_max};
 
 /// Questions that may be open or waiting. A guess: more than a group of twelve asks at once.
 const REQUESTS_MAX: usize = 64;
@@ -52,8 +46,9 @@ pub(super) struct Head<H> {
     /// Prompts that are being read, the one whose turn it is first.
     reading: VecDeque<RequestId>,
     sequences: Vec<Sequence>,
-    /// Go out with the next step.
-    cache_ops: Vec<CacheOp>,
+    /// How many positions stay in the caches of sequences that begin anew: goes out with the next step,
+    /// and counts only once for each however often they begin before it.
+    truncated: BTreeMap<SequenceId, u32>,
     next_step: StepId,
     in_flight: BTreeMap<StepId, InFlight>,
     events: VecDeque<OutEvent<H>>,
@@ -140,7 +135,7 @@ impl<H> Head<H> {
             queue: VecDeque::new(),
             ready: VecDeque::new(),
             reading: VecDeque::new(),
-            cache_ops: Vec::new(),
+            truncated: BTreeMap::new(),
             next_step: StepId(0),
             in_flight: BTreeMap::new(),
             events: VecDeque::new(),
@@ -172,7 +167,8 @@ impl<H> Head<H> {
             return self.answer(request, answer);
         }
         if self.requests.contains_key(&request) {
-            return tracing::warn!(?request, "Question asked twice, dropped");
+            let reason = RefusalReason::Invalid("this question is open already".into());
+            return self.answer(request, Answer::Refused(reason));
         }
         if let Err(reason) = ask.validate().and_then(|()| self.room_for_one_more()) {
             return self.answer(request, Answer::Refused(reason));
@@ -242,6 +238,16 @@ impl<H> Head<H> {
             self.end(request, Finish::Cancelled, now);
             self.send_steps();
         }
+    }
+
+    /// A phone that computes nothing is gone: nobody waits for what it asked.
+    pub(super) fn asker_lost(&mut self, phone: PeerId, now: Instant) {
+        let asked = self.requests.keys().filter(|r| r.asker == phone);
+
+        for request in asked.copied().collect::<Vec<_>>() {
+            self.end(request, Finish::Cancelled, now);
+        }
+        self.send_steps();
     }
 
     pub(super) fn embedded(&mut self, step: StepId, hidden: H) {
@@ -360,10 +366,7 @@ impl<H> Head<H> {
         let sequence = &mut self.sequences[index];
         let shared_u32 = u32::try_from(shared).expect("a prompt is shorter than n_ctx");
         if shared < sequence.tokens.len() {
-            self.cache_ops.push(CacheOp::Truncate {
-                sequence: sequence_id(index),
-                n_positions: shared_u32,
-            });
+            self.truncated.insert(sequence_id(index), shared_u32);
             sequence.tokens.truncate(shared);
         }
         sequence.user = Some(request);
@@ -413,8 +416,8 @@ impl<H> Head<H> {
         let out = self.in_flight.values();
         let out = out.filter(|step| step.kind == kind && !step.returned);
         let purse = match kind {
-            Kind::Prefill => self.plan.stages.len() + 1,
-            Kind::Decode => self.plan.stages.len(),
+            Kind::Prefill => prefill_steps_max(&self.plan),
+            Kind::Decode => decode_steps_max(&self.plan),
         };
 
         purse - out.count()
@@ -483,10 +486,15 @@ impl<H> Head<H> {
     fn send_step(&mut self, kind: Kind, parts: Vec<Part>, tokens: Vec<Token>) {
         let id = self.next_step;
         self.next_step.0 += 1;
+        let truncated = std::mem::take(&mut self.truncated).into_iter();
+        let cache_ops = truncated.map(|(sequence, n_positions)| CacheOp::Truncate {
+            sequence,
+            n_positions,
+        });
         let step = Arc::new(Step {
             epoch: self.plan.epoch,
             id,
-            cache_ops: std::mem::take(&mut self.cache_ops),
+            cache_ops: cache_ops.collect(),
             runs: parts.iter().map(|part| part.run).collect(),
         });
 

@@ -24,11 +24,14 @@ use std::time::Instant;
 
 use crate::chat::{Answer, Ask, FailureReason, RefusalReason};
 use crate::plan::Plan;
-use crate::wire::Step;
+use crate::wire::{self, Step};
 use crate::{Epoch, PeerId, RequestId, SequenceId, StepId};
 
 use head::Head;
 use stage::Stage;
+
+/// Bytes of what an engine says about a failure: some lines on a screen.
+const REASON_BYTES_MAX: usize = 512;
 
 /// A token's number in the model's vocabulary.
 pub type Token = u32;
@@ -273,20 +276,25 @@ impl<H> Pipeline<H> {
             InEvent::Sampled { step, samples } => {
                 self.at_head(|head| head.sampled(step, samples, now));
             }
-            InEvent::EngineFailed { reason } => self.failed(self.me, reason),
+            InEvent::EngineFailed { reason } => self.failed(self.me, &reason),
             InEvent::StageFailed {
                 from,
                 epoch,
                 reason,
             } => {
-                if epoch == self.plan.epoch && self.plan.stage_of(from).is_some() {
-                    self.failed(from, reason);
+                let is_ours = epoch == self.plan.epoch && self.plan.stage_of(from).is_some();
+                if is_ours && self.head.is_some() {
+                    self.failed(from, &reason);
+                } else {
+                    tracing::warn!(%from, "Failure that is none of ours, dropped");
                 }
             }
             InEvent::PhoneLost(phone) => {
-                if self.plan.needs(phone) {
-                    self.at_head(|head| head.fail(&FailureReason::PhoneLost(phone)));
-                }
+                let needed = self.plan.needs(phone);
+                self.at_head(|head| match needed {
+                    true => head.fail(&FailureReason::PhoneLost(phone)),
+                    false => head.asker_lost(phone, now),
+                });
             }
         }
 
@@ -311,7 +319,8 @@ impl<H> Pipeline<H> {
     }
 
     /// Ends every answer, here or at the head, because `phone` cannot go on.
-    fn failed(&mut self, phone: PeerId, reason: String) {
+    fn failed(&mut self, phone: PeerId, reason: &str) {
+        let reason = wire::clean_text(reason, REASON_BYTES_MAX);
         tracing::warn!(%phone, reason, "Stage failed");
 
         match &mut self.head {
@@ -344,7 +353,9 @@ impl<H> Pipeline<H> {
             return;
         }
 
-        stage.step(step);
+        if let Err(error) = stage.step(step) {
+            self.failed(self.me, &format!("step refused: {error}"));
+        }
     }
 
     /// Takes an activation from the phone before this one in the ring.
@@ -395,7 +406,9 @@ impl<H> Pipeline<H> {
     /// Sends on what this phone's head wants; some of it may be for our own stage.
     fn route_head(&mut self, event: OutEvent<H>) {
         match (event, &mut self.stage) {
-            (OutEvent::SendStep { to, step }, Some(stage)) if to == self.me => stage.step(step),
+            (OutEvent::SendStep { to, step }, Some(stage)) if to == self.me => {
+                stage.step(step).expect("our head follows the plan");
+            }
             (
                 OutEvent::SendActivation {
                     to, step, hidden, ..
@@ -403,6 +416,298 @@ impl<H> Pipeline<H> {
                 Some(stage),
             ) if to == self.me => stage.activation(step, hidden),
             (event, _) => self.events.push_back(event),
+        }
+    }
+}
+
+/// Steps in flight at the most, of both kinds together: what a stage makes room for.
+fn steps_in_flight_max(plan: &Plan) -> usize {
+    prefill_steps_max(plan) + decode_steps_max(plan)
+}
+
+/// Prefill chunks in flight at the most: one for each stage keeps all busy, one more hides the hops.
+fn prefill_steps_max(plan: &Plan) -> usize {
+    plan.stages.len() + 1
+}
+
+/// Decode steps in flight at the most: one for each stage keeps all busy.
+fn decode_steps_max(plan: &Plan) -> usize {
+    plan.stages.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Prompt, Sampling};
+    use crate::testing::{self, ANNA, BELA, CARL};
+    use crate::wire::{CacheOp, StreamKind};
+
+    /// A phone outside of the ring.
+    const DORA: PeerId = PeerId([0xdd; 32]);
+
+    #[test]
+    fn headers_go_to_every_stage_at_once_or_are_relayed() {
+        for (relay_headers, told) in [(false, vec![BELA, CARL]), (true, vec![])] {
+            let mut plan = testing::plan(&[ANNA, BELA, CARL]);
+            plan.relay_headers = relay_headers;
+            let mut head = Ring::new(plan);
+
+            head.ask(DORA, 0, 3);
+
+            let steps = head.events.iter().filter_map(|event| match event {
+                OutEvent::SendStep { to, .. } => Some(*to),
+                _ => None,
+            });
+            assert_eq!(
+                steps.collect::<Vec<_>>(),
+                told,
+                "the head's own stage needs no message"
+            );
+        }
+    }
+
+    #[test]
+    fn chunks_follow_each_other_as_far_as_credits_go() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA, CARL]));
+
+        head.ask(DORA, 0, 40);
+
+        let sent = head.embeds();
+        assert_eq!(
+            sent,
+            [4, 4, 4, 4],
+            "three stages and one more, of four tokens each"
+        );
+    }
+
+    #[test]
+    fn a_long_prompt_does_not_hold_up_an_answer() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA]));
+        head.ask(DORA, 0, 2);
+        head.come_round(StepId(0));
+        head.ask(CARL, 0, 40);
+
+        head.handle(InEvent::Sampled {
+            step: StepId(0),
+            samples: vec![sample()],
+        });
+
+        assert_eq!(head.embeds(), [2, 4, 4, 4, 1]);
+    }
+
+    #[test]
+    fn what_a_phone_asked_that_left_is_not_answered() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA]));
+        head.ask(DORA, 0, 40);
+
+        head.handle(InEvent::PhoneLost(DORA));
+        (0..3).for_each(|step| head.come_round(StepId(step)));
+
+        assert!(head.pipeline.is_idle());
+        assert_eq!(head.embeds().len(), 3, "nothing was sent after");
+    }
+
+    #[test]
+    fn every_answer_ends_when_a_phone_of_the_ring_is_lost() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA]));
+        head.ask(DORA, 0, 40);
+        head.ask(CARL, 0, 3);
+        head.events.clear();
+
+        head.handle(InEvent::PhoneLost(BELA));
+        head.ask(DORA, 1, 3);
+
+        let lost = Answer::Failed(FailureReason::PhoneLost(BELA));
+        assert_eq!(head.answers(), [&lost, &lost, &lost]);
+    }
+
+    /// A sequence may begin anew many times before a step takes the news along; once is enough.
+    #[test]
+    fn caches_are_truncated_once_however_often_they_begin_anew() {
+        let mut plan = testing::plan(&[ANNA, BELA]);
+        plan.n_sequences = 4;
+        let mut head = Ring::new(plan);
+        head.ask(DORA, 0, 30);
+        head.cancel(DORA, 0);
+        (0..3).for_each(|step| head.come_round(StepId(step)));
+        head.ask_tokens(CARL, 0, vec![2; 40]); // takes all credits there are for prompts
+        head.events.clear();
+
+        for (number, shared) in (1..).zip((1..12).rev()) {
+            head.ask_tokens(DORA, number, [vec![1; shared], vec![7]].concat());
+            head.cancel(DORA, number);
+        }
+        head.come_round(StepId(3));
+
+        let ops = head.events.iter().find_map(|event| match event {
+            OutEvent::SendStep { step, .. } => Some(step.cache_ops.as_slice()),
+            _ => None,
+        });
+        let sequence = SequenceId(0);
+        let n_positions = 1;
+        assert_eq!(
+            ops,
+            Some(
+                &[CacheOp::Truncate {
+                    sequence,
+                    n_positions
+                }][..]
+            )
+        );
+    }
+
+    #[test]
+    fn a_question_that_is_open_already_is_refused() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA]));
+        head.ask(DORA, 0, 3);
+        head.events.clear();
+
+        head.handle(InEvent::Ask {
+            request: request(DORA, 0),
+            ask: ask(),
+        });
+
+        assert!(matches!(head.answers()[..], [Answer::Refused(_)]));
+    }
+
+    #[test]
+    fn only_the_head_hears_of_failures_and_keeps_them_short() {
+        let failed = |epoch| InEvent::StageFailed {
+            from: BELA,
+            epoch: Epoch(epoch),
+            reason: "\u{1b}[2J".repeat(1 << 20),
+        };
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA, CARL]));
+        let mut member = Pipeline::<()>::new(Arc::clone(head.pipeline.plan()), CARL);
+        head.ask(DORA, 0, 3);
+        head.events.clear();
+
+        member.handle(failed(1), Instant::now());
+        head.handle(failed(2));
+        assert!(member.poll().is_none() && head.answers().is_empty());
+
+        head.handle(failed(1));
+        let [answer] = head.answers()[..] else {
+            panic!("one answer was open");
+        };
+        let frame = wire::encode_frame(answer, StreamKind::Chat);
+        assert!(frame.len() < 2 * REASON_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_followed_ends_the_ring() {
+        let plan = Arc::new(testing::plan(&[ANNA, BELA]));
+        let mut member = Pipeline::<()>::new(plan, BELA);
+        let step = Arc::new(Step {
+            epoch: Epoch(1),
+            id: StepId(0),
+            cache_ops: Vec::new(),
+            runs: Vec::new(),
+        });
+
+        member.handle(InEvent::Step { from: ANNA, step }, Instant::now());
+
+        assert!(matches!(
+            member.poll(),
+            Some(OutEvent::SendFailure { to: ANNA, .. })
+        ));
+    }
+
+    /// A head, its first stage, and all that it wanted done.
+    struct Ring {
+        pipeline: Pipeline<()>,
+        events: Vec<OutEvent<()>>,
+    }
+
+    impl Ring {
+        fn new(plan: Plan) -> Self {
+            let me = plan.head;
+
+            Self {
+                pipeline: Pipeline::new(Arc::new(plan), me),
+                events: Vec::new(),
+            }
+        }
+
+        fn handle(&mut self, event: InEvent<()>) {
+            self.pipeline.handle(event, Instant::now());
+            self.events
+                .extend(std::iter::from_fn(|| self.pipeline.poll()));
+        }
+
+        fn ask(&mut self, asker: PeerId, number: u64, n_tokens: usize) {
+            self.ask_tokens(asker, number, vec![1; n_tokens]);
+        }
+
+        fn ask_tokens(&mut self, asker: PeerId, number: u64, prompt: Vec<Token>) {
+            let request = request(asker, number);
+
+            self.handle(InEvent::Ask {
+                request,
+                ask: ask(),
+            });
+            self.handle(InEvent::Opened { request, prompt });
+        }
+
+        fn cancel(&mut self, asker: PeerId, number: u64) {
+            let request = request(asker, number);
+
+            self.handle(InEvent::Cancel { request });
+        }
+
+        /// The whole ring runs a step; the head has yet to sample it.
+        fn come_round(&mut self, step: StepId) {
+            let (epoch, hidden) = (Epoch(1), ());
+            let tail = self.pipeline.plan().stages.last().map(|stage| stage.phone);
+
+            self.handle(InEvent::Embedded { step, hidden });
+            self.handle(InEvent::Computed { step, hidden });
+            self.handle(InEvent::Activation {
+                from: tail.expect("there are stages"),
+                epoch,
+                step,
+                hidden,
+            });
+        }
+
+        /// Returns how many tokens each step had.
+        fn embeds(&self) -> Vec<usize> {
+            let embeds = self.events.iter().filter_map(|event| match event {
+                OutEvent::Embed { tokens, .. } => Some(tokens.len()),
+                _ => None,
+            });
+
+            embeds.collect()
+        }
+
+        fn answers(&self) -> Vec<&Answer> {
+            let answers = self.events.iter().filter_map(|event| match event {
+                OutEvent::Answer { answer, .. } => Some(answer),
+                _ => None,
+            });
+
+            answers.collect()
+        }
+    }
+
+    fn request(asker: PeerId, number: u64) -> RequestId {
+        RequestId { asker, number }
+    }
+
+    fn ask() -> Arc<Ask> {
+        Arc::new(Ask {
+            prompt: Prompt::Text("hello".into()),
+            max_tokens: 10,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+        })
+    }
+
+    fn sample() -> Sample {
+        Sample {
+            token: 5,
+            text: "five".into(),
+            end: false,
         }
     }
 }
