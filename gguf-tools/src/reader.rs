@@ -340,6 +340,15 @@ impl Gguf {
         offsets.map(|&at| self.tensor_at(at))
     }
 
+    /// Returns key, type and value of `pair` as they lie in the file.
+    ///
+    /// # Panics
+    ///
+    /// If `pair` is of another, longer file.
+    pub fn raw_key_value(&self, pair: &KeyValue<'_>) -> &[u8] {
+        part(&self.mapping, pair.range.clone()).expect("a key lies in its file")
+    }
+
     /// Returns the key with its value, if it is there.
     pub fn key_value(&self, key: &str) -> Option<KeyValue<'_>> {
         let at = self.header.keys.find(&self.mapping, key)?;
@@ -907,4 +916,276 @@ pub(crate) fn part(file: &[u8], range: Range<u64>) -> Option<&[u8]> {
     let end = usize::try_from(range.end).ok()?;
 
     file.get(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read() {
+        let file = File::new()
+            .key("general.architecture", 8, &text("llama"))
+            .key("llama.block_count", 4, &7u32.to_le_bytes())
+            .key(
+                "some.list",
+                9,
+                &[
+                    &5u32.to_le_bytes()[..],
+                    &2u64.to_le_bytes(),
+                    &[1, 0, 0, 0, 2, 0, 0, 0],
+                ]
+                .concat(),
+            )
+            .tensor("a", &[3, 2], 0, 0)
+            .tensor("b", &[32], 2, 32)
+            .data(&[7; 24])
+            .data(&[8; 18]);
+
+        let gguf = Gguf::from_bytes(file.bytes()).unwrap();
+
+        assert_eq!(gguf.text("general.architecture").unwrap(), "llama");
+        assert_eq!(gguf.number("llama.block_count").unwrap(), 7);
+        let list = gguf.find_array("some.list").unwrap().unwrap();
+        assert_eq!(
+            list.iter().collect::<Vec<_>>(),
+            [Value::Unsigned(1), Value::Unsigned(2)]
+        );
+        let tensors = gguf
+            .tensors()
+            .map(|t| (t.name, t.dims().to_vec(), t.bytes.to_vec()));
+        assert_eq!(
+            tensors.collect::<Vec<_>>(),
+            [("a", vec![3, 2], vec![7; 24]), ("b", vec![32], vec![8; 18])]
+        );
+        assert!(gguf.tensor("b").is_some() && gguf.tensor("c").is_none());
+    }
+
+    #[test]
+    fn a_missing_or_wrong_number_names_its_key() {
+        let file = File::new().key("llama.block_count", 8, &text("seven"));
+        let gguf = Gguf::from_bytes(file.bytes()).unwrap();
+
+        let wrong = gguf.number("llama.block_count").unwrap_err().to_string();
+        let missing = gguf.number("llama.context_length").unwrap_err().to_string();
+
+        assert!(
+            wrong.contains("`llama.block_count`") && wrong.contains("5 bytes"),
+            "{wrong}"
+        );
+        assert!(missing.contains("`llama.context_length`"), "{missing}");
+    }
+
+    /// Every way in which a header can be wrong, and what is said about it.
+    #[test]
+    fn every_fault_is_named() {
+        let list =
+            |element: u32, len: u64| [&element.to_le_bytes()[..], &len.to_le_bytes()].concat();
+        let faults: Vec<(&str, Vec<u8>)> = vec![
+            ("starts with \"\"", vec![]),
+            ("starts with \"PK\\u{3}\\u{4}\"", b"PK\x03\x04rest".to_vec()),
+            ("the version at byte 4", b"GGUF\x03".to_vec()),
+            ("version 1 is not supported", File::new().version(1).bytes()),
+            ("version 0 is not supported", File::new().version(0).bytes()),
+            ("version 4 is not supported", File::new().version(4).bytes()),
+            ("big-endian", File::new().version(3u32.swap_bytes()).bytes()),
+            (
+                "number of tensors at byte 8 is 9223372036854775808",
+                File::new().counts(1 << 63, 0).bytes(),
+            ),
+            (
+                "number of keys at byte 16 is 65537",
+                File::new().counts(0, 65_537).bytes(),
+            ),
+            (
+                "the metadata at byte 24 needs 14 bytes, 0 are left",
+                File::new().counts(0, 1).bytes(),
+            ),
+            (
+                "the tensors at byte 24 needs 33 bytes, 0 are left",
+                File::new().counts(1, 0).bytes(),
+            ),
+            (
+                "a key at byte 24 is empty",
+                File::new().key("", 4, &[1, 0, 0, 0]).bytes(),
+            ),
+            (
+                "key `k` at byte 33 has value type 13",
+                File::new().key("k", 13, &[0; 8]).bytes(),
+            ),
+            (
+                "key `k` at byte 37 is an array of arrays",
+                File::new().key("k", 9, &list(9, 1)).bytes(),
+            ),
+            (
+                "the array `k` at byte 49 needs 18446744073709551615",
+                File::new().key("k", 9, &list(10, u64::MAX)).bytes(),
+            ),
+            (
+                "element 0 of `k` at byte 49 needs 8",
+                File::new().key("k", 9, &list(8, u64::MAX)).bytes(),
+            ),
+            (
+                "the value of `k`",
+                File::new().key("k", 8, &u64::MAX.to_le_bytes()).bytes(),
+            ),
+            (
+                "key `k` occurs twice",
+                File::new().key("k", 0, &[1]).key("k", 0, &[2]).bytes(),
+            ),
+            (
+                "general.alignment is 0",
+                File::new().key("general.alignment", 4, &[0; 4]).bytes(),
+            ),
+            (
+                "general.alignment is 48",
+                File::new()
+                    .key("general.alignment", 4, &[48, 0, 0, 0])
+                    .bytes(),
+            ),
+            (
+                "should be a whole number",
+                File::new().key("general.alignment", 8, &text("x")).bytes(),
+            ),
+            (
+                "the length of a tensor's name at byte 24 is 64",
+                File::new().tensor(&"x".repeat(64), &[1], 0, 0).bytes(),
+            ),
+            (
+                "dimensions of `t` at byte 33 is 5",
+                File::new().tensor("t", &[1; 5], 0, 0).bytes(),
+            ),
+            (
+                "`t` has type 4",
+                File::new().tensor("t", &[1], 4, 0).bytes(),
+            ),
+            (
+                "cannot have the shape [33]",
+                File::new().tensor("t", &[33], 2, 0).bytes(),
+            ),
+            (
+                "cannot have the shape [1, 0]",
+                File::new().tensor("t", &[1, 0], 0, 0).bytes(),
+            ),
+            (
+                "cannot have the shape [4294967296, 4294967296]",
+                File::new().tensor("t", &[1 << 32, 1 << 32], 0, 0).bytes(),
+            ),
+            (
+                "tensor `t` starts at 32 in the data, it should start at 0",
+                File::new().tensor("t", &[1], 0, 32).data(&[0; 64]).bytes(),
+            ),
+            (
+                "tensor `t` starts at 18446744073709551615",
+                File::new()
+                    .tensor("t", &[1], 0, u64::MAX)
+                    .data(&[0; 64])
+                    .bytes(),
+            ),
+            (
+                "tensor `u` starts at 0 in the data, it should start at 32",
+                File::new()
+                    .tensor("t", &[1], 0, 0)
+                    .tensor("u", &[1], 0, 0)
+                    .data(&[0; 64])
+                    .bytes(),
+            ),
+            (
+                "tensor `t` occurs twice",
+                File::new()
+                    .tensor("t", &[1], 0, 0)
+                    .tensor("t", &[1], 0, 32)
+                    .data(&[0; 64])
+                    .bytes(),
+            ),
+            (
+                "tensor `t` at byte 64 needs 4611686018427387904 bytes, 0 are left",
+                File::new().tensor("t", &[1 << 60], 0, 0).bytes(),
+            ),
+        ];
+
+        for (said, bytes) in faults {
+            let error = Gguf::from_bytes(bytes).expect_err(said).to_string();
+            assert!(error.contains(said), "{error:?} should say {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Gguf::open("/nowhere/model.gguf".as_ref()).unwrap_err();
+
+        assert!(error.to_string().contains("/nowhere/model.gguf"), "{error}");
+    }
+
+    /// A file put together byte by byte, right or wrong.
+    #[derive(Default)]
+    struct File {
+        version: Option<u32>,
+        counts: Option<(u64, u64)>,
+        keys: Vec<Vec<u8>>,
+        tensors: Vec<Vec<u8>>,
+        data: Vec<Vec<u8>>,
+    }
+
+    impl File {
+        fn new() -> Self {
+            Self::default()
+        }
+
+        fn version(mut self, version: u32) -> Self {
+            self.version = Some(version);
+            self
+        }
+
+        /// Claims that there are so many tensors and keys.
+        fn counts(mut self, tensors: u64, keys: u64) -> Self {
+            self.counts = Some((tensors, keys));
+            self
+        }
+
+        fn key(mut self, key: &str, value_type: u32, value: &[u8]) -> Self {
+            let bytes = [&text(key), &value_type.to_le_bytes()[..], value];
+            self.keys.push(bytes.concat());
+            self
+        }
+
+        fn tensor(mut self, name: &str, dims: &[u64], tensor_type: u32, offset: u64) -> Self {
+            let mut bytes = text(name);
+            bytes.extend((dims.len() as u32).to_le_bytes());
+            bytes.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+            bytes.extend(tensor_type.to_le_bytes());
+            bytes.extend(offset.to_le_bytes());
+            self.tensors.push(bytes);
+            self
+        }
+
+        fn data(mut self, bytes: &[u8]) -> Self {
+            self.data.push(bytes.to_vec());
+            self
+        }
+
+        fn bytes(self) -> Vec<u8> {
+            let real = (self.tensors.len() as u64, self.keys.len() as u64);
+            let (n_tensors, n_keys) = self.counts.unwrap_or(real);
+            let mut bytes = b"GGUF".to_vec();
+            bytes.extend(self.version.unwrap_or(3).to_le_bytes());
+            bytes.extend(n_tensors.to_le_bytes());
+            bytes.extend(n_keys.to_le_bytes());
+            bytes.extend(self.keys.concat());
+            bytes.extend(self.tensors.concat());
+            for data in self.data {
+                bytes.resize(bytes.len().next_multiple_of(32), 0);
+                bytes.extend(data);
+            }
+
+            bytes
+        }
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(text.as_bytes());
+
+        bytes
+    }
 }

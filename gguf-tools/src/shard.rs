@@ -26,6 +26,18 @@ pub enum ShardKind {
     Layers(LayerRange),
 }
 
+impl ShardKind {
+    /// Returns the usual name of the file: `ends.gguf`, or `layers-004-006.gguf` for layers 4 and 5.
+    pub fn file_name(&self) -> String {
+        match self {
+            ShardKind::Ends => "ends.gguf".to_owned(),
+            ShardKind::Layers(range) => {
+                format!("layers-{:03}-{:03}.gguf", range.start(), range.end())
+            }
+        }
+    }
+}
+
 impl fmt::Display for ShardKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -134,6 +134,13 @@ impl Synth {
         Ok(self)
     }
 
+    /// Returns the number of weights.
+    pub fn n_parameters(&self) -> u64 {
+        let elements = |plan: &Plan| plan.dims.iter().product::<u64>();
+
+        self.plans().iter().map(elements).sum()
+    }
+
     /// Returns the size of the file.
     ///
     /// # Errors

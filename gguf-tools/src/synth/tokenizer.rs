@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::reader::{Gguf, ReadError, part};
+use crate::reader::{Gguf, ReadError};
 use crate::synth::SynthError;
 use crate::value::Value;
 use crate::writer::{Builder, NewValue};
@@ -113,8 +113,7 @@ pub(super) fn special_tokens(n_vocab: u32) -> Vec<bool> {
 pub(super) fn copy_keys(builder: &mut Builder, model: &Gguf) {
     for pair in model.key_values() {
         if pair.key.starts_with("tokenizer.") {
-            let bytes = part(model.mapping(), pair.range).expect("a key lies in its file");
-            builder.raw_key(bytes.to_vec());
+            builder.raw_key(model.raw_key_value(&pair).to_vec());
         }
     }
 }

@@ -1,0 +1,116 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use proto::chat::{Ask, Prompt, Sampling};
+use proto::plan::{ActivationType, STAGES_MAX, Sizes};
+
+/// Shards that a model is cut into for a group: enough to share among unequal phones, few enough that
+/// their overhead (45 µs each and step) stays below the noise.
+const SHARDS: u32 = 16;
+
+/// How many phones.
+#[derive(Debug, Clone, Args)]
+pub struct PhonesArgs {
+    /// Phones in the group
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=STAGES_MAX as i64))]
+    pub phones: u32,
+}
+
+/// What the model is run with.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// Model as a GGUF file
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Positions of the context of each conversation
+    #[arg(long, default_value_t = 2048)]
+    pub context: u32,
+    /// Conversations whose caches are kept
+    #[arg(long, default_value_t = 4)]
+    pub conversations: u32,
+    /// Tokens in a prefill chunk
+    #[arg(long, default_value_t = 128)]
+    pub chunk: u32,
+    /// Halve the bytes between phones; the text may then differ from one phone's
+    #[arg(long)]
+    pub f16_activations: bool,
+    /// Send step headers along with the activation instead of to every phone at once
+    #[arg(long)]
+    pub relay_headers: bool,
+    /// Layer shards to cut the model into [default: 16, or 1 for one phone]
+    #[arg(long)]
+    pub shards: Option<u32>,
+}
+
+/// How one phone computes.
+#[derive(Debug, Clone, Args)]
+pub struct PhoneArgs {
+    /// Threads that compute on each phone
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Make the phone this many times slower
+    #[arg(long, default_value_t = 1.0)]
+    pub slowdown: f64,
+    /// Bytes that the phone may use for its part of the model
+    #[arg(long, value_name = "BYTES")]
+    pub memory_limit: Option<u64>,
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Args)]
+pub struct AnswerArgs {
+    /// Tokens after which the answer ends
+    #[arg(long, default_value_t = 256)]
+    pub max_tokens: u32,
+    /// 0 takes the likeliest token always; 0.8 is lively
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Luck: the same seed gives the same text
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl ModelArgs {
+    /// Returns the shards to cut into, for so many phones.
+    ///
+    /// A phone alone needs no boundary to move, and every shard costs a little.
+    pub fn n_shards(&self, n_phones: u32) -> u32 {
+        let for_group = if n_phones == 1 { 1 } else { SHARDS.max(n_phones) };
+
+        self.shards.unwrap_or(for_group).max(1)
+    }
+
+    /// Returns what goes into a plan.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            n_ctx: self.context,
+            n_sequences: self.conversations,
+            chunk_tokens: self.chunk,
+            activation: if self.f16_activations {
+                ActivationType::F16
+            } else {
+                ActivationType::F32
+            },
+            relay_headers: self.relay_headers,
+        }
+    }
+}
+
+impl AnswerArgs {
+    /// Returns the question that these options and `prompt` make.
+    pub fn ask(&self, prompt: Prompt) -> Ask {
+        Ask {
+            prompt,
+            max_tokens: self.max_tokens,
+            sampling: Sampling {
+                temperature: self.temperature,
+                seed: self.seed,
+                ..Sampling::default()
+            },
+            stop: Vec::new(),
+            ignore_end: false,
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! `lingualinked demo`: a group of phones on this machine, and a chat with it.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use node::disk;
+use proto::chat::{Message, Prompt};
+use rustyline::error::ReadlineError;
+
+use crate::Outcome;
+use crate::args::{AnswerArgs, ModelArgs, PhoneArgs, PhonesArgs};
+use crate::group::{Group, Options};
+use crate::lines::{self, Line};
+
+/// Phone that is asked: the first one, which leads.
+const ASKED: usize = 0;
+
+/// Options of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    phones: PhonesArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    phone: PhoneArgs,
+    /// Ask this and end; without it, chat
+    #[arg(long)]
+    prompt: Option<String>,
+    #[command(flatten)]
+    answer: AnswerArgs,
+    /// Where the phones keep their shards [default: a temporary folder]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
+    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
+    listen: String,
+    /// Write events as JSON lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Starts a group, chats, ends it.
+pub async fn run(args: Args) -> Result<Outcome> {
+    let json = args.json;
+    let result = demo(args).await;
+
+    match result {
+        Err(error) if json => {
+            lines::print(&Line::Error {
+                id: None,
+                message: format!("{error:#}"),
+            })?;
+            Ok(Outcome::Failed)
+        }
+        other => other,
+    }
+}
+
+async fn demo(args: Args) -> Result<Outcome> {
+    let n_phones = args.phones.phones;
+    describe(&args)?;
+    let options = Options {
+        n_phones,
+        model: &args.model,
+        phone: &args.phone,
+        data: args.data.as_deref(),
+        listen: &args.listen,
+    };
+
+    let mut progress = Progress::new(args.json);
+    let started = Group::start(&options, |phone, line| progress.show(phone, line));
+    let mut group = tokio::select! {
+        _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
+        group = started => group?,
+    };
+    show_plan(group.plan(), args.json)?;
+
+    let mut chat = Chat {
+        group: &mut group,
+        answer: args.answer,
+        json: args.json,
+        n_asked: 0,
+    };
+    let outcome = match args.prompt {
+        Some(prompt) => chat.ask_once(prompt).await,
+        None => chat.converse().await,
+    };
+    group.stop().await;
+
+    outcome
+}
+
+/// Opens the model before any phone is started: what is wrong with it is said once, and at once.
+fn describe(args: &Args) -> Result<()> {
+    let n_phones = args.phones.phones;
+    let cut = disk::open_and_cut(&args.model.model, args.model.n_shards(n_phones))?;
+    let n_shards = cut.shards().len() - 1; // the ends are no layers
+    if (n_shards as u32) < n_phones {
+        bail!("{n_phones} phones cannot share {n_shards} shards: ask for fewer phones");
+    }
+
+    if !args.json {
+        let megabytes = cut.len_bytes() as f64 / 1e6;
+        println!("Cutting the model into {n_shards} shards and the ends, {megabytes:.0} MB.");
+        println!("Starting {n_phones} phones on this machine.");
+    }
+    Ok(())
+}
+
+/// A chat with a group, on a terminal or for a program.
+struct Chat<'a> {
+    group: &'a mut Group,
+    answer: AnswerArgs,
+    json: bool,
+    n_asked: u64,
+}
+
+impl Chat<'_> {
+    /// Asks one question, prints the answer.
+    async fn ask_once(&mut self, prompt: String) -> Result<Outcome> {
+        if !self.json {
+            println!("\n> {prompt}");
+        }
+        let message = user(prompt);
+
+        Ok(match self.ask(vec![message]).await? {
+            Ended::Answered(_) => Outcome::Done,
+            Ended::Refused => Outcome::Failed,
+            Ended::Interrupted => Outcome::Interrupted,
+        })
+    }
+
+    /// Reads questions and prints answers, until the end of the input.
+    async fn converse(&mut self) -> Result<Outcome> {
+        let mut history = Vec::new();
+        if !self.json && std::io::stdin().is_terminal() {
+            println!("\nAsk something. Ctrl-C stops an answer, Ctrl-D ends.");
+        }
+
+        let mut editor = rustyline::DefaultEditor::new().context("cannot use the terminal")?;
+        loop {
+            let read = tokio::task::spawn_blocking(move || {
+                let line = editor.readline("> ");
+                (editor, line)
+            });
+            let (back, line) = read.await.context("reading the terminal failed")?;
+            editor = back;
+            let line = match line {
+                Ok(line) => line,
+                Err(ReadlineError::Eof) => return Ok(Outcome::Done),
+                Err(ReadlineError::Interrupted) => return Ok(Outcome::Interrupted),
+                Err(error) => return Err(error).context("cannot read the terminal"),
+            };
+            if line.trim().is_empty() {
+                continue;
+            }
+
+            let _ = editor.add_history_entry(&line); // a line too many is not kept
+            history.push(user(line));
+            match self.ask(history.clone()).await? {
+                Ended::Answered(text) => history.push(Message {
+                    role: "assistant".into(),
+                    content: text,
+                }),
+                Ended::Refused | Ended::Interrupted => {
+                    history.pop();
+                }
+            }
+        }
+    }
+
+    async fn ask(&mut self, messages: Vec<Message>) -> Result<Ended> {
+        let id = self.n_asked;
+        self.n_asked += 1;
+        let ask = self.answer.ask(Prompt::Chat(messages));
+        self.group.ask(ASKED, id, ask).await?;
+
+        let mut interrupted = false;
+        loop {
+            let line = tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c(), if !interrupted => {
+                    interrupted = true;
+                    self.group.cancel(ASKED, id).await?;
+                    continue;
+                }
+                line = self.group.answer_line(ASKED, id) => line?,
+            };
+
+            let line = line.without_id();
+            self.show(&line)?;
+            match line {
+                Line::Done { .. } if interrupted => return Ok(Ended::Interrupted),
+                Line::Done { text, .. } => return Ok(Ended::Answered(text)),
+                Line::Error { .. } => return Ok(Ended::Refused),
+                _ => {}
+            }
+        }
+    }
+
+    fn show(&self, line: &Line) -> Result<()> {
+        if self.json {
+            return Ok(lines::print(line)?);
+        }
+
+        let mut out = std::io::stdout().lock();
+        match line {
+            Line::Token { text, .. } => {
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
+            Line::Done { figures, .. } => {
+                writeln!(out, "\n")?;
+                writeln!(
+                    out,
+                    "[{} tokens read, {} written · first word after {:.0} ms, then {:.1} ms a token · {} B a token between phones]",
+                    figures.prompt_tokens - figures.cached_tokens,
+                    figures.completion_tokens,
+                    figures.ttft_ms,
+                    figures.tpot_ms,
+                    figures.bytes_per_token,
+                )?;
+            }
+            Line::Error { message, .. } => eprintln!("lingualinked: {message}"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// How an answer ended.
+enum Ended {
+    Answered(String),
+    Refused,
+    Interrupted,
+}
+
+fn user(content: String) -> Message {
+    Message {
+        role: "user".into(),
+        content,
+    }
+}
+
+fn show_plan(plan: &Line, json: bool) -> Result<()> {
+    if json {
+        return Ok(lines::print(plan)?);
+    }
+
+    if let Line::Plan { head, stages, .. } = plan {
+        println!("\nWho runs what:");
+        for stage in stages {
+            let [start, end] = stage.layers;
+            let ends = if stage.phone == *head {
+                ", and the ends: it alone sees words"
+            } else {
+                ""
+            };
+            println!("  {}: layers {start} to {}{ends}", stage.phone, end - 1);
+        }
+    }
+    Ok(())
+}
+
+/// Shows on a terminal how far the phones are.
+struct Progress {
+    bars: Option<indicatif::MultiProgress>,
+    phones: Vec<indicatif::ProgressBar>,
+}
+
+impl Progress {
+    fn new(json: bool) -> Self {
+        Self {
+            bars: (!json && std::io::stderr().is_terminal()).then(indicatif::MultiProgress::new),
+            phones: Vec::new(),
+        }
+    }
+
+    fn show(&mut self, phone: usize, line: &Line) {
+        let Some(bars) = &self.bars else { return };
+        while self.phones.len() <= phone {
+            let style = indicatif::ProgressStyle::with_template("  {prefix} {bar:30} {msg}");
+            let bar = indicatif::ProgressBar::new(100);
+            bar.set_style(style.expect("a template of ours"));
+            bar.set_prefix(format!("phone {}", self.phones.len() + 1));
+            self.phones.push(bars.add(bar));
+        }
+
+        let bar = &self.phones[phone];
+        match line {
+            Line::Preparing {
+                done_bytes,
+                total_bytes,
+            } => {
+                bar.set_message("gets its shards");
+                bar.set_position(done_bytes * 100 / total_bytes.max(&1));
+            }
+            Line::Loading { fraction } => {
+                bar.set_message("loads");
+                bar.set_position((fraction * 100.0) as u64);
+            }
+            Line::Plan { .. } => {
+                for bar in &self.phones {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A group of phones as processes of this machine: each is `lingualinked node --json`, told what to do
+//! through its standard input.
+//!
+//! A phone ends when its standard input does, so none outlives this process, however it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use proto::chat::Ask;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::args::{ModelArgs, PhoneArgs};
+use crate::lines::{Line, Order};
+
+/// How long a phone may take to end when it is told to. It has nothing to save.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lines of all phones together that wait to be looked at.
+const LINE_QUEUE: usize = 256;
+
+/// A running group. The first phone leads.
+pub struct Group {
+    phones: Vec<PhoneProcess>,
+    lines: mpsc::Receiver<(usize, Heard)>,
+    plan: Option<Line>,
+    /// Kept as long as the phones need it.
+    _folder: Option<TempDir>,
+}
+
+/// One phone of it.
+struct PhoneProcess {
+    name: String,
+    child: Child,
+    orders: ChildStdin,
+}
+
+/// What came from a phone.
+#[derive(Debug)]
+pub enum Heard {
+    /// A line.
+    Line(Line),
+    /// It has ended.
+    Ended,
+}
+
+/// What a group is started with.
+pub struct Options<'a> {
+    /// Phones.
+    pub n_phones: u32,
+    /// What they run.
+    pub model: &'a ModelArgs,
+    /// How they compute.
+    pub phone: &'a PhoneArgs,
+    /// Where they keep their shards; a temporary folder if there is none.
+    pub data: Option<&'a Path>,
+    /// Where they listen.
+    pub listen: &'a str,
+}
+
+impl Group {
+    /// Starts the phones and waits until they run the model. Calls `show` with what happens meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What a phone says if it cannot do its part, or that it ended.
+    pub async fn start(options: &Options<'_>, mut show: impl FnMut(usize, &Line)) -> Result<Self> {
+        let (folder, data) = match options.data {
+            Some(data) => (None, data.to_owned()),
+            None => {
+                let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+                let data = folder.path().to_owned();
+                (Some(folder), data)
+            }
+        };
+        let (sender, lines) = mpsc::channel(LINE_QUEUE);
+        let mut group = Self {
+            phones: Vec::new(),
+            lines,
+            plan: None,
+            _folder: folder,
+        };
+
+        group.spawn(options, &data, &["--lead".into(), options.n_phones.to_string()], &sender)?;
+        let leader = group.address_of(0, &mut show).await?;
+        for _ in 1..options.n_phones {
+            group.spawn(options, &data, &["--join".into(), leader.clone()], &sender)?;
+        }
+        drop(sender);
+        group.plan_in_force(&mut show).await?;
+
+        Ok(group)
+    }
+
+    /// Returns the line that told the plan.
+    pub fn plan(&self) -> &Line {
+        self.plan.as_ref().expect("a group is given out once its plan is in force")
+    }
+
+    /// Returns the system's numbers of the processes.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.phones.iter().filter_map(|phone| phone.child.id()).collect()
+    }
+
+    /// Asks a phone. The answer's lines carry `id`.
+    ///
+    /// # Errors
+    ///
+    /// If the phone has ended.
+    pub async fn ask(&mut self, phone: usize, id: u64, ask: Ask) -> Result<()> {
+        self.order(phone, &Order::Ask { id, ask }).await
+    }
+
+    /// Has a phone stop an answer.
+    ///
+    /// # Errors
+    ///
+    /// If the phone has ended.
+    pub async fn cancel(&mut self, phone: usize, id: u64) -> Result<()> {
+        self.order(phone, &Order::Cancel { id }).await
+    }
+
+    /// Waits for the next line of an answer, from the phone that was asked.
+    ///
+    /// # Errors
+    ///
+    /// If a phone of the group has ended, whichever: the ring is broken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn answer_line(&mut self, phone: usize, id: u64) -> Result<Line> {
+        loop {
+            match self.lines.recv().await {
+                Some((from, Heard::Line(line))) if from == phone && line.id() == Some(id) => {
+                    return Ok(line);
+                }
+                Some((_, Heard::Line(_))) => {}
+                Some((from, Heard::Ended)) => {
+                    bail!("{} left the group, and its layers with it", self.phones[from].name)
+                }
+                None => bail!("every phone has ended"),
+            }
+        }
+    }
+
+    /// Ends the phones, and waits until they have.
+    pub async fn stop(mut self) {
+        for phone in 0..self.phones.len() {
+            let _ = self.order(phone, &Order::Stop).await; // it may have ended already
+        }
+
+        for phone in &mut self.phones {
+            if timeout(STOP_TIMEOUT, phone.child.wait()).await.is_err() {
+                let _ = phone.child.kill().await; // an error means that it has ended
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        options: &Options<'_>,
+        data: &Path,
+        role: &[String],
+        lines: &mpsc::Sender<(usize, Heard)>,
+    ) -> Result<()> {
+        let index = self.phones.len();
+        let name = format!("phone {}", index + 1);
+        let data = data.join(format!("phone-{}", index + 1));
+
+        let mut command = node_command(options, &name, data)?;
+        let mut child = command
+            .args(role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a phone's process")?;
+        let orders = child.stdin.take().expect("it was piped");
+        let out = child.stdout.take().expect("it was piped");
+        tokio::spawn(listen(index, BufReader::new(out), lines.clone()));
+
+        self.phones.push(PhoneProcess {
+            name,
+            child,
+            orders,
+        });
+        Ok(())
+    }
+
+    async fn address_of(
+        &mut self,
+        phone: usize,
+        show: &mut impl FnMut(usize, &Line),
+    ) -> Result<String> {
+        loop {
+            let (from, line) = self.start_line().await?;
+            show(from, &line);
+            if let (true, Line::Listening { address }) = (from == phone, line) {
+                return Ok(address);
+            }
+        }
+    }
+
+    async fn plan_in_force(&mut self, show: &mut impl FnMut(usize, &Line)) -> Result<()> {
+        loop {
+            let (from, line) = self.start_line().await?;
+            show(from, &line);
+            if from == 0 && matches!(line, Line::Plan { .. }) {
+                self.plan = Some(line);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a line while the group is being started, when any error is the end of it.
+    async fn start_line(&mut self) -> Result<(usize, Line)> {
+        match self.lines.recv().await {
+            Some((_, Heard::Line(Line::Error { message, .. }))) => bail!("{message}"),
+            Some((from, Heard::Line(line))) => Ok((from, line)),
+            Some((from, Heard::Ended)) => {
+                bail!("{} ended before the group was ready", self.phones[from].name)
+            }
+            None => bail!("every phone has ended"),
+        }
+    }
+
+    async fn order(&mut self, phone: usize, order: &Order) -> Result<()> {
+        let mut line = serde_json::to_vec(order).expect("our orders are plain data");
+        line.push(b'\n');
+        let phone = &mut self.phones[phone];
+        let written = async {
+            phone.orders.write_all(&line).await?;
+            phone.orders.flush().await
+        };
+
+        written
+            .await
+            .with_context(|| format!("{} has ended", phone.name))
+    }
+}
+
+impl Line {
+    /// Returns the number of the question that a line belongs to.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Self::Queued { id, .. }
+            | Self::Reading { id, .. }
+            | Self::Token { id, .. }
+            | Self::Done { id, .. }
+            | Self::Error { id, .. } => *id,
+            Self::Listening { .. }
+            | Self::Joined { .. }
+            | Self::Preparing { .. }
+            | Self::Loading { .. }
+            | Self::Plan { .. } => None,
+        }
+    }
+
+    /// Returns the line without that number.
+    pub fn without_id(mut self) -> Self {
+        match &mut self {
+            Self::Queued { id, .. }
+            | Self::Reading { id, .. }
+            | Self::Token { id, .. }
+            | Self::Done { id, .. }
+            | Self::Error { id, .. } => *id = None,
+            Self::Listening { .. }
+            | Self::Joined { .. }
+            | Self::Preparing { .. }
+            | Self::Loading { .. }
+            | Self::Plan { .. } => {}
+        }
+        self
+    }
+}
+
+/// Returns the command that runs one phone. It has a process group of its own, so that Ctrl-C comes to
+/// this process alone, which then ends the phones in order.
+fn node_command(options: &Options<'_>, name: &str, data: PathBuf) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(program);
+    let (model, phone) = (options.model, options.phone);
+
+    command.args(["node", "--json", "--name", name, "--listen", options.listen]);
+    command.arg("--data").arg(data);
+    command.arg("--model").arg(&model.model);
+    let numbers = [
+        ("--threads", Some(phone.threads.to_string())),
+        ("--slowdown", Some(phone.slowdown.to_string())),
+        ("--memory-limit", phone.memory_limit.map(|n| n.to_string())),
+        ("--context", Some(model.context.to_string())),
+        ("--conversations", Some(model.conversations.to_string())),
+        ("--chunk", Some(model.chunk.to_string())),
+        ("--shards", model.shards.map(|n| n.to_string())),
+    ];
+    for (option, value) in numbers {
+        if let Some(value) = value {
+            command.args([option, &value]);
+        }
+    }
+    if model.f16_activations {
+        command.arg("--f16-activations");
+    }
+    if model.relay_headers {
+        command.arg("--relay-headers");
+    }
+    #[cfg(unix)]
+    command.process_group(0);
+
+    Ok(command)
+}
+
+/// Reads a phone's lines until it ends.
+async fn listen(
+    phone: usize,
+    out: BufReader<tokio::process::ChildStdout>,
+    lines: mpsc::Sender<(usize, Heard)>,
+) {
+    let mut out = out.lines();
+
+    while let Ok(Some(text)) = out.next_line().await {
+        match serde_json::from_str(&text) {
+            Ok(line) => {
+                if lines.send((phone, Heard::Line(line))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(phone, %error, "A phone wrote no line of ours"),
+        }
+    }
+    let _ = lines.send((phone, Heard::Ended)).await; // nobody may be left to hear it
+}

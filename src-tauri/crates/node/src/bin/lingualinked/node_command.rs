@@ -1,0 +1,257 @@
+//! `lingualinked node`: one phone, until it is stopped.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use libp2p::Multiaddr;
+use node::disk;
+use node::engine_thread::EngineConfig;
+use node::event_loop::Event;
+use node::identity;
+use node::start::{self, Config, Handle, Role};
+use proto::chat::Answer;
+use proto::relay::ClientId;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+use tokio::sync::mpsc;
+
+use crate::Outcome;
+use crate::args::{ModelArgs, PhoneArgs};
+use crate::lines::{self, AnswerLines, Line, Names, Order};
+
+/// Words of all answers together that wait to be printed. Printing is quicker than computing: a guess.
+const WORD_QUEUE: usize = 256;
+
+/// Options of `node`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of this phone
+    #[arg(long, default_value = "phone")]
+    pub name: String,
+    /// Folder for its key and its shards
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Where to listen
+    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
+    pub listen: Multiaddr,
+    /// Lead a group of so many phones, this one among them
+    #[arg(long, value_name = "PHONES", conflicts_with = "join", requires = "model")]
+    pub lead: Option<u32>,
+    /// Join the group that the phone at this address leads
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "lead")]
+    pub join: Option<Multiaddr>,
+    /// Model as a GGUF file, to lead with or to cut shards from
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub phone: PhoneArgs,
+    /// Positions of the context of each conversation
+    #[arg(long, default_value_t = 2048)]
+    pub context: u32,
+    /// Conversations whose caches are kept
+    #[arg(long, default_value_t = 4)]
+    pub conversations: u32,
+    /// Tokens in a prefill chunk
+    #[arg(long, default_value_t = 128)]
+    pub chunk: u32,
+    /// Halve the bytes between phones; the text may then differ from one phone's
+    #[arg(long)]
+    pub f16_activations: bool,
+    /// Send step headers along with the activation instead of to every phone at once
+    #[arg(long)]
+    pub relay_headers: bool,
+    /// Layer shards to cut the model into [default: 16, or 1 for one phone]
+    #[arg(long)]
+    pub shards: Option<u32>,
+    /// Write events as JSON lines, and take commands so; the phone ends when standard input does
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs a phone.
+pub async fn run(args: Args) -> Result<Outcome> {
+    let json = args.json;
+    let (handle, events) = start::start(config(args)?).await?;
+    let mut face = Face {
+        names: Names::default(),
+        json,
+        answers: BTreeMap::new(),
+    };
+    face.show(Line::Listening {
+        address: handle.address.to_string(),
+    })?;
+
+    let outcome = face.serve(&handle, events).await;
+    handle.stop().await;
+    outcome
+}
+
+fn config(args: Args) -> Result<Config> {
+    std::fs::create_dir_all(&args.data)
+        .with_context(|| format!("cannot make the data folder {}", args.data.display()))?;
+
+    Ok(Config {
+        keypair: identity::load_or_create(&args.data)?,
+        role: role(&args)?,
+        name: args.name,
+        data_folder: args.data,
+        model: args.model,
+        listen: args.listen,
+        engine: EngineConfig {
+            n_threads: args.phone.threads,
+            memory_limit_bytes: args.phone.memory_limit,
+            slowdown: args.phone.slowdown,
+        },
+    })
+}
+
+fn role(args: &Args) -> Result<Role> {
+    match (&args.join, args.lead, &args.model) {
+        (Some(leader), _, _) => Ok(Role::Member {
+            leader: leader.clone(),
+        }),
+        (None, Some(n_phones), Some(model)) => {
+            let model_args = ModelArgs {
+                model: model.clone(),
+                context: args.context,
+                conversations: args.conversations,
+                chunk: args.chunk,
+                f16_activations: args.f16_activations,
+                relay_headers: args.relay_headers,
+                shards: args.shards,
+            };
+            let cut = disk::open_and_cut(model, model_args.n_shards(n_phones))?;
+            Ok(Role::Leader {
+                n_phones: n_phones as usize,
+                cut: Box::new(cut),
+                sizes: model_args.sizes(),
+            })
+        }
+        _ => bail!("say --lead PHONES with --model FILE, or --join ADDRESS"),
+    }
+}
+
+/// What this phone shows, on standard output.
+struct Face {
+    names: Names,
+    json: bool,
+    /// Answers that are being written, with what stops them.
+    answers: BTreeMap<u64, Open>,
+}
+
+/// An answer on its way.
+struct Open {
+    lines: AnswerLines,
+    client: ClientId,
+}
+
+impl Face {
+    /// Shows events and takes orders until the phone is to stop.
+    async fn serve(
+        &mut self,
+        handle: &Handle,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) -> Result<Outcome> {
+        let mut orders = BufReader::new(tokio::io::stdin()).lines();
+        let (words_in, mut words) = mpsc::channel(WORD_QUEUE);
+
+        loop {
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
+                Some((id, answer)) = words.recv() => self.word(id, answer)?,
+                event = events.recv() => match event {
+                    Some(event) => self.event(event)?,
+                    None => bail!("the phone has stopped by itself: this is a bug"),
+                },
+                line = next_order(&mut orders, self.json) => match line? {
+                    None | Some(Order::Stop) => return Ok(Outcome::Done),
+                    Some(Order::Ask { id, ask }) => {
+                        let (client, answers) = handle.ask(ask).await;
+                        let lines = AnswerLines::new(Some(id));
+                        self.answers.insert(id, Open { lines, client });
+                        tokio::spawn(carry(id, answers, words_in.clone()));
+                    }
+                    Some(Order::Cancel { id }) => {
+                        if let Some(open) = self.answers.get(&id) {
+                            handle.cancel(open.client).await;
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn word(&mut self, id: u64, answer: Answer) -> Result<()> {
+        let is_last = answer.is_last();
+        let Some(open) = self.answers.get_mut(&id) else {
+            return Ok(());
+        };
+        let line = open.lines.line(answer, &self.names);
+        if is_last {
+            self.answers.remove(&id);
+        }
+
+        self.show(line)
+    }
+
+    fn event(&mut self, event: Event) -> Result<()> {
+        self.names.hear(&event);
+
+        self.show(self.names.line(event))
+    }
+
+    fn show(&self, line: Line) -> Result<()> {
+        if self.json {
+            return Ok(lines::print(&line)?);
+        }
+
+        match line {
+            Line::Listening { address } => eprintln!("listening on {address}"),
+            Line::Joined { phone } => eprintln!("{phone} has joined"),
+            Line::Plan { stages, .. } => {
+                let stages = stages.iter().map(|s| format!("{} {:?}", s.phone, s.layers));
+                eprintln!("the model runs on {}", stages.collect::<Vec<_>>().join(", "));
+            }
+            Line::Error { message, .. } => eprintln!("{message}"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Carries an answer's words to where they are printed, under the number that the asker gave.
+async fn carry(
+    id: u64,
+    mut answers: mpsc::UnboundedReceiver<Answer>,
+    words: mpsc::Sender<(u64, Answer)>,
+) {
+    while let Some(answer) = answers.recv().await {
+        if words.send((id, answer)).await.is_err() {
+            return; // the phone is stopping
+        }
+    }
+}
+
+/// Waits for the next order; never, where there are none. `None` at the end of standard input.
+async fn next_order(
+    orders: &mut Lines<BufReader<Stdin>>,
+    json: bool,
+) -> Result<Option<Order>> {
+    if !json {
+        return std::future::pending().await;
+    }
+
+    loop {
+        let Some(line) = orders.next_line().await? else {
+            return Ok(None);
+        };
+        match serde_json::from_str(&line) {
+            Ok(order) => return Ok(Some(order)),
+            Err(error) => lines::print(&Line::Error {
+                id: None,
+                message: format!("not a command: {error}"),
+            })?,
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The thread that computes: one job after the other, in the order asked.
+//!
+//! llama.cpp's contexts live and die on this thread. What it finds out goes to the event loop as the
+//! state machines' own events.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Instant, SystemTime};
+
+use ::engine::{
+    ChatMessage, Detokenizer, Ends, Engine, EngineOptions, LayerShard, LoadError, LoadOptions,
+    Role, RunError, Sampler, SamplingOptions, SequenceRun, StopStrings, Token,
+};
+use gguf_tools::{Manifest, ShardEntry};
+use proto::chat::{Ask, Message, Prompt, RefusalReason};
+use proto::phone::InEvent;
+use proto::pipeline::{Pick, Sample};
+use proto::plan::Plan;
+use proto::wire::{CacheOp, Step};
+use proto::{RequestId, StepId};
+use tokio::sync::mpsc as tokio_mpsc;
+
+use crate::net::frame::Hidden;
+
+/// How this phone computes.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Threads that compute.
+    pub n_threads: u32,
+    /// Bytes that weights, caches and buffers may take together; `None` asks nobody.
+    pub memory_limit_bytes: Option<u64>,
+    /// Makes every step take this many times as long: a slow phone, for demos and tests. 1 is its own speed.
+    pub slowdown: f64,
+}
+
+/// A shard, ready to be loaded.
+#[derive(Debug, Clone)]
+pub struct ShardFile {
+    /// What it is.
+    pub entry: ShardEntry,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// What the event loop asks for.
+#[derive(Debug)]
+pub enum Job {
+    /// Load these shards in place of any before.
+    Load {
+        /// Plan that they are for.
+        plan: Arc<Plan>,
+        /// What the model is.
+        manifest: Arc<Manifest>,
+        /// The ends, if this phone is the head, and the shards of its stage in order.
+        files: Vec<ShardFile>,
+    },
+    /// See [`proto::pipeline::OutEvent::Open`].
+    Open {
+        /// Name of the question.
+        request: RequestId,
+        /// The question.
+        ask: Arc<Ask>,
+    },
+    /// See [`proto::pipeline::OutEvent::Close`].
+    Close {
+        /// Name of the question.
+        request: RequestId,
+    },
+    /// See [`proto::pipeline::OutEvent::Embed`].
+    Embed {
+        /// Step that the tokens belong to.
+        step: StepId,
+        /// The tokens.
+        tokens: Vec<proto::pipeline::Token>,
+    },
+    /// See [`proto::pipeline::OutEvent::Compute`].
+    Compute {
+        /// The header.
+        step: Arc<Step>,
+        /// `[n_tokens, n_embd]`.
+        hidden: Hidden,
+        /// Whether only the wanted rows go on.
+        last: bool,
+    },
+    /// See [`proto::pipeline::OutEvent::Sample`].
+    Sample {
+        /// Step that the rows belong to.
+        step: StepId,
+        /// `[picks.len(), n_embd]`.
+        hidden: Hidden,
+        /// What to sample.
+        picks: Vec<Pick>,
+    },
+}
+
+/// What the engine thread says.
+#[derive(Debug)]
+pub enum EngineEvent {
+    /// For the state machines.
+    Phone(InEvent<Hidden>),
+    /// For people: so much of what is being loaded is loaded.
+    Loading {
+        /// Between 0 and 1.
+        fraction: f32,
+    },
+}
+
+/// Starts the thread. It ends when the sender is dropped, after the job at hand.
+///
+/// Its events are as many as its jobs and some words of progress, and the jobs are bounded by the
+/// pipeline's credits: the channel needs no bound of its own.
+pub fn start(
+    config: EngineConfig,
+) -> (
+    mpsc::Sender<Job>,
+    tokio_mpsc::UnboundedReceiver<EngineEvent>,
+) {
+    let (jobs, inbox) = mpsc::channel();
+    let (events, outbox) = tokio_mpsc::unbounded_channel();
+
+    thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let mut worker = Worker::new(config, events);
+            while let Ok(job) = inbox.recv() {
+                worker.work(job);
+            }
+        })
+        .expect("the system starts a thread at start-up");
+
+    (jobs, outbox)
+}
+
+struct Worker {
+    config: EngineConfig,
+    engine: Engine,
+    events: tokio_mpsc::UnboundedSender<EngineEvent>,
+    /// The plan's shards that this phone runs, in order.
+    layers: Vec<LayerShard>,
+    ends: Option<Ends>,
+    answers: BTreeMap<RequestId, Writing>,
+    /// Between two shards of the stage; swapped, never copied.
+    spare: Hidden,
+    logits: Vec<f32>,
+    runs: Vec<SequenceRun>,
+}
+
+/// An answer that is being written.
+struct Writing {
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stops: StopStrings,
+    /// Prompt and answer so far.
+    history: Vec<Token>,
+    ignore_end: bool,
+}
+
+impl Worker {
+    fn new(config: EngineConfig, events: tokio_mpsc::UnboundedSender<EngineEvent>) -> Self {
+        let engine = Engine::new(EngineOptions {
+            n_threads: config.n_threads,
+        });
+
+        Self {
+            config,
+            engine,
+            events,
+            layers: Vec::new(),
+            ends: None,
+            answers: BTreeMap::new(),
+            spare: Vec::new(),
+            logits: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    fn work(&mut self, job: Job) {
+        let started = Instant::now();
+        let slowed = matches!(
+            job,
+            Job::Embed { .. } | Job::Compute { .. } | Job::Sample { .. }
+        );
+
+        let event = match job {
+            Job::Load {
+                plan,
+                manifest,
+                files,
+            } => Some(self.load(&plan, &manifest, &files)),
+            Job::Open { request, ask } => Some(self.open(request, &ask)),
+            Job::Close { request } => {
+                self.answers.remove(&request);
+                None
+            }
+            Job::Embed { step, tokens } => Some(or_failed(self.embed(step, &tokens))),
+            Job::Compute { step, hidden, last } => {
+                Some(or_failed(self.compute(&step, hidden, last)))
+            }
+            Job::Sample {
+                step,
+                hidden,
+                picks,
+            } => Some(or_failed(self.sample(step, &hidden, &picks))),
+        };
+
+        if slowed && self.config.slowdown > 1.0 {
+            thread::sleep(started.elapsed().mul_f64(self.config.slowdown - 1.0));
+        }
+        if let Some(event) = event {
+            let _ = self.events.send(EngineEvent::Phone(event)); // the event loop may have ended
+        }
+    }
+
+    fn load(&mut self, plan: &Plan, manifest: &Manifest, files: &[ShardFile]) -> InEvent<Hidden> {
+        let epoch = plan.epoch;
+        self.layers.clear();
+        self.ends = None;
+        self.answers.clear();
+
+        match self.load_all(plan, manifest, files) {
+            Ok(()) => InEvent::Loaded { epoch },
+            Err(error) => {
+                self.layers.clear();
+                self.ends = None;
+                InEvent::LoadFailed {
+                    epoch,
+                    reason: error.to_string(),
+                }
+            }
+        }
+    }
+
+    fn load_all(
+        &mut self,
+        plan: &Plan,
+        manifest: &Manifest,
+        files: &[ShardFile],
+    ) -> Result<(), LoadError> {
+        let mut options = LoadOptions {
+            n_ctx: plan.n_ctx,
+            n_sequences: plan.n_sequences,
+            n_batch: plan.chunk_tokens,
+            memory_budget_bytes: self.config.memory_limit_bytes,
+            ..LoadOptions::default()
+        };
+
+        for (i, file) in files.iter().enumerate() {
+            let events = self.events.clone();
+            let n_files = files.len() as f32;
+            let mut progress = move |fraction: f32| {
+                let fraction = (i as f32 + fraction) / n_files;
+                let _ = events.send(EngineEvent::Loading { fraction });
+                ControlFlow::Continue(())
+            };
+
+            if file.entry.layers().is_some() {
+                self.layers.push(self.engine.load_layers(
+                    &file.path,
+                    manifest,
+                    &file.entry,
+                    &options,
+                    &mut progress,
+                )?);
+            } else {
+                let path = &file.path;
+                let ends = self.engine.load_ends(path, manifest, &options, &mut progress)?;
+                self.ends = Some(ends);
+            }
+            let needed_bytes = options.needed_bytes(&file.entry);
+            if let Some(budget) = &mut options.memory_budget_bytes {
+                *budget = budget.saturating_sub(needed_bytes);
+            }
+        }
+
+        Ok(())
+    }
+
+    fn open(&mut self, request: RequestId, ask: &Ask) -> InEvent<Hidden> {
+        let Some(ends) = &self.ends else {
+            return InEvent::Refused {
+                request,
+                reason: RefusalReason::NoModel,
+            };
+        };
+        let prompt = match tokens_of(ends, &ask.prompt) {
+            Ok(prompt) => prompt,
+            Err(reason) => return InEvent::Refused { request, reason },
+        };
+
+        let template_stops = ends.stop_strings().iter().map(|stop| (*stop).to_owned());
+        let writing = Writing {
+            sampler: Sampler::new(options_of(&ask.sampling)),
+            detokenizer: Detokenizer::new(),
+            stops: StopStrings::new(ask.stop.iter().cloned().chain(template_stops)),
+            history: prompt.clone(),
+            ignore_end: ask.ignore_end,
+        };
+        self.answers.insert(request, writing);
+
+        InEvent::Opened {
+            request,
+            prompt: prompt.into_iter().map(to_wire).collect(),
+        }
+    }
+
+    fn embed(
+        &mut self,
+        step: StepId,
+        tokens: &[proto::pipeline::Token],
+    ) -> Result<InEvent<Hidden>, JobError> {
+        let ends = self.ends.as_mut().ok_or(JobError::NothingLoaded)?;
+        let tokens = tokens.iter().map(|&t| from_wire(t)).collect::<Vec<_>>();
+        let mut hidden = Hidden::new();
+        ends.embed(&tokens, &mut hidden)?;
+
+        Ok(InEvent::Embedded { step, hidden })
+    }
+
+    fn compute(
+        &mut self,
+        step: &Step,
+        mut hidden: Hidden,
+        last: bool,
+    ) -> Result<InEvent<Hidden>, JobError> {
+        let n_shards = self.layers.len();
+        if n_shards == 0 {
+            return Err(JobError::NothingLoaded);
+        }
+        self.runs.clear();
+        self.runs.extend(step.runs.iter().map(|run| SequenceRun {
+            sequence: run.sequence.0,
+            position: run.position,
+            n_tokens: run.n_tokens,
+            n_wanted: run.n_wanted,
+        }));
+
+        for (i, shard) in self.layers.iter_mut().enumerate() {
+            for op in &step.cache_ops {
+                let CacheOp::Truncate {
+                    sequence,
+                    n_positions,
+                } = *op;
+                shard.truncate(sequence.0, n_positions)?;
+            }
+            let all_rows = !(last && i + 1 == n_shards);
+            shard.run(&self.runs, &hidden, &mut self.spare, all_rows)?;
+            std::mem::swap(&mut hidden, &mut self.spare);
+        }
+
+        Ok(InEvent::Computed {
+            step: step.id,
+            hidden,
+        })
+    }
+
+    fn sample(
+        &mut self,
+        step: StepId,
+        hidden: &Hidden,
+        picks: &[Pick],
+    ) -> Result<InEvent<Hidden>, JobError> {
+        let ends = self.ends.as_mut().ok_or(JobError::NothingLoaded)?;
+        ends.logits(hidden, &mut self.logits)?;
+        let n_vocab = ends.n_vocab();
+        if self.logits.len() != picks.len() * n_vocab {
+            return Err(JobError::WrongRows {
+                found: self.logits.len() / n_vocab,
+                wanted: picks.len(),
+            });
+        }
+
+        let rows = self.logits.chunks_exact_mut(n_vocab);
+        let samples = picks.iter().zip(rows).map(|(pick, logits)| {
+            // An answer that was closed meanwhile still has its row; what is drawn is not looked at.
+            self.answers
+                .get_mut(&pick.request)
+                .map_or_else(Sample::default, |writing| {
+                    writing.next(ends, logits, *pick)
+                })
+        });
+
+        Ok(InEvent::Sampled {
+            step,
+            samples: samples.collect(),
+        })
+    }
+}
+
+impl Writing {
+    fn next(&mut self, ends: &Ends, logits: &mut [f32], pick: Pick) -> Sample {
+        let token = self.sampler.sample(logits, &self.history, pick.position);
+        self.history.push(token);
+
+        let mut text = String::new();
+        if ends.is_end_of_turn(token) && !self.ignore_end {
+            self.flush(&mut text);
+            return Sample {
+                token: to_wire(token),
+                text,
+                end: true,
+            };
+        }
+
+        let mut piece = String::new();
+        self.detokenizer.push(ends, token, &mut piece);
+        let end = self.stops.push(&piece, &mut text);
+        if pick.last && !end {
+            self.flush(&mut text);
+        }
+
+        Sample {
+            token: to_wire(token),
+            text,
+            end,
+        }
+    }
+
+    /// Gives out what was held back: no token follows.
+    fn flush(&mut self, text: &mut String) {
+        let mut piece = String::new();
+        self.detokenizer.finish(&mut piece);
+        if !self.stops.push(&piece, text) {
+            self.stops.finish(text);
+        }
+    }
+}
+
+/// Why a step could not be computed.
+#[derive(Debug, thiserror::Error)]
+enum JobError {
+    #[error("no part of a model is loaded")]
+    NothingLoaded,
+    #[error("{found} rows came back where {wanted} are wanted")]
+    WrongRows { found: usize, wanted: usize },
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+fn or_failed(result: Result<InEvent<Hidden>, JobError>) -> InEvent<Hidden> {
+    result.unwrap_or_else(|error| InEvent::EngineFailed {
+        reason: error.to_string(),
+    })
+}
+
+fn tokens_of(ends: &Ends, prompt: &Prompt) -> Result<Vec<Token>, RefusalReason> {
+    let invalid = |reason: String| RefusalReason::Invalid(reason);
+
+    match prompt {
+        Prompt::Chat(messages) => {
+            let messages = messages.iter().map(chat_message).collect::<Result<Vec<_>, _>>();
+            let text = ends.render(&messages.map_err(invalid)?, true, SystemTime::now());
+            Ok(ends.tokenize_prompt(&text.map_err(|e| invalid(e.to_string()))?))
+        }
+        Prompt::Text(text) => Ok(ends.tokenize_prompt(text)),
+        Prompt::Tokens(tokens) => {
+            let n_vocab = ends.n_vocab();
+            match tokens.iter().find(|&&token| token as usize >= n_vocab) {
+                None => Ok(tokens.iter().map(|&token| from_wire(token)).collect()),
+                Some(token) => Err(invalid(format!("there is no token {token}"))),
+            }
+        }
+    }
+}
+
+fn chat_message(message: &Message) -> Result<ChatMessage, String> {
+    let role = match message.role.as_str() {
+        "system" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        other => return Err(format!("role {other:?} is none of system, user, assistant")),
+    };
+
+    Ok(ChatMessage {
+        role,
+        content: message.content.clone(),
+    })
+}
+
+fn options_of(sampling: &proto::chat::Sampling) -> SamplingOptions {
+    SamplingOptions {
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        repetition_penalty: sampling.repetition_penalty,
+        repetition_window: sampling.repetition_window,
+        seed: sampling.seed,
+    }
+}
+
+fn to_wire(token: Token) -> proto::pipeline::Token {
+    proto::pipeline::Token::try_from(token).expect("llama.cpp's tokens count from 0")
+}
+
+fn from_wire(token: proto::pipeline::Token) -> Token {
+    // What does not fit is no token; the engine refuses it by number.
+    Token::try_from(token).unwrap_or(Token::MAX)
+}

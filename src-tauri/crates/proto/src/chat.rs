@@ -1,0 +1,291 @@
+//! What people ask and what they are told: the words between an asker and the head.
+
+use serde::{Deserialize, Serialize};
+
+use crate::PeerId;
+use crate::pipeline::Token;
+
+/// Characters of text in one question, all messages together, in UTF-8 bytes.
+///
+/// A context of 131,072 tokens at about 4 bytes a token.
+pub const ASK_BYTES_MAX: usize = 512 * 1024;
+
+/// Tokens that a question may ask to be answered with.
+pub const COMPLETION_TOKENS_MAX: u32 = 32_768;
+
+/// Stop strings in one question; more is no chat.
+pub const STOP_STRINGS_MAX: usize = 8;
+
+/// One message of a conversation.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who says it: `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// What the model is to go on from.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// A conversation, put into the model's own template.
+    Chat(Vec<Message>),
+    /// Text as it is.
+    Text(String),
+    /// Tokens as they are.
+    Tokens(Vec<Token>),
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// 0 takes the likeliest token always.
+    pub temperature: f32,
+    /// Only the `top_k` likeliest tokens are in the draw; 0 means all.
+    pub top_k: u32,
+    /// Only the likeliest tokens that together reach this probability.
+    pub top_p: f32,
+    /// Only tokens at least this likely, relative to the likeliest.
+    pub min_p: f32,
+    /// Above 1, tokens of the last [`Self::repetition_window`] become less likely.
+    pub repetition_penalty: f32,
+    /// Tokens that the penalty looks back on.
+    pub repetition_window: u32,
+    /// Luck. The same seed gives the same text.
+    pub seed: u64,
+}
+
+/// One question.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// What to go on from.
+    pub prompt: Prompt,
+    /// Tokens after which the answer ends.
+    pub max_tokens: u32,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Text before which the answer ends.
+    pub stop: Vec<String>,
+    /// Goes on after the model has ended its turn, up to `max_tokens`: for measurements.
+    #[serde(default)]
+    pub ignore_end: bool,
+}
+
+/// How an answer goes on.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The question waits for others.
+    Queued {
+        /// Questions before it.
+        ahead: u32,
+    },
+    /// The prompt is being read.
+    Reading {
+        /// Tokens read, or found in the cache.
+        done: u32,
+        /// Tokens of the prompt.
+        total: u32,
+    },
+    /// One token.
+    Token {
+        /// Its number.
+        token: Token,
+        /// Text that is certain since; may be empty in the middle of a character.
+        text: String,
+    },
+    /// The answer has ended. Nothing follows.
+    Done {
+        /// Why it ended.
+        finish: Finish,
+        /// What it cost.
+        figures: Figures,
+    },
+    /// The question cannot be answered. Nothing follows.
+    Refused(RefusalReason),
+    /// The answer broke off. Nothing follows.
+    Failed(FailureReason),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its turn, or a stop string came.
+    Stop,
+    /// The limit of tokens or the context is used up.
+    Length,
+    /// The asker wanted no more.
+    Cancelled,
+}
+
+/// What an answer cost.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Of these, tokens that were in the cache already.
+    pub cached_tokens: u32,
+    /// Tokens of the answer.
+    pub completion_tokens: u32,
+    /// Time from question to first token.
+    pub ttft_ms: f64,
+    /// Mean time from one token to the next; 0 for fewer than two tokens.
+    pub tpot_ms: f64,
+    /// Bytes that the whole ring sends for one token of the answer, before encryption.
+    pub bytes_per_token: u64,
+}
+
+/// Why a question was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum RefusalReason {
+    /// The prompt does not fit the context.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, the context holds {n_ctx}: shorten it, or start the group with a larger context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+        /// Positions of the context.
+        n_ctx: u32,
+    },
+    /// There is nothing to go on from.
+    #[error("the prompt is empty")]
+    PromptEmpty,
+    /// A number in the question makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Too many questions wait already.
+    #[error("{waiting} questions are waiting already: try again in a while")]
+    Busy {
+        /// Questions that wait.
+        waiting: u32,
+    },
+    /// No model is running.
+    #[error("the group runs no model yet")]
+    NoModel,
+}
+
+/// Why an answer broke off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum FailureReason {
+    /// A phone that runs a part of the model is gone.
+    #[error("phone {0} left the group, and its layers with it")]
+    PhoneLost(PeerId),
+    /// A phone's engine refused a step.
+    #[error("phone {phone} cannot go on: {reason}")]
+    StageFailed {
+        /// That phone.
+        phone: PeerId,
+        /// What its engine said.
+        reason: String,
+    },
+    /// The phone that reads the words is gone.
+    #[error("the phone that leads the conversation is gone")]
+    HeadLost,
+}
+
+impl Default for Sampling {
+    /// Greedy: the same text always.
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.0,
+            repetition_window: 64,
+            seed: 0,
+        }
+    }
+}
+
+impl Ask {
+    /// Checks a question that came from anywhere.
+    ///
+    /// # Errors
+    ///
+    /// - [`RefusalReason::PromptEmpty`] if there is no message, text or token
+    /// - [`RefusalReason::Invalid`] if a number is not finite or out of its range, or there is too much text
+    pub fn validate(&self) -> Result<(), RefusalReason> {
+        let bytes = match &self.prompt {
+            Prompt::Chat(messages) => messages
+                .iter()
+                .map(|m| m.role.len() + m.content.len())
+                .sum(),
+            Prompt::Text(text) => text.len(),
+            Prompt::Tokens(tokens) => tokens.len() * size_of::<Token>(),
+        };
+        if bytes == 0 {
+            return Err(RefusalReason::PromptEmpty);
+        }
+
+        let sampling = &self.sampling;
+        let checks = [
+            (
+                bytes <= ASK_BYTES_MAX,
+                format!("the prompt has {bytes} bytes, at most {ASK_BYTES_MAX} are possible"),
+            ),
+            (
+                (1..=COMPLETION_TOKENS_MAX).contains(&self.max_tokens),
+                format!("max_tokens must be between 1 and {COMPLETION_TOKENS_MAX}"),
+            ),
+            (
+                self.stop.len() <= STOP_STRINGS_MAX && self.stop.iter().all(|s| !s.is_empty()),
+                format!("at most {STOP_STRINGS_MAX} stop strings, none empty"),
+            ),
+            (
+                (0.0..=100.0).contains(&sampling.temperature),
+                "temperature must be between 0 and 100".into(),
+            ),
+            (
+                (0.0..=1.0).contains(&sampling.top_p) && (0.0..=1.0).contains(&sampling.min_p),
+                "top_p and min_p must be between 0 and 1".into(),
+            ),
+            (
+                (0.1..=10.0).contains(&sampling.repetition_penalty),
+                "repetition_penalty must be between 0.1 and 10".into(),
+            ),
+        ];
+
+        match checks.into_iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, why)) => Err(RefusalReason::Invalid(why)),
+        }
+    }
+}
+
+/// Chat text stays out of logs: only sizes are shown.
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ask")
+            .field("max_tokens", &self.max_tokens)
+            .field("sampling", &self.sampling)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Chat text stays out of logs: only the kind is shown.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Queued { .. } => "Queued",
+            Self::Reading { .. } => "Reading",
+            Self::Token { .. } => "Token",
+            Self::Done { .. } => "Done",
+            Self::Refused(_) => "Refused",
+            Self::Failed(_) => "Failed",
+        })
+    }
+}
+
+impl Answer {
+    /// Returns whether nothing follows.
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Done { .. } | Self::Refused(_) | Self::Failed(_) => true,
+            Self::Queued { .. } | Self::Reading { .. } | Self::Token { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Which phone runs which consecutive shards, in which order.
+//!
+//! A [`Plan`] is never changed, only succeeded by one of a higher [`Epoch`]. It comes from the leader
+//! over the network, so [`Plan::validate`] is asked before anything is done with it.
+//!
+//! ```text
+//!  head: ends ──► stage 0 ──► stage 1 ──► … ──► stage S-1 ──┐
+//!   ▲                                                       │
+//!   └───────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The head may be the phone of one of the stages; that hop then costs nothing.
+
+use std::ops::Range;
+
+use gguf_tools::{LayerRange, Manifest, ModelHash};
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, PeerId};
+
+/// Stages that a plan may have: the phones that a group may have.
+///
+/// The design is for two to six phones; twice that leaves room, and bounds what a hostile leader can ask.
+pub const STAGES_MAX: usize = 12;
+
+/// Positions that a plan may give one sequence.
+///
+/// The longest context of the supported architectures' released models (Llama 3.2: 131,072).
+pub const N_CTX_MAX: u32 = 131_072;
+
+/// Sequences that a plan may ask every stage to keep caches for: a guess at what a group of
+/// [`STAGES_MAX`] phones can want at once.
+pub const SEQUENCES_MAX: u32 = 16;
+
+/// Tokens in one step: a prefill chunk.
+///
+/// 64 to 128 keep the matrix kernels efficient and let chunks follow each other round the ring
+/// (measured: `DESIGN`, 5); 512 is llama.cpp's own default and the most a step may hold.
+pub const CHUNK_TOKENS_MAX: u32 = 512;
+
+/// One phone's consecutive shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Phone that runs them.
+    pub phone: PeerId,
+    /// Shards as indices into [`Manifest::layers`], half-open, never empty.
+    pub shards: Range<u32>,
+    /// Layers that these shards hold.
+    pub layers: LayerRange,
+}
+
+/// Type of an activation's numbers on the wire.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActivationType {
+    /// As llama.cpp computes it: text is bit-identical to one phone's.
+    #[default]
+    F32,
+    /// Half the bytes; the text may differ.
+    F16,
+}
+
+/// How a model is run by a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Number of the plan.
+    pub epoch: Epoch,
+    /// Model that is run.
+    pub model: ModelHash,
+    /// Phone that holds the ends.
+    pub head: PeerId,
+    /// Stages in ring order.
+    pub stages: Vec<Stage>,
+    /// Numbers in a hidden state.
+    pub n_embd: u32,
+    /// Positions that each sequence's cache can hold.
+    pub n_ctx: u32,
+    /// Sequences that each stage keeps a cache for.
+    pub n_sequences: u32,
+    /// Tokens in a prefill chunk, the most that a step holds.
+    pub chunk_tokens: u32,
+    /// Numbers on the wire.
+    pub activation: ActivationType,
+    /// Whether step headers travel with the activation instead of going to every stage directly.
+    ///
+    /// Slower; kept so that the difference can be measured.
+    pub relay_headers: bool,
+}
+
+/// Why a plan cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// There is nobody to compute.
+    #[error("the plan has no stage")]
+    NoStages,
+    /// More stages than a group has phones.
+    #[error("the plan has {n_stages} stages, at most {STAGES_MAX} are possible")]
+    TooManyStages {
+        /// Stages in the plan.
+        n_stages: usize,
+    },
+    /// More phones than shards to give them.
+    #[error("{n_phones} phones cannot share {n_shards} shards: ask for fewer phones")]
+    MorePhonesThanShards {
+        /// Phones that were to get shards.
+        n_phones: usize,
+        /// Layer shards of the model.
+        n_shards: usize,
+    },
+    /// A phone stands in the plan twice.
+    #[error("phone {phone} stands in the plan twice")]
+    PhoneTwice {
+        /// That phone.
+        phone: PeerId,
+    },
+    /// The stages do not cover every shard once, in order.
+    #[error("stage {stage} holds shards {found:?}, expected a run that starts at {expected}")]
+    NotContiguous {
+        /// Position of the stage.
+        stage: usize,
+        /// Its shards.
+        found: Range<u32>,
+        /// Where it should start, and what it must not exceed.
+        expected: u32,
+    },
+    /// A stage's layers are not those of its shards.
+    #[error("stage {stage} says layers {found}, its shards hold {expected}")]
+    WrongLayers {
+        /// Position of the stage.
+        stage: usize,
+        /// Layers in the plan.
+        found: LayerRange,
+        /// Layers in the manifest.
+        expected: LayerRange,
+    },
+    /// The plan is for another model.
+    #[error("the plan is for model {found}, the manifest describes {expected}")]
+    WrongModel {
+        /// Model in the plan.
+        found: ModelHash,
+        /// Model in the manifest.
+        expected: ModelHash,
+    },
+    /// The plan's hidden state has another width than the model's.
+    #[error("the plan says n_embd {found}, the model has {expected}")]
+    WrongWidth {
+        /// Width in the plan.
+        found: u32,
+        /// Width in the manifest.
+        expected: u32,
+    },
+    /// A size is zero or beyond its cap.
+    #[error("the plan's {what} is {found}, must be between 1 and {max}")]
+    OutOfRange {
+        /// Name of the size.
+        what: &'static str,
+        /// Its value.
+        found: u32,
+        /// The most it may be.
+        max: u32,
+    },
+}
+
+/// What a plan is run with, beside the phones and shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Positions that each sequence's cache can hold.
+    pub n_ctx: u32,
+    /// Sequences that each stage keeps a cache for.
+    pub n_sequences: u32,
+    /// Tokens in a prefill chunk.
+    pub chunk_tokens: u32,
+    /// Numbers on the wire.
+    pub activation: ActivationType,
+    /// See [`Plan::relay_headers`].
+    pub relay_headers: bool,
+}
+
+impl Plan {
+    /// Gives every phone the same number of shards, give or take one; the first phone is the head.
+    ///
+    /// # Errors
+    ///
+    /// - [`PlanError::NoStages`] if there are no phones
+    /// - [`PlanError::TooManyStages`] if there are more than [`STAGES_MAX`]
+    /// - [`PlanError::MorePhonesThanShards`] if a phone would get nothing
+    pub fn even(
+        epoch: Epoch,
+        manifest: &Manifest,
+        phones: &[PeerId],
+        sizes: Sizes,
+    ) -> Result<Self, PlanError> {
+        let n_shards = manifest.layers.len();
+        let Some(&head) = phones.first() else {
+            return Err(PlanError::NoStages);
+        };
+        if phones.len() > STAGES_MAX {
+            return Err(PlanError::TooManyStages {
+                n_stages: phones.len(),
+            });
+        }
+        if phones.len() > n_shards {
+            return Err(PlanError::MorePhonesThanShards {
+                n_phones: phones.len(),
+                n_shards,
+            });
+        }
+
+        let stages = phones.iter().zip(even_runs(n_shards, phones.len()));
+        let stages = stages
+            .map(|(&phone, shards)| Stage {
+                phone,
+                layers: layers_of(manifest, &shards).expect("runs lie within the manifest"),
+                shards,
+            })
+            .collect();
+
+        Ok(Self {
+            epoch,
+            model: manifest.hash(),
+            head,
+            stages,
+            n_embd: manifest.n_embd,
+            n_ctx: sizes.n_ctx,
+            n_sequences: sizes.n_sequences,
+            chunk_tokens: sizes.chunk_tokens,
+            activation: sizes.activation,
+            relay_headers: sizes.relay_headers,
+        })
+    }
+
+    /// Checks that the plan covers every layer of `manifest` once, in order, with sane sizes.
+    ///
+    /// # Errors
+    ///
+    /// The first [`PlanError`] that applies.
+    pub fn validate(&self, manifest: &Manifest) -> Result<(), PlanError> {
+        if self.model != manifest.hash() {
+            return Err(PlanError::WrongModel {
+                found: self.model,
+                expected: manifest.hash(),
+            });
+        }
+        if self.n_embd != manifest.n_embd {
+            return Err(PlanError::WrongWidth {
+                found: self.n_embd,
+                expected: manifest.n_embd,
+            });
+        }
+        self.validate_sizes()?;
+        self.validate_phones()?;
+
+        let mut start = 0;
+        for (stage, run) in self.stages.iter().enumerate() {
+            let not_contiguous = || PlanError::NotContiguous {
+                stage,
+                found: run.shards.clone(),
+                expected: start,
+            };
+            if run.shards.start != start {
+                return Err(not_contiguous());
+            }
+            let expected = layers_of(manifest, &run.shards).ok_or_else(not_contiguous)?;
+            if expected != run.layers {
+                return Err(PlanError::WrongLayers {
+                    stage,
+                    found: run.layers,
+                    expected,
+                });
+            }
+            start = run.shards.end;
+        }
+
+        if start as usize == manifest.layers.len() {
+            Ok(())
+        } else {
+            Err(PlanError::NotContiguous {
+                stage: self.stages.len(),
+                found: start..start,
+                expected: start,
+            })
+        }
+    }
+
+    /// Returns the stage that `phone` runs, with its position in the ring.
+    pub fn stage_of(&self, phone: PeerId) -> Option<(usize, &Stage)> {
+        self.stages
+            .iter()
+            .enumerate()
+            .find(|(_, stage)| stage.phone == phone)
+    }
+
+    /// Returns whether `phone` computes anything: a stage or the ends.
+    pub fn needs(&self, phone: PeerId) -> bool {
+        self.head == phone || self.stage_of(phone).is_some()
+    }
+
+    /// Returns every phone that computes, the head first, each once.
+    pub fn phones(&self) -> impl Iterator<Item = PeerId> + '_ {
+        let others = self.stages.iter().map(|stage| stage.phone);
+
+        std::iter::once(self.head).chain(others.filter(|&phone| phone != self.head))
+    }
+
+    /// Returns the hops of one step that cross the network.
+    pub fn n_hops(&self) -> usize {
+        let ring = std::iter::once(self.head).chain(self.stages.iter().map(|stage| stage.phone));
+        let next = ring.clone().skip(1).chain(std::iter::once(self.head));
+
+        ring.zip(next).filter(|(from, to)| from != to).count()
+    }
+
+    fn validate_sizes(&self) -> Result<(), PlanError> {
+        let sizes = [
+            ("n_ctx", self.n_ctx, N_CTX_MAX),
+            ("n_sequences", self.n_sequences, SEQUENCES_MAX),
+            ("chunk_tokens", self.chunk_tokens, CHUNK_TOKENS_MAX),
+        ];
+
+        for (what, found, max) in sizes {
+            if !(1..=max).contains(&found) {
+                return Err(PlanError::OutOfRange { what, found, max });
+            }
+        }
+
+        Ok(())
+    }
+
+    fn validate_phones(&self) -> Result<(), PlanError> {
+        if self.stages.is_empty() {
+            return Err(PlanError::NoStages);
+        }
+        if self.stages.len() > STAGES_MAX {
+            return Err(PlanError::TooManyStages {
+                n_stages: self.stages.len(),
+            });
+        }
+
+        for (i, stage) in self.stages.iter().enumerate() {
+            if self.stages[..i].iter().any(|s| s.phone == stage.phone) {
+                return Err(PlanError::PhoneTwice { phone: stage.phone });
+            }
+        }
+
+        Ok(())
+    }
+}
+
+/// Cuts `0..n_shards` into `n_phones` runs whose lengths differ by one at the most.
+fn even_runs(n_shards: usize, n_phones: usize) -> impl Iterator<Item = Range<u32>> {
+    let bound = move |i: usize| {
+        u32::try_from(i * n_shards / n_phones).expect("a manifest has fewer than 2^32 shards")
+    };
+
+    (0..n_phones).map(move |i| bound(i)..bound(i + 1))
+}
+
+/// Returns the layers of a run of shards; `None` if it is empty or leaves the manifest.
+fn layers_of(manifest: &Manifest, shards: &Range<u32>) -> Option<LayerRange> {
+    let run = manifest
+        .layers
+        .get(shards.start as usize..shards.end as usize)?;
+    let (first, last) = (run.first()?.layers()?, run.last()?.layers()?);
+
+    LayerRange::new(first.start(), last.end()).ok()
+}

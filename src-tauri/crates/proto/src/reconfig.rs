@@ -1,0 +1,499 @@
+//! Bringing a plan into force.
+//!
+//! One machine serves every change of plan: what differs is only why there is a new one.
+//!
+//! ```text
+//!  leader      propose ──► Prepare to all ──► Ready from all ──► Commit to all ──► in force
+//!                               │                 │ NotReady · phone lost
+//!  every phone                  ▼                 ▼
+//!                             Load ──► Ready    failed
+//! ```
+//!
+//! A phone follows only its leader, and only to a higher epoch than any it has prepared for. Nothing is
+//! asked under a plan before the head has been told to commit it; by then every stage is loaded, so a
+//! stage may run a step that overtook its own Commit.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use gguf_tools::Manifest;
+
+use crate::plan::{Plan, STAGES_MAX};
+use crate::wire::{self, Addresses, Control};
+use crate::{Epoch, PeerId};
+
+/// Bytes of what a phone says about why it is not ready: some lines on a screen.
+const REASON_BYTES_MAX: usize = 512;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub enum OutEvent {
+    /// Send a message to another phone.
+    Send {
+        /// Phone that gets it.
+        to: PeerId,
+        /// The message.
+        message: Control,
+    },
+    /// Get the shards that a plan gives this phone, and load them: answered by [`Reconfig::loaded`] or
+    /// [`Reconfig::load_failed`].
+    Load {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// What its model is.
+        manifest: Arc<Manifest>,
+        /// Where the plan's phones can be reached.
+        addresses: Vec<(PeerId, Addresses)>,
+    },
+    /// The plan is in force.
+    InForce {
+        /// The plan.
+        plan: Arc<Plan>,
+    },
+    /// The plan cannot be brought into force.
+    Failed {
+        /// The plan's epoch.
+        epoch: Epoch,
+        /// Phone that cannot do its part.
+        phone: PeerId,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// One phone's way from plan to plan.
+#[derive(Debug)]
+pub struct Reconfig {
+    me: PeerId,
+    leader: PeerId,
+    prepared: Option<Prepared>,
+    events: VecDeque<OutEvent>,
+}
+
+/// The newest plan that this phone knows of.
+#[derive(Debug)]
+struct Prepared {
+    plan: Arc<Plan>,
+    /// On the leader: phones that have not said that they are ready.
+    waiting_for: BTreeSet<PeerId>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Loading,
+    Loaded,
+    InForce,
+    Failed,
+}
+
+impl Reconfig {
+    /// Starts without a plan.
+    pub fn new(me: PeerId, leader: PeerId) -> Self {
+        Self {
+            me,
+            leader,
+            prepared: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Returns the epoch of the next plan that this phone proposes.
+    ///
+    /// # Panics
+    ///
+    /// If no epoch is left. Only the leader proposes, counting from 1: it would take 2^64 plans.
+    pub fn next_epoch(&self) -> Epoch {
+        let next = self.newest_epoch().0.checked_add(1);
+
+        Epoch(next.expect("fewer than 2^64 plans"))
+    }
+
+    /// Proposes a plan to every phone in it. Only the leader does.
+    ///
+    /// `addresses` say where each of them can be reached.
+    pub fn propose(
+        &mut self,
+        plan: Arc<Plan>,
+        manifest: Arc<Manifest>,
+        addresses: Vec<(PeerId, Addresses)>,
+    ) {
+        let phones = plan.phones().collect::<BTreeSet<_>>();
+        for &to in phones.iter().filter(|&&phone| phone != self.me) {
+            let message = Control::Prepare {
+                plan: Arc::clone(&plan),
+                manifest: Arc::clone(&manifest),
+                addresses: addresses.clone(),
+            };
+            self.events.push_back(OutEvent::Send { to, message });
+        }
+
+        let takes_part = phones.contains(&self.me);
+        self.prepared = Some(Prepared {
+            plan: Arc::clone(&plan),
+            waiting_for: phones,
+            state: State::Loading,
+        });
+        if takes_part {
+            self.events.push_back(OutEvent::Load {
+                plan,
+                manifest,
+                addresses,
+            });
+        }
+    }
+
+    /// Takes note of a message about plans; others are none of its business.
+    pub fn handle(&mut self, from: PeerId, message: Control) {
+        match message {
+            Control::Prepare {
+                plan,
+                manifest,
+                addresses,
+            } => self.prepare(from, plan, manifest, addresses),
+            Control::Ready { epoch } => self.ready(from, epoch),
+            Control::NotReady { epoch, reason } => self.not_ready(from, epoch, reason),
+            Control::Commit { epoch } => self.commit(from, epoch),
+            Control::Join { .. } | Control::Step(_) | Control::StageFailed { .. } => {}
+        }
+    }
+
+    /// This phone has loaded its part of a plan.
+    pub fn loaded(&mut self, epoch: Epoch) {
+        let prepared = self.current(epoch);
+        let Some(prepared) = prepared.filter(|p| p.state == State::Loading) else {
+            return;
+        };
+        prepared.state = State::Loaded;
+
+        if self.me == self.leader {
+            self.ready(self.me, epoch);
+        } else {
+            self.send_leader(Control::Ready { epoch });
+        }
+    }
+
+    /// This phone cannot load its part of a plan.
+    pub fn load_failed(&mut self, epoch: Epoch, reason: String) {
+        if self.current(epoch).is_none() {
+            return;
+        }
+
+        if self.me == self.leader {
+            self.fail(self.me, &reason);
+        } else {
+            self.send_leader(Control::NotReady {
+                epoch,
+                reason: reason.clone(),
+            });
+            self.fail(self.me, &reason);
+        }
+    }
+
+    /// A phone is gone; a plan that needs it fails, in force or not.
+    pub fn phone_lost(&mut self, phone: PeerId) {
+        if let Some(prepared) = &self.prepared
+            && prepared.plan.needs(phone)
+        {
+            self.fail(phone, "it left the group, and its layers with it");
+        }
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll(&mut self) -> Option<OutEvent> {
+        self.events.pop_front()
+    }
+
+    fn prepare(
+        &mut self,
+        from: PeerId,
+        plan: Arc<Plan>,
+        manifest: Arc<Manifest>,
+        addresses: Vec<(PeerId, Addresses)>,
+    ) {
+        let epoch = plan.epoch;
+        if from != self.leader || epoch <= self.newest_epoch() {
+            tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, or an old one, dropped");
+            return;
+        }
+        let valid = manifest.validate().map_err(|error| error.to_string());
+        let valid = valid.and_then(|()| plan.validate(&manifest).map_err(|e| e.to_string()));
+        if let Err(reason) = valid {
+            tracing::warn!(%from, %epoch, reason, "Plan refused");
+            self.send_leader(Control::NotReady { epoch, reason });
+            return;
+        }
+
+        self.prepared = Some(Prepared {
+            plan: Arc::clone(&plan),
+            waiting_for: BTreeSet::new(),
+            state: State::Loading,
+        });
+        let addresses = addresses.into_iter().filter(|(p, _)| plan.needs(*p));
+        let addresses = addresses.take(STAGES_MAX + 1).map(|(p, a)| (p, a.capped()));
+        self.events.push_back(OutEvent::Load {
+            addresses: addresses.collect(),
+            plan,
+            manifest,
+        });
+    }
+
+    fn ready(&mut self, from: PeerId, epoch: Epoch) {
+        if self.me != self.leader {
+            return;
+        }
+        let Some(prepared) = self.current(epoch) else {
+            return;
+        };
+        prepared.waiting_for.remove(&from);
+        if !prepared.waiting_for.is_empty() || prepared.state == State::InForce {
+            return;
+        }
+
+        prepared.state = State::InForce;
+        let plan = Arc::clone(&prepared.plan);
+        for to in plan.phones().filter(|&phone| phone != self.me) {
+            let message = Control::Commit { epoch };
+            self.events.push_back(OutEvent::Send { to, message });
+        }
+        self.events.push_back(OutEvent::InForce { plan });
+    }
+
+    fn not_ready(&mut self, from: PeerId, epoch: Epoch, reason: String) {
+        let current = self.current(epoch);
+        let is_waiting = current.is_some_and(|p| p.waiting_for.contains(&from));
+
+        if self.me == self.leader && is_waiting {
+            self.fail(from, &reason);
+        }
+    }
+
+    fn commit(&mut self, from: PeerId, epoch: Epoch) {
+        if from != self.leader {
+            tracing::warn!(%from, "Commit from a phone that does not lead, dropped");
+            return;
+        }
+        let Some(prepared) = self.current(epoch).filter(|p| p.state == State::Loaded) else {
+            tracing::warn!(%epoch, "Commit of a plan that is not loaded, dropped");
+            return;
+        };
+
+        prepared.state = State::InForce;
+        let plan = Arc::clone(&prepared.plan);
+        self.events.push_back(OutEvent::InForce { plan });
+    }
+
+    fn fail(&mut self, phone: PeerId, reason: &str) {
+        let reason = wire::clean_text(reason, REASON_BYTES_MAX);
+        let prepared = self.prepared.as_mut().expect("only a plan can fail");
+        if prepared.state == State::Failed {
+            return;
+        }
+
+        prepared.state = State::Failed;
+        let epoch = prepared.plan.epoch;
+        tracing::warn!(%epoch, %phone, reason, "Plan failed");
+        self.events.push_back(OutEvent::Failed {
+            epoch,
+            phone,
+            reason,
+        });
+    }
+
+    /// Returns the epoch of the newest plan; epochs count from 1.
+    fn newest_epoch(&self) -> Epoch {
+        let prepared = self.prepared.as_ref();
+
+        prepared.map_or(Epoch(0), |prepared| prepared.plan.epoch)
+    }
+
+    fn current(&mut self, epoch: Epoch) -> Option<&mut Prepared> {
+        let prepared = self.prepared.as_mut();
+
+        prepared.filter(|p| p.plan.epoch == epoch && p.state != State::Failed)
+    }
+
+    fn send_leader(&mut self, message: Control) {
+        let to = self.leader;
+        self.events.push_back(OutEvent::Send { to, message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, ANNA, BELA, CARL};
+
+    #[test]
+    fn a_plan_is_in_force_once_every_phone_is_ready() {
+        let mut leader = proposing(&[ANNA, BELA, CARL]);
+
+        leader.loaded(Epoch(1));
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        assert_eq!(said(&mut leader), []);
+        leader.handle(CARL, Control::Ready { epoch: Epoch(1) });
+
+        let commit = || Said::Sent(Control::Commit { epoch: Epoch(1) });
+        assert_eq!(said(&mut leader), [commit(), commit(), Said::InForce]);
+    }
+
+    #[test]
+    fn a_member_loads_says_so_and_waits_for_the_word() {
+        let mut member = Reconfig::new(BELA, ANNA);
+
+        member.handle(ANNA, prepare(1));
+        member.loaded(Epoch(1));
+        let before = said(&mut member);
+        member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+
+        assert_eq!(
+            before,
+            [Said::Load, Said::Sent(Control::Ready { epoch: Epoch(1) })]
+        );
+        assert_eq!(said(&mut member), [Said::InForce]);
+    }
+
+    #[test]
+    fn only_the_leader_is_followed_and_only_forward() {
+        let mut member = Reconfig::new(BELA, ANNA);
+        member.handle(ANNA, prepare(5));
+        member.loaded(Epoch(5));
+        said(&mut member);
+
+        for (from, message) in [
+            (CARL, prepare(6)),
+            (ANNA, prepare(5)),
+            (ANNA, prepare(0)),
+            (CARL, Control::Commit { epoch: Epoch(5) }),
+            (ANNA, Control::Commit { epoch: Epoch(4) }),
+            (
+                CARL,
+                Control::NotReady {
+                    epoch: Epoch(5),
+                    reason: String::new(),
+                },
+            ),
+        ] {
+            member.handle(from, message);
+        }
+
+        assert_eq!(said(&mut member), []);
+    }
+
+    /// A leader may name the last epoch there is; the next plan is then refused, and nothing overflows.
+    #[test]
+    fn nothing_follows_the_last_epoch() {
+        let mut member = Reconfig::new(BELA, ANNA);
+
+        member.handle(ANNA, prepare(u64::MAX));
+        member.handle(ANNA, prepare(u64::MAX));
+        member.handle(ANNA, prepare(1));
+
+        assert_eq!(said(&mut member), [Said::Load]);
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_its_model_is_refused() {
+        let mut member = Reconfig::new(BELA, ANNA);
+        let mut plan = testing::plan(&[ANNA, BELA]);
+        plan.n_ctx = 0;
+
+        member.handle(ANNA, prepare_plan(plan));
+
+        assert!(matches!(
+            said(&mut member)[..],
+            [Said::Sent(Control::NotReady {
+                epoch: Epoch(1),
+                ..
+            })]
+        ));
+    }
+
+    #[test]
+    fn who_is_ready_or_has_no_part_cannot_break_the_plan() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        let not_ready = || Control::NotReady {
+            epoch: Epoch(1),
+            reason: "a lie".into(),
+        };
+
+        leader.handle(CARL, not_ready());
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        leader.handle(BELA, not_ready());
+
+        assert_eq!(said(&mut leader), []);
+    }
+
+    #[test]
+    fn a_loss_breaks_the_plan_once_in_force_or_not() {
+        for in_force in [false, true] {
+            let mut leader = proposing(&[ANNA, BELA]);
+            if in_force {
+                leader.loaded(Epoch(1));
+                leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+                said(&mut leader);
+            }
+
+            leader.phone_lost(CARL);
+            leader.phone_lost(BELA);
+            leader.phone_lost(BELA);
+
+            assert_eq!(
+                said(&mut leader),
+                [Said::Failed(BELA)],
+                "in_force={in_force}"
+            );
+        }
+    }
+
+    /// An [`OutEvent`], as far as it matters here.
+    #[derive(Debug, PartialEq)]
+    enum Said {
+        Sent(Control),
+        Load,
+        InForce,
+        Failed(PeerId),
+    }
+
+    fn said(reconfig: &mut Reconfig) -> Vec<Said> {
+        std::iter::from_fn(|| reconfig.poll())
+            .map(|event| match event {
+                OutEvent::Send { message, .. } => Said::Sent(message),
+                OutEvent::Load { .. } => Said::Load,
+                OutEvent::InForce { .. } => Said::InForce,
+                OutEvent::Failed { phone, .. } => Said::Failed(phone),
+            })
+            .collect()
+    }
+
+    /// Returns the first phone's machine; it leads, and has told the others of a plan.
+    fn proposing(phones: &[PeerId]) -> Reconfig {
+        let mut leader = Reconfig::new(phones[0], phones[0]);
+        let manifest = testing::manifest(&vec![2; phones.len()]);
+        leader.propose(
+            Arc::new(testing::plan(phones)),
+            Arc::new(manifest),
+            Vec::new(),
+        );
+        said(&mut leader);
+
+        leader
+    }
+
+    fn prepare(epoch: u64) -> Control {
+        let mut plan = testing::plan(&[ANNA, BELA]);
+        plan.epoch = Epoch(epoch);
+
+        prepare_plan(plan)
+    }
+
+    fn prepare_plan(plan: Plan) -> Control {
+        let manifest = testing::manifest(&vec![2; plan.stages.len()]);
+
+        Control::Prepare {
+            plan: Arc::new(plan),
+            manifest: Arc::new(manifest),
+            addresses: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A small model and its plans, for tests.
+
+use gguf_tools::{LayerRange, Manifest, ShardEntry, ShardKind};
+
+use crate::plan::{ActivationType, Plan, Sizes};
+use crate::{Epoch, PeerId};
+
+pub(crate) const ANNA: PeerId = PeerId([0xaa; 32]);
+pub(crate) const BELA: PeerId = PeerId([0xbb; 32]);
+pub(crate) const CARL: PeerId = PeerId([0xcc; 32]);
+
+pub(crate) const SIZES: Sizes = Sizes {
+    n_ctx: 64,
+    n_sequences: 2,
+    chunk_tokens: 4,
+    activation: ActivationType::F32,
+    relay_headers: false,
+};
+
+/// Returns an even plan for `phones`, with epoch 1 and one two-layer shard for each.
+pub(crate) fn plan(phones: &[PeerId]) -> Plan {
+    let manifest = manifest(&vec![2; phones.len()]);
+
+    Plan::even(Epoch(1), &manifest, phones, SIZES).expect("a shard for each")
+}
+
+/// Returns a manifest of shards that have these numbers of layers.
+pub(crate) fn manifest(shards: &[u32]) -> Manifest {
+    let mut start = 0;
+    let layers = shards.iter().map(|n| {
+        let layers = LayerRange::new(start, start + n).expect("a shard has a layer");
+        start += n;
+        ShardEntry {
+            kind: ShardKind::Layers(layers),
+        }
+    });
+
+    Manifest {
+        layers: layers.collect(),
+        n_layers: start,
+        n_embd: 64,
+    }
+}

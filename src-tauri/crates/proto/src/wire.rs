@@ -1,0 +1,500 @@
+//! What phones say to each other, as bytes.
+//!
+//! Three kinds of long-lived streams, so that none waits behind another: **control** (plans, step
+//! headers), **activation** (hidden states) and **chat** (questions and answers). A stream opens with
+//! [`Hello`]; after it come frames:
+//!
+//! ```text
+//! control, chat   u32 length │ postcard                        length ≤ the stream's cap
+//! activation      u64 epoch │ u64 step │ u32 n_numbers │ u8 type │ 3 × 0 │ numbers    little-endian
+//! ```
+//!
+//! Every length is compared with its cap before anything is allocated for it. A frame that cannot be
+//! read ends the stream: its sender is broken or hostile.
+
+use std::sync::Arc;
+
+use gguf_tools::Manifest;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::chat::{Answer, Ask};
+use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan};
+use crate::{Epoch, PeerId, SequenceId, StepId};
+
+/// Version of everything in this file. Phones of different versions do not form a group.
+pub const VERSION: u32 = 1;
+
+/// Bytes in a control frame: a manifest of 64 GiB of shards, 32 bytes of hash for each MiB, and
+/// as much again.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes in a chat frame: the longest question ([`crate::chat::ASK_BYTES_MAX`]), its tokens at 5
+/// bytes each, and its names.
+pub const CHAT_FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a phone's name as a person chose it.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Addresses of one phone: IPv4 and IPv6, TCP and QUIC, on two interfaces.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// Bytes of one address: an IPv6 multiaddress with a peer id takes about 120.
+pub const ADDRESS_BYTES_MAX: usize = 160;
+
+/// Numbers in a hidden state: twice the widest supported model's (Llama 3.1 405B: 16,384).
+pub const N_EMBD_MAX: u32 = 32_768;
+
+/// Bytes before an activation's numbers.
+pub const ACTIVATION_HEADER_BYTES: usize = 24;
+
+/// Bytes of a frame's length.
+pub const LENGTH_BYTES: usize = 4;
+
+/// Kinds of streams between two phones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamKind {
+    /// Plans, step headers, and who is there.
+    Control,
+    /// Hidden states.
+    Activation,
+    /// Questions and answers.
+    Chat,
+}
+
+/// One pass of the ring: what every stage must know beside the hidden state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Plan that it runs under.
+    pub epoch: Epoch,
+    /// Its number; stages run steps in this order.
+    pub id: StepId,
+    /// Done to the caches before the step runs.
+    pub cache_ops: Vec<CacheOp>,
+    /// Whose tokens go round; the hidden state has their rows in this order.
+    pub runs: Vec<Run>,
+}
+
+/// Consecutive tokens of one sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whose cache is extended.
+    pub sequence: SequenceId,
+    /// Position of the first token.
+    pub position: u32,
+    /// Tokens.
+    pub n_tokens: u32,
+    /// Rows that the ends want back: the last `n_wanted` of the run. 0 in the middle of a prompt.
+    pub n_wanted: u32,
+}
+
+/// A change to every stage's caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CacheOp {
+    /// Forget all positions from `n_positions` on.
+    Truncate {
+        /// Whose cache.
+        sequence: SequenceId,
+        /// Positions that stay.
+        n_positions: u32,
+    },
+}
+
+/// Where a phone can be reached: multiaddresses as text, which only the shell reads.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses(pub Vec<String>);
+
+/// A control frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Control {
+    /// A phone asks the leader for a part in the work.
+    Join {
+        /// [`VERSION`] of the sender.
+        version: u32,
+        /// Its name, for people.
+        name: String,
+        /// Where it can be reached.
+        addresses: Addresses,
+    },
+    /// The leader proposes a plan: get your shards, load them, say so.
+    Prepare {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// What its model is.
+        manifest: Arc<Manifest>,
+        /// Where the plan's phones can be reached.
+        addresses: Vec<(PeerId, Addresses)>,
+    },
+    /// A phone has loaded its part of a plan.
+    Ready {
+        /// The plan's epoch.
+        epoch: Epoch,
+    },
+    /// A phone cannot do its part of a plan.
+    NotReady {
+        /// The plan's epoch.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Every phone is ready: the plan is in force.
+    Commit {
+        /// The plan's epoch.
+        epoch: Epoch,
+    },
+    /// A step header, from the head.
+    Step(Arc<Step>),
+    /// A stage tells the head that it cannot go on.
+    StageFailed {
+        /// The plan's epoch.
+        epoch: Epoch,
+        /// What its engine said.
+        reason: String,
+    },
+}
+
+/// A chat frame. Questions carry the asker's own count; answers carry it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Chat {
+    /// A question.
+    Ask {
+        /// The asker's count.
+        number: u64,
+        /// The question.
+        ask: Arc<Ask>,
+    },
+    /// No more of that answer.
+    Cancel {
+        /// The asker's count.
+        number: u64,
+    },
+    /// How an answer goes on.
+    Answer {
+        /// The asker's count.
+        number: u64,
+        /// What there is to tell.
+        answer: Answer,
+    },
+}
+
+/// What stands before an activation's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivationHeader {
+    /// Plan that it belongs to.
+    pub epoch: Epoch,
+    /// Step that it belongs to.
+    pub step: StepId,
+    /// Numbers that follow: rows times `n_embd`.
+    pub n_numbers: u32,
+    /// Their type.
+    pub activation: ActivationType,
+}
+
+/// Why bytes could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A frame says that it is longer than its stream allows.
+    #[error("frame of {found} B, at most {max} B are allowed")]
+    TooLong {
+        /// Bytes announced.
+        found: u64,
+        /// The cap.
+        max: usize,
+    },
+    /// The bytes are no message of ours.
+    #[error("malformed frame: {0}")]
+    Malformed(#[from] postcard::Error),
+    /// Something follows the message.
+    #[error("{0} B follow the message")]
+    Trailing(usize),
+    /// A number type that does not exist.
+    #[error("activation of unknown type {0}")]
+    UnknownActivationType(u8),
+}
+
+/// Why a step header cannot be run under a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// A sequence that the plan has no cache for.
+    #[error("sequence {found} of {n_sequences}")]
+    UnknownSequence {
+        /// Sequence in the header.
+        found: u32,
+        /// Sequences of the plan.
+        n_sequences: u32,
+    },
+    /// More tokens than a step holds, or none.
+    #[error("{found} tokens, a step holds 1 to {max}")]
+    WrongTokens {
+        /// Tokens in the header.
+        found: u64,
+        /// The plan's chunk.
+        max: u32,
+    },
+    /// A run leaves the context, or wants more rows than it has.
+    #[error(
+        "run at {position} with {n_tokens} tokens and {n_wanted} wanted rows leaves the context of {n_ctx}"
+    )]
+    RunOutOfRange {
+        /// First position.
+        position: u32,
+        /// Tokens.
+        n_tokens: u32,
+        /// Wanted rows.
+        n_wanted: u32,
+        /// Positions of the context.
+        n_ctx: u32,
+    },
+    /// More cache operations than sequences.
+    #[error("{found} cache operations")]
+    TooManyCacheOps {
+        /// Operations in the header.
+        found: usize,
+    },
+}
+
+impl Step {
+    /// Returns the tokens of all runs: the rows of the hidden state that goes in.
+    pub fn n_tokens(&self) -> usize {
+        self.runs.iter().map(|run| run.n_tokens as usize).sum()
+    }
+
+    /// Returns the wanted rows of all runs: the rows that the last stage puts out.
+    pub fn n_wanted(&self) -> usize {
+        self.runs.iter().map(|run| run.n_wanted as usize).sum()
+    }
+
+    /// Checks that a header can be run under `plan`.
+    ///
+    /// # Errors
+    ///
+    /// The first [`StepError`] that applies.
+    pub fn validate(&self, plan: &Plan) -> Result<(), StepError> {
+        let n_tokens = self.runs.iter().map(|run| u64::from(run.n_tokens)).sum();
+        if !(1..=u64::from(plan.chunk_tokens.min(CHUNK_TOKENS_MAX))).contains(&n_tokens) {
+            return Err(StepError::WrongTokens {
+                found: n_tokens,
+                max: plan.chunk_tokens,
+            });
+        }
+        if self.cache_ops.len() > 2 * plan.n_sequences as usize {
+            return Err(StepError::TooManyCacheOps {
+                found: self.cache_ops.len(),
+            });
+        }
+
+        let truncated = self.cache_ops.iter().map(|op| match op {
+            CacheOp::Truncate { sequence, .. } => *sequence,
+        });
+        let run = self.runs.iter().map(|run| run.sequence);
+        for sequence in truncated.chain(run) {
+            if sequence.0 >= plan.n_sequences {
+                return Err(StepError::UnknownSequence {
+                    found: sequence.0,
+                    n_sequences: plan.n_sequences,
+                });
+            }
+        }
+
+        self.runs.iter().try_for_each(|run| run.validate(plan))
+    }
+}
+
+impl Run {
+    fn validate(&self, plan: &Plan) -> Result<(), StepError> {
+        let end = self.position.checked_add(self.n_tokens);
+        let fits = end.is_some_and(|end| end <= plan.n_ctx);
+
+        if fits && self.n_tokens > 0 && self.n_wanted <= self.n_tokens {
+            return Ok(());
+        }
+        Err(StepError::RunOutOfRange {
+            position: self.position,
+            n_tokens: self.n_tokens,
+            n_wanted: self.n_wanted,
+            n_ctx: plan.n_ctx,
+        })
+    }
+}
+
+impl Addresses {
+    /// Returns these addresses as far as they are few and short enough to be kept.
+    pub fn capped(mut self) -> Self {
+        self.0.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
+        self.0.truncate(ADDRESSES_MAX);
+        self
+    }
+}
+
+impl StreamKind {
+    /// Returns the most bytes that one frame of this kind may announce.
+    pub fn frame_bytes_max(self) -> usize {
+        match self {
+            Self::Control => CONTROL_FRAME_BYTES_MAX,
+            Self::Chat => CHAT_FRAME_BYTES_MAX,
+            Self::Activation => ACTIVATION_HEADER_BYTES,
+        }
+    }
+}
+
+impl ActivationType {
+    /// Returns the bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+impl ActivationHeader {
+    /// Returns the header as it goes over the wire.
+    pub fn encode(&self) -> [u8; ACTIVATION_HEADER_BYTES] {
+        let mut bytes = [0; ACTIVATION_HEADER_BYTES];
+        bytes[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.step.0.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.n_numbers.to_le_bytes());
+        bytes[20] = match self.activation {
+            ActivationType::F32 => 0,
+            ActivationType::F16 => 1,
+        };
+
+        bytes
+    }
+
+    /// Reads a header and checks its length against what any plan can ask for.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecodeError::UnknownActivationType`] if the type is neither f32 nor f16
+    /// - [`DecodeError::TooLong`] if more numbers follow than [`CHUNK_TOKENS_MAX`] rows of [`N_EMBD_MAX`]
+    pub fn decode(bytes: &[u8; ACTIVATION_HEADER_BYTES]) -> Result<Self, DecodeError> {
+        let [e0, e1, e2, e3, e4, e5, e6, e7, rest @ ..] = *bytes;
+        let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, kind, ..] = rest;
+        let n_numbers = u32::from_le_bytes([n0, n1, n2, n3]);
+        let activation = match kind {
+            0 => ActivationType::F32,
+            1 => ActivationType::F16,
+            other => return Err(DecodeError::UnknownActivationType(other)),
+        };
+
+        if n_numbers > CHUNK_TOKENS_MAX * N_EMBD_MAX {
+            return Err(DecodeError::TooLong {
+                found: u64::from(n_numbers) * activation.bytes() as u64,
+                max: (CHUNK_TOKENS_MAX * N_EMBD_MAX) as usize * activation.bytes(),
+            });
+        }
+
+        Ok(Self {
+            epoch: Epoch(u64::from_le_bytes([e0, e1, e2, e3, e4, e5, e6, e7])),
+            step: StepId(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7])),
+            n_numbers,
+            activation,
+        })
+    }
+}
+
+/// Returns `message` as a frame: its length, then its bytes, to be written at once.
+///
+/// # Panics
+///
+/// If the message is longer than its stream allows, or cannot be written as postcard: ours can.
+pub fn encode_frame<T: Serialize>(message: &T, kind: StreamKind) -> Vec<u8> {
+    let frame = postcard::to_extend(message, vec![0; LENGTH_BYTES]);
+    let mut frame = frame.expect("our messages have known lengths and no foreign types");
+    let length = frame.len() - LENGTH_BYTES;
+    assert!(
+        length <= kind.frame_bytes_max(),
+        "message of {length} B on {kind:?}"
+    );
+
+    let length = u32::try_from(length).expect("caps are below 4 GiB");
+    frame[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+    frame
+}
+
+/// Returns how many bytes follow a frame's length.
+///
+/// # Errors
+///
+/// [`DecodeError::TooLong`] if they are more than the stream allows.
+pub fn decode_length(bytes: [u8; LENGTH_BYTES], kind: StreamKind) -> Result<usize, DecodeError> {
+    let (found, max) = (u32::from_le_bytes(bytes), kind.frame_bytes_max());
+
+    match usize::try_from(found) {
+        Ok(length) if length <= max => Ok(length),
+        _ => Err(DecodeError::TooLong {
+            found: u64::from(found),
+            max,
+        }),
+    }
+}
+
+/// Reads one message from exactly these bytes.
+///
+/// Reserves at most 1 MiB for a list before its elements are read, whatever length it announces (serde's own cap).
+///
+/// # Errors
+///
+/// - [`DecodeError::Malformed`] if they are no such message
+/// - [`DecodeError::Trailing`] if something follows it
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (message, rest) = postcard::take_from_bytes(bytes)?;
+
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(DecodeError::Trailing(rest.len()))
+    }
+}
+
+/// Returns the bytes that a step header takes on the wire.
+pub fn step_frame_bytes(step: &Step) -> usize {
+    // One more for the number of the enum's variant.
+    LENGTH_BYTES + 1 + postcard::experimental::serialized_size(step).expect("a step has a length")
+}
+
+/// Returns the bytes that an activation takes on the wire.
+pub fn activation_frame_bytes(n_rows: usize, n_embd: usize, activation: ActivationType) -> usize {
+    ACTIVATION_HEADER_BYTES + n_rows * n_embd * activation.bytes()
+}
+
+/// Returns a phone's name as it may be shown: as [`clean_text`], and never empty.
+pub fn clean_name(name: &str) -> String {
+    let clean = clean_text(name, NAME_BYTES_MAX);
+
+    if clean.is_empty() {
+        "phone".into()
+    } else {
+        clean
+    }
+}
+
+/// Returns another phone's words as they may be shown: without control and direction characters, without
+/// space around them, at most `bytes_max` long.
+pub fn clean_text(text: &str, bytes_max: usize) -> String {
+    let clean = text.chars().filter(|&c| is_shown(c)).collect::<String>();
+    let clean = clean.trim_matches(is_blank);
+    let end = clean
+        .char_indices()
+        .map(|(start, c)| start + c.len_utf8())
+        .take_while(|&end| end <= bytes_max)
+        .last();
+
+    clean[..end.unwrap_or(0)].trim_end_matches(is_blank).into()
+}
+
+/// Returns whether a character stands for itself: it neither controls a terminal, nor turns the direction
+/// of what follows, nor is invisible. Joiners stay, for Persian, Hindi and emoji.
+fn is_shown(c: char) -> bool {
+    let hidden = matches!(
+        c,
+        '\u{061c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+
+    !hidden && !c.is_control()
+}
+
+/// Returns whether a character shows nothing where it stands at the end: space, or a joiner.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200c}'..='\u{200d}')
+}
