@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // tests may pick an origin of time
 
+pub mod group;
 mod ids;
 
 pub use ids::{Epoch, PeerId, RequestId, SequenceId, StepId};
