@@ -129,6 +129,11 @@ impl Secret {
         Self(bytes)
     }
 
+    /// Returns what `newcomer` shows `host`.
+    pub fn newcomers_proof(self, newcomer: PeerId, host: PeerId) -> Proof {
+        self.key().newcomers_proof(newcomer, host)
+    }
+
     /// Returns what both sides' proofs are made with.
     pub(super) fn key(self) -> InviteKey {
         InviteKey(blake3::derive_key(KEY_CONTEXT, &self.0))

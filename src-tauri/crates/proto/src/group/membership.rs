@@ -254,11 +254,11 @@ impl Membership {
             }
             Body::Ack {
                 term,
-                number,
+                version,
                 digest,
                 rank,
             } => {
-                self.acked(from, (term, number, digest), rank, phone, now);
+                self.acked(from, (term, version, digest), rank, phone, now);
             }
             Body::Roster(roster) => self.roster_came(from, roster, phone, now),
             Body::Hello { term, stance } => self.greeted(from, term, stance, phone, now),
@@ -592,7 +592,7 @@ impl Membership {
         let term = self.accepted();
         let ack = Body::Ack {
             term,
-            number: self.roster.version.number,
+            version: self.roster.version,
             digest: self.digest,
             rank: phone.rank,
         };
@@ -602,7 +602,7 @@ impl Membership {
     fn acked(
         &mut self,
         from: PeerId,
-        (term, number, digest): (Term, u64, u64),
+        (term, version, digest): (Term, Version, u64),
         rank: Rank,
         phone: &mut Phone,
         now: Instant,
@@ -620,13 +620,12 @@ impl Membership {
         contact.rank = rank;
         self.judge_presences(phone, now);
 
-        let held = self.roster.version.number;
-        if number < held {
+        if version < self.roster.version {
             self.say(from, Body::Roster(self.roster.clone()), phone);
         } else if digest != self.digest && self.election.claim(now) {
             // It holds a later roster of this very term: we wrote it, and forgot when we were
             // restarted with an old state. A new term makes that plain, and brings it back.
-            tracing::warn!(me = ?phone.id, ?term, number, "Led this term before");
+            tracing::warn!(me = ?phone.id, ?term, "Led this term before");
             self.lead(self.election.next_term(), phone, now);
         }
     }

@@ -116,8 +116,8 @@ pub enum Body {
     Ack {
         /// Whom.
         term: Term,
-        /// Number of the roster held; the leader sends a newer one.
-        number: u64,
+        /// The roster held; the leader sends a newer one.
+        version: Version,
         /// Digest of the roster held.
         digest: u64,
         /// What this phone is worth as a leader.
