@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use sim::group::chaos::{self, Outcome};
 
 /// Seeds that once failed. Each is a bug that was found.
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[
+    77, 115, 144, 145, 222, 431, 522, 847, 1214, 1461, 2023, 4511, 4763, 5668, 9761,
+];
 
 /// Seeds run by an ordinary `cargo nextest run`.
 const SEEDS: u64 = 2_000;

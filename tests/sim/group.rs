@@ -53,6 +53,8 @@ pub struct GroupWorld {
     events: u64,
     watch: Watch,
     errors: Errors,
+    /// Disks may be put back to an old state.
+    forgetful: bool,
     trace: bool,
 }
 
@@ -158,6 +160,7 @@ impl GroupWorld {
             events: 0,
             watch: Watch::new(n),
             errors: Errors::listen(),
+            forgetful: false,
             trace: std::env::var_os("SIM_TRACE").is_some(),
         };
         for i in 0..n {
@@ -439,20 +442,19 @@ impl GroupWorld {
     }
 
     /// Says what is not settled.
+    ///
+    /// Where disks were put back, only phones that know each other can be expected to agree: one
+    /// that forgot all the others, and is remembered by them, is a stranger until people tap.
     pub fn unsettled(&self) -> Option<String> {
-        let honest = (0..self.len()).filter(|&i| self.is_awake(i) && !self.phones[i].liar);
-        let mut terms: BTreeMap<GroupId, Term> = BTreeMap::new();
-        for i in honest {
-            let Some(roster) = self.roster(i) else {
-                continue;
-            };
-            let Some(term) = self.leader(i) else {
+        let honest = |i: &Index| self.is_awake(*i) && !self.phones[*i].liar;
+        let in_group: Vec<_> = (0..self.len())
+            .filter(honest)
+            .filter_map(|i| Some((i, self.roster(i)?)))
+            .collect();
+        for (i, roster) in &in_group {
+            let Some(term) = self.leader(*i) else {
                 return Some(format!("phone {i} obeys nobody"));
             };
-            let common = *terms.entry(roster.group).or_insert(term);
-            if common != term {
-                return Some(format!("phone {i} obeys {term:?}, another {common:?}"));
-            }
             let leader = self.index(term.leader).filter(|&l| self.is_awake(l));
             let Some(leaders) = leader.and_then(|l| self.roster(l)) else {
                 return Some(format!("phone {i} obeys {term:?}, who is off"));
@@ -460,8 +462,18 @@ impl GroupWorld {
             if leaders.version != roster.version {
                 return Some(format!("phone {i} has not the leader's roster"));
             }
-            if !leaders.contains(self.phones[i].id) {
+            if !leaders.contains(self.phones[*i].id) {
                 return Some(format!("phone {i} is not in its leader's roster"));
+            }
+        }
+        for (i, mine) in &in_group {
+            for (j, theirs) in &in_group {
+                let together = mine.group == theirs.group;
+                let mutual = mine.contains(self.id(*j)) && theirs.contains(self.id(*i));
+                let must_agree = together && (mutual || !self.forgetful);
+                if must_agree && self.leader(*i) != self.leader(*j) {
+                    return Some(format!("phones {i} and {j} obey two leaders"));
+                }
             }
         }
         None

@@ -116,6 +116,8 @@ pub fn run(seed: u64) -> Outcome {
     let trouble = Trouble::draw(&mut world.rng);
     world.note(|| format!("{n} phones, {trouble:?}"));
 
+    world.forgetful = trouble.stale_disks;
+
     world.form_somehow();
     world.set_conditions(trouble.conditions);
     world.plan_trouble(&trouble);

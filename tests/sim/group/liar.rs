@@ -174,6 +174,7 @@ fn body(known: &Knowledge<'_>, rng: &mut ChaCha12Rng) -> Body {
             term,
             to: pick(known.peers, rng),
         },
+        10 if rng.random() => forged(known, rng).map_or(Body::Leaving, Body::Introduce),
         10 => forged(known, rng).map_or(Body::Leaving, Body::Merge),
         11 => Body::Admit {
             peer: pick(known.peers, rng),

@@ -147,6 +147,8 @@ struct Vouch {
     resend_at: Instant,
     /// What was told last, so that it is not told again.
     told: Option<WaitReason>,
+    /// It was written into the roster: if it is not there any more, it left again.
+    entered: bool,
 }
 
 /// An invite that this phone made.
@@ -557,9 +559,14 @@ impl Admission {
             .for_each(|vouch| vouch.resend_at = now);
     }
 
-    /// Name of a newcomer; counts as its turn.
-    pub(super) fn take_turn(&mut self, peer: PeerId, now: Instant) -> Option<Name> {
+    /// Name of a newcomer; counts as its turn. One that was in and is out again has none.
+    pub(super) fn take_turn(&mut self, peer: PeerId, inside: bool, now: Instant) -> Option<Name> {
         let vouch = self.vouched.get_mut(&peer)?;
+        if vouch.entered && !inside {
+            self.vouched.remove(&peer);
+            return None;
+        }
+        vouch.entered = inside;
         vouch.resend_at = now + RESEND;
         Some(vouch.name.clone())
     }
@@ -687,6 +694,7 @@ impl Admission {
                 expires: now + ENTRY_WAIT,
                 resend_at: now,
                 told: None,
+                entered: false,
             },
         );
     }

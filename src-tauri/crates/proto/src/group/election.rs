@@ -248,6 +248,12 @@ impl Election {
         }
     }
 
+    /// Takes note of a term that a roster was written in. Returns whether what is stood for next
+    /// will be above it.
+    pub(super) fn believe(&mut self, term: Term) -> bool {
+        self.compare(term) != Compared::Absurd && term.number <= self.highest
+    }
+
     /// The leader obeyed was heard. Returns whether it had been given up on.
     pub(super) fn heard_leader(&mut self, now: Instant) -> bool {
         let was_lost = self.leader().is_none();

@@ -82,7 +82,9 @@ pub enum Command {
     Leave(When),
     /// A member out of the group. Only the leader's phone does that.
     Remove(PeerId),
-    /// Never to hear of a phone again; the leader also removes it.
+    /// Never to be asked by a phone again, nor to see it nearby. The leader's phone also takes it
+    /// out of the group, and lets it in for nobody. On other phones it stays a member: people who
+    /// do not want to be in one group with it leave.
     Block(PeerId),
     /// To hear of it again.
     Unblock(PeerId),

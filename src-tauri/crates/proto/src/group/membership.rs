@@ -160,7 +160,8 @@ impl Membership {
 
     /// Takes up the place that this phone had before it was restarted.
     pub(super) fn resume(saved: SavedPlace, phone: &mut Phone, now: Instant) -> Self {
-        let election = Election::following(phone.id, saved.accepted, now);
+        let mut election = Election::following(phone.id, saved.accepted, now);
+        election.believe(saved.roster.version.term); // introduced, perhaps, and never obeyed
 
         let mut resumed = Self::new(saved.roster, election, phone, now);
         resumed.tell(phone, now);
@@ -281,6 +282,11 @@ impl Membership {
             }
             Body::Yield { term, to } => self.yielded(from, term, to, phone, now),
             Body::Merge(roster) => self.merge(from, &roster, phone, now),
+            Body::Introduce(roster) => {
+                if self.election.leader().is_none() && self.is_plausible(from, &roster) {
+                    self.introduced(roster, phone, now);
+                }
+            }
             Body::Admit { peer, name } => self.asked_to_admit(from, peer, name, phone, now),
             Body::AdmitRefused { peer, why } if from == self.accepted().leader => {
                 notice = Some(Notice::AdmitRefused { peer, why });
@@ -620,7 +626,8 @@ impl Membership {
         contact.rank = rank;
         self.judge_presences(phone, now);
 
-        if version < self.roster.version {
+        let held = self.roster.version;
+        if version.term != held.term || version.number < held.number {
             self.say(from, Body::Roster(self.roster.clone()), phone);
         } else if digest != self.digest && self.election.claim(now) {
             // It holds a later roster of this very term: we wrote it, and forgot when we were
@@ -674,10 +681,7 @@ impl Membership {
     fn obey(&mut self, term: Term, phone: &mut Phone, now: Instant) {
         self.election.obey(term, now);
         self.fresher = None;
-        self.unmerged = Some(Unmerged {
-            roster: self.roster.clone(),
-            tries: 0,
-        });
+        self.keep_to_merge();
         phone.save(Some(self.saved()));
     }
 
@@ -714,6 +718,7 @@ impl Membership {
             let behind = compared == Compared::Old && stance != Stance::Obeys;
             if behind && self.election.leader().is_some() {
                 self.greet(from, phone);
+                self.say(from, Body::Introduce(self.roster.clone()), phone);
             }
             return;
         }
@@ -832,7 +837,10 @@ impl Membership {
         if self.election.standing() != Some(term) {
             return;
         }
-        if let Some(newer) = newer.filter(|newer| self.is_plausible(from, newer)) {
+        let sound = |newer: &Roster| {
+            self.is_plausible(from, newer) && newer.version.term.number < term.number
+        };
+        if let Some(newer) = newer.filter(sound) {
             let held = self
                 .fresher
                 .as_ref()
@@ -919,7 +927,10 @@ impl Membership {
             }
             Compared::Old | Compared::Absurd | Compared::Same | Compared::Higher => return,
         }
-        if roster.version <= self.roster.version || !roster.contains(phone.id) {
+        // In its own term the leader's word counts, whatever was held before it.
+        let held = self.roster.version;
+        let news = held.term != term || held.number < roster.version.number;
+        if !news || !roster.contains(phone.id) {
             return;
         }
 
@@ -997,7 +1008,7 @@ impl Membership {
     }
 
     fn merge(&mut self, from: PeerId, roster: &Roster, phone: &mut Phone, now: Instant) {
-        let older = roster.version.term.number <= self.accepted().number;
+        let older = roster.version.stamp() <= self.roster.version.stamp();
         if !self.election.is_leading() || !older || !self.is_plausible(from, roster) {
             return;
         }
@@ -1008,6 +1019,30 @@ impl Membership {
             });
             self.dismiss_missing(&before, phone);
         }
+    }
+
+    /// A member, or a host, shows the roster in force to this phone that was away: it may name
+    /// members, and a leader, whom this phone does not know yet.
+    pub(super) fn introduced(&mut self, roster: Roster, phone: &mut Phone, now: Instant) {
+        let known = roster.version <= self.roster.version;
+        // Whatever we lead later must be above it.
+        let believed = self.election.believe(roster.version.term);
+        let standing = self.election.standing().is_some();
+        if !known && believed && !standing && roster.contains(phone.id) {
+            self.keep_to_merge();
+            self.take_roster(roster, phone, now);
+        }
+    }
+
+    /// Keeps the roster held, with what was kept before, for a leader whose own may lack it.
+    fn keep_to_merge(&mut self) {
+        let mut roster = self.roster.clone();
+        if let Some(kept) = self.unmerged.take()
+            && kept.roster.version.stamp() <= roster.version.stamp()
+        {
+            roster.merge(&kept.roster, roster.version.term.leader);
+        }
+        self.unmerged = Some(Unmerged { roster, tries: 0 });
     }
 
     /// Offers the roster held before to a new leader, until its own accounts for it.

@@ -168,6 +168,8 @@ pub enum Body {
     },
     /// To a new leader: a roster that its own does not account for.
     Merge(Roster),
+    /// To a member that was away, and seeks a leader whom it may not know: the roster in force.
+    Introduce(Roster),
     /// To the leader: people on this phone and on that one agreed.
     Admit {
         /// Who shall be a member.
@@ -362,7 +364,7 @@ impl Message {
         let Self::Group { body, .. } = self else {
             return None;
         };
-        if let Body::Roster(roster) | Body::Merge(roster) = body {
+        if let Body::Roster(roster) | Body::Merge(roster) | Body::Introduce(roster) = body {
             Some(roster)
         } else if let Body::Grant { newer, .. } = body {
             newer.as_ref()

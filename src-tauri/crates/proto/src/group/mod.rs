@@ -200,9 +200,7 @@ impl Group {
 
     /// Returns whether `peer` is a member of this phone's group, and so may open any stream.
     pub fn is_member(&self, peer: PeerId) -> bool {
-        let member = self.roster().is_some_and(|roster| roster.contains(peer));
-
-        member && !self.phone.blocked.contains(&peer)
+        self.roster().is_some_and(|roster| roster.contains(peer))
     }
 
     /// Returns the term of the leader that is obeyed; it may be this phone's own.
@@ -292,7 +290,7 @@ impl Group {
     }
 
     fn received(&mut self, from: PeerId, message: Message, now: Instant) {
-        if from == self.phone.id || self.phone.blocked.contains(&from) {
+        if from == self.phone.id {
             return;
         }
         match message {
@@ -312,8 +310,10 @@ impl Group {
                 }
             }
             Message::Door(door) => {
-                let expected = self.is_member(from) || self.admission.expects(from);
-                if self.strangers.allow(from, expected, now) {
+                let member = self.is_member(from);
+                let blocked = self.phone.blocked.contains(&from) && !member;
+                let expected = member || self.admission.expects(from);
+                if !blocked && self.strangers.allow(from, expected, now) {
                     self.door(from, door, now);
                 }
             }
@@ -387,13 +387,16 @@ impl Group {
             return;
         }
 
-        let known = self.roster().is_some_and(|mine| mine.group == roster.group);
-        if !known {
-            if let Some(mut old) = self.membership.take() {
-                old.leave_abruptly(&mut self.phone);
-                self.take_down(&old);
+        match &mut self.membership {
+            Some(membership) if membership.group() == roster.group => {
+                membership.introduced(roster, &mut self.phone, now); // forgot part of it
             }
-            self.membership = Some(Membership::enter(roster, &mut self.phone, now));
+            Some(old) => {
+                old.leave_abruptly(&mut self.phone);
+                self.settle(now);
+                self.membership = Some(Membership::enter(roster, &mut self.phone, now));
+            }
+            None => self.membership = Some(Membership::enter(roster, &mut self.phone, now)),
         }
         self.admission.entered(Some(from), &mut self.phone);
     }
@@ -584,7 +587,8 @@ impl Group {
 
     /// Does the next thing for a newcomer that both sides agreed on.
     fn bring_in(&mut self, peer: PeerId, now: Instant) {
-        let Some(name) = self.admission.take_turn(peer, now) else {
+        let inside = self.is_member(peer);
+        let Some(name) = self.admission.take_turn(peer, inside, now) else {
             return;
         };
         self.found_if_none(now);
