@@ -13,7 +13,7 @@ use crate::arch::Architecture;
 use crate::cut::Cut;
 use crate::hash::{ChunkHash, ModelHash, ShardHash};
 use crate::layers::LayerRange;
-use crate::model::LAYERS_MAX;
+use crate::model::{LAYERS_MAX, N_EMBD_MAX, N_VOCAB_MAX};
 use crate::shard::{ShardKind, VirtualShard};
 
 /// Bytes in a chunk, all but the last of a shard: the most that is received before it is checked.
@@ -36,10 +36,6 @@ const DEPENDENCIES_MAX: usize = 64;
 
 /// Longest tensor name accepted, in bytes (`GGML_MAX_NAME` less its terminator).
 const TENSOR_NAME_BYTES_MAX: usize = 63;
-
-/// Widest hidden state and largest vocabulary accepted, as when a model is cut.
-const N_EMBD_MAX: u32 = 1 << 17;
-const N_VOCAB_MAX: u32 = 1 << 24;
 
 /// Most cache that a token may take in one layer: f16 keys and values as wide as the widest state.
 const KV_BYTES_PER_TOKEN_AND_LAYER_MAX: u64 = 2 * 2 * N_EMBD_MAX as u64;

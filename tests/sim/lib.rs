@@ -1,1 +1,6 @@
 //! A world of phones in one thread.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod errors;
+pub mod group;

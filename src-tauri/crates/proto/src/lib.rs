@@ -23,6 +23,7 @@
 )]
 
 pub mod chat;
+pub mod group;
 mod ids;
 pub mod phone;
 pub mod pipeline;

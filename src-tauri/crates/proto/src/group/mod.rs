@@ -1,0 +1,663 @@
+//! Nearby phones become a group because people tapped, and stay one whatever phones do.
+
+mod admission;
+mod bounded;
+mod code;
+mod election;
+mod event;
+mod invite;
+mod limits;
+mod membership;
+pub mod message;
+mod nearby;
+mod roster;
+mod saved;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use rand::RngCore;
+use rand_chacha::ChaCha12Rng;
+
+use self::admission::Admission;
+use self::limits::Strangers;
+use self::membership::{Entry, Membership, Notice};
+use self::message::{DecodeError, Door, Message, Presence, Refusal, VERSION};
+use self::nearby::Nearby;
+use crate::PeerId;
+
+pub use self::admission::{
+    INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
+};
+pub use self::bounded::{
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name,
+};
+pub use self::code::{Code, Commit, Nonce};
+pub use self::election::{HEARTBEAT, LOST_AFTER, LOST_AFTER_DISCONNECT, Rank, SUSPECT_AFTER};
+pub use self::event::{Command, CommandError, InEvent, LeaveReason, Older, OutEvent, When};
+pub use self::invite::{Invite, InviteError, LINK_BYTES_MAX, Proof, Secret, TypedCode};
+pub use self::limits::STRANGERS_MAX;
+pub use self::nearby::{NEARBY_MAX, Sighting};
+pub use self::roster::{
+    GONE_MAX, Gone, GroupId, MEMBERS_MAX, Member, Roster, RosterError, Stamp, Term, Version,
+};
+pub use self::saved::{BLOCKED_MAX, Saved, SavedError, SavedPlace};
+
+/// How often a phone of another version is spoken of again.
+const OTHER_VERSION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Phones of another version remembered, so that each is told of once: as many as are nearby.
+const OTHER_VERSION_MAX: usize = NEARBY_MAX;
+
+/// What this phone decides about its group.
+#[derive(Debug)]
+pub struct Group {
+    phone: Phone,
+    membership: Option<Membership>,
+    admission: Admission,
+    nearby: Nearby,
+    strangers: Strangers,
+    /// Phones of another version, until when they are not spoken of again.
+    other_versions: BTreeMap<PeerId, Instant>,
+    footing: Option<Footing>,
+}
+
+/// What newcomers wait for; their turn comes when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Footing {
+    version: Version,
+    leader: Option<Term>,
+    writing: bool,
+}
+
+/// This phone itself: what every part of the machine needs, and the outbox they share.
+#[derive(Debug)]
+struct Phone {
+    id: PeerId,
+    name: Name,
+    rank: Rank,
+    addresses: Addresses,
+    /// An answer is being written here.
+    writing: bool,
+    blocked: BTreeSet<PeerId>,
+    rng: ChaCha12Rng,
+    out: VecDeque<OutEvent>,
+}
+
+/// How many entries each table holds: none outgrows its bound, whatever strangers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // named after the tables
+pub struct Sizes {
+    pub members: usize,
+    pub gone: usize,
+    pub pairings: usize,
+    pub vouched: usize,
+    pub invites: usize,
+    pub muted: usize,
+    pub strangers: usize,
+    pub nearby: usize,
+    pub blocked: usize,
+    pub other_versions: usize,
+    pub out: usize,
+}
+
+impl Group {
+    /// Builds the machine of the phone `me`, as it was when `saved` was written.
+    pub fn new(me: PeerId, name: Name, saved: Saved, rng: ChaCha12Rng, now: Instant) -> Self {
+        let mut phone = Phone {
+            id: me,
+            name,
+            rank: Rank::default(),
+            addresses: Addresses::default(),
+            writing: false,
+            blocked: saved.blocked.iter().copied().collect(),
+            rng,
+            out: VecDeque::new(),
+        };
+        let mine = saved.membership.filter(|place| place.roster.contains(me));
+        let membership = mine.map(|place| Membership::resume(place, &mut phone, now));
+
+        Self {
+            phone,
+            membership,
+            admission: Admission::default(),
+            nearby: Nearby::default(),
+            strangers: Strangers::new(now),
+            other_versions: BTreeMap::new(),
+            footing: None,
+        }
+    }
+
+    /// Takes note of `event`.
+    pub fn handle(&mut self, event: InEvent, now: Instant) {
+        match event {
+            InEvent::Sighted(sighting) => self.sighted(sighting, now),
+            InEvent::Unsighted(peer) => self.unsighted(peer),
+            InEvent::Connected(peer) => self.connected(peer, now),
+            InEvent::Disconnected(peer) => self.disconnected(peer, now),
+            InEvent::Received { from, message } => self.received(from, *message, now),
+            InEvent::Garbled { from, error } => self.garbled(from, &error, now),
+            InEvent::Writing(writing) => {
+                self.phone.writing = writing;
+                self.phone_changed(now);
+            }
+            InEvent::Ranked(rank) => self.phone.rank = rank,
+            InEvent::Readdressed(addresses) => {
+                self.phone.addresses = addresses;
+                self.phone_changed(now);
+            }
+            InEvent::Command(command) => {
+                if let Err(error) = self.command(command, now) {
+                    self.phone.out.push_back(OutEvent::Refused(error));
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(membership) = &mut self.membership {
+            membership.handle_timeout(&mut self.phone, now);
+        }
+        self.admission.handle_timeout(&mut self.phone, now);
+        for peer in self.nearby.fade(now) {
+            self.phone.out.push_back(OutEvent::Faded(peer));
+        }
+        self.settle(now);
+    }
+
+    /// Returns when something is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let membership = self.membership.as_ref().map(Membership::deadline);
+
+        [
+            membership,
+            self.admission.deadline(),
+            self.nearby.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll(&mut self) -> Option<OutEvent> {
+        self.phone.out.pop_front()
+    }
+
+    // What may be asked at any time.
+
+    /// Returns this phone.
+    pub fn id(&self) -> PeerId {
+        self.phone.id
+    }
+
+    /// Returns the roster of the group that this phone is in.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.membership.as_ref().map(Membership::roster)
+    }
+
+    /// Returns whether `peer` is a member of this phone's group, and so may open any stream.
+    pub fn is_member(&self, peer: PeerId) -> bool {
+        self.roster().is_some_and(|roster| roster.contains(peer))
+    }
+
+    /// Returns the term of the leader that is obeyed; it may be this phone's own.
+    pub fn leader(&self) -> Option<Term> {
+        self.membership.as_ref().and_then(Membership::leader)
+    }
+
+    /// Returns the highest term that was obeyed or led, whether or not its leader still lives.
+    pub fn accepted(&self) -> Option<Term> {
+        self.membership.as_ref().map(Membership::accepted)
+    }
+
+    /// Returns whether a member answers, as the leader sees it.
+    pub fn presence(&self, peer: PeerId) -> Option<Presence> {
+        self.membership
+            .as_ref()
+            .and_then(|membership| membership.presence(peer))
+    }
+
+    /// Returns the phones that discovery sees.
+    pub fn nearby(&self) -> impl Iterator<Item = &Sighting> {
+        self.nearby.iter()
+    }
+
+    /// Returns what a restart must find again.
+    pub fn saved(&self) -> Saved {
+        self.phone
+            .saved(self.membership.as_ref().map(Membership::saved))
+    }
+
+    /// Returns how many entries each table holds.
+    pub fn sizes(&self) -> Sizes {
+        let admission = self.admission.sizes();
+        let contacts = self.membership.as_ref().map_or(0, Membership::contacts_len);
+        let gone = self.roster().map_or(0, |roster| roster.gone.len());
+
+        Sizes {
+            members: contacts + 1,
+            gone,
+            pairings: admission.pairings,
+            vouched: admission.vouched,
+            invites: admission.invites,
+            muted: admission.muted,
+            strangers: self.strangers.len(),
+            nearby: self.nearby.len(),
+            blocked: self.phone.blocked.len(),
+            other_versions: self.other_versions.len(),
+            out: self.phone.out.len(),
+        }
+    }
+
+    // The network.
+
+    fn sighted(&mut self, sighting: Sighting, now: Instant) {
+        let (peer, version) = (sighting.peer, sighting.version);
+        if peer == self.phone.id || self.phone.blocked.contains(&peer) {
+            return;
+        }
+        if let Some(membership) = &mut self.membership {
+            membership.sighted(peer, now);
+        }
+        if version != VERSION {
+            self.tell_other_version(peer, version, now);
+        }
+        if self.nearby.sighted(sighting.clone(), now) {
+            self.phone.out.push_back(OutEvent::Nearby(sighting));
+        }
+    }
+
+    fn unsighted(&mut self, peer: PeerId) {
+        if self.nearby.unsighted(peer) {
+            self.phone.out.push_back(OutEvent::Faded(peer));
+        }
+    }
+
+    fn connected(&mut self, peer: PeerId, now: Instant) {
+        if let Some(membership) = &mut self.membership {
+            membership.connected(peer, &mut self.phone, now);
+        }
+        self.admission.connected(peer, &mut self.phone, now);
+    }
+
+    fn disconnected(&mut self, peer: PeerId, now: Instant) {
+        if let Some(membership) = &mut self.membership {
+            membership.disconnected(peer, &mut self.phone, now);
+        }
+    }
+
+    fn received(&mut self, from: PeerId, message: Message, now: Instant) {
+        if from == self.phone.id {
+            return;
+        }
+        match message {
+            Message::Group { group, body } => {
+                let ours = self
+                    .roster()
+                    .is_some_and(|r| r.group == group && r.contains(from));
+                match &mut self.membership {
+                    Some(membership) if ours => {
+                        self.admission.arrived(from, &mut self.phone);
+                        let notice = membership.handle(from, body, &mut self.phone, now);
+                        if let Some(Notice::AdmitRefused { peer, why }) = notice {
+                            self.admission.turn_away(peer, why, &mut self.phone);
+                        }
+                    }
+                    Some(_) | None => self.spoken_to_as_member(from, group, now),
+                }
+            }
+            Message::Door(door) => {
+                let member = self.is_member(from);
+                let blocked = self.phone.blocked.contains(&from) && !member;
+                let expected = member || self.admission.expects(from);
+                if !blocked && self.strangers.allow(from, expected, now) {
+                    self.door(from, door, now);
+                }
+            }
+        }
+    }
+
+    /// A phone takes us for a member of its group, or itself for one of ours.
+    fn spoken_to_as_member(&mut self, from: PeerId, group: roster::GroupId, now: Instant) {
+        if !self.strangers.allow(from, false, now) {
+            return;
+        }
+        match self.roster() {
+            Some(roster) if roster.group == group => {
+                let gone_at = roster.gone_at(from);
+                self.phone.door(from, Door::NotMember { group, gone_at });
+            }
+            // The welcome may still be on its way: wait for it.
+            Some(_) | None if self.admission.awaits_any_welcome() => {}
+            Some(_) | None => self.phone.door(from, Door::NoMember { group }),
+        }
+    }
+
+    fn door(&mut self, from: PeerId, door: Door, now: Instant) {
+        let (admission, phone) = (&mut self.admission, &mut self.phone);
+        match door {
+            Door::Knock {
+                purpose,
+                name,
+                commit,
+            } => {
+                admission.knocked(from, (purpose, name, commit), phone, now);
+            }
+            Door::Answer { name, nonce } => admission.answered(from, name, nonce, phone),
+            Door::Reveal { nonce } => admission.revealed(from, nonce, phone, now),
+            Door::Confirm => admission.confirmed(from, phone, now),
+            Door::Present { name, proof } => admission.presented(from, name, proof, phone, now),
+            Door::Accept { proof } => admission.accepted(from, proof, phone, now),
+            Door::Wait(reason) => admission.told_to_wait(from, reason, phone, now),
+            Door::Welcome(roster) => self.welcomed(from, roster, now),
+            Door::Refuse(why) => admission.refused(from, why, phone, now),
+            Door::NotMember { group, gone_at } => {
+                if let Some(membership) = self.membership_of(group) {
+                    membership.0.not_member(from, gone_at, membership.1, now);
+                }
+            }
+            Door::NoMember { group } => {
+                if let Some((membership, phone)) = self.membership_of(group) {
+                    membership.no_member(from, phone, now);
+                }
+            }
+        }
+    }
+
+    fn membership_of(&mut self, group: GroupId) -> Option<(&mut Membership, &mut Phone)> {
+        let membership = self.membership.as_mut().filter(|m| m.group() == group)?;
+
+        Some((membership, &mut self.phone))
+    }
+
+    /// A host says that we are in. Both sides agreed to that, or it is ignored.
+    fn welcomed(&mut self, from: PeerId, roster: Roster, now: Instant) {
+        let me = self.phone.id;
+        let Some(group) = self.admission.awaits_welcome(from) else {
+            return;
+        };
+        let as_agreed = group.is_none_or(|group| group == roster.group);
+        let sound =
+            roster.contains(me) && roster.contains(from) && roster.version.term.leader != me;
+        if !as_agreed || !sound {
+            tracing::warn!(?from, "A welcome to another group than agreed");
+            return;
+        }
+
+        match &mut self.membership {
+            Some(membership) if membership.group() == roster.group => {
+                membership.introduced(roster, &mut self.phone, now); // forgot part of it
+            }
+            Some(old) => {
+                old.leave_abruptly(&mut self.phone);
+                self.settle(now);
+                self.membership = Some(Membership::enter(roster, &mut self.phone, now));
+            }
+            None => self.membership = Some(Membership::enter(roster, &mut self.phone, now)),
+        }
+        self.admission.entered(Some(from), &mut self.phone);
+    }
+
+    fn garbled(&mut self, from: PeerId, error: &DecodeError, now: Instant) {
+        if self.phone.blocked.contains(&from) {
+            return;
+        }
+        if let DecodeError::Version { theirs } = error {
+            self.tell_other_version(from, *theirs, now);
+        } else {
+            tracing::debug!(?from, %error, "Garbled");
+        }
+    }
+
+    /// Says once in a while which of two phones is older; any message tells the other side.
+    fn tell_other_version(&mut self, peer: PeerId, theirs: u16, now: Instant) {
+        self.other_versions.retain(|_, until| *until > now);
+        if theirs == VERSION
+            || self.other_versions.contains_key(&peer)
+            || self.other_versions.len() >= OTHER_VERSION_MAX
+        {
+            return;
+        }
+        self.other_versions.insert(peer, now + OTHER_VERSION_PAUSE);
+        let older = if theirs < VERSION {
+            Older::Theirs
+        } else {
+            Older::Ours
+        };
+        self.phone.out.push_back(OutEvent::OtherVersion {
+            peer,
+            theirs,
+            older,
+        });
+        self.phone.door(peer, Door::Refuse(Refusal::OtherVersion));
+    }
+
+    // The person.
+
+    fn command(&mut self, command: Command, now: Instant) -> Result<(), CommandError> {
+        match command {
+            Command::Ask { peer, purpose } => self.ask(peer, purpose, now),
+            Command::Confirm(peer) => match self.admission.confirm(peer, &mut self.phone, now) {
+                true => Ok(()),
+                false => Err(CommandError::NotAsked(peer)),
+            },
+            Command::Refuse(peer) => match self.admission.refuse(peer, &mut self.phone, now) {
+                true => Ok(()),
+                false => Err(CommandError::NotAsked(peer)),
+            },
+            Command::Invite { lifetime } => {
+                let group = self.found_if_none(now);
+                let secret = self.admission.issue(lifetime, &mut self.phone, now);
+                let invited = OutEvent::Invited {
+                    group,
+                    secret,
+                    lifetime,
+                };
+                self.phone.out.push_back(invited);
+                Ok(())
+            }
+            Command::Present {
+                host,
+                addresses,
+                secret,
+                group,
+            } => {
+                self.check_other(host)?;
+                self.phone.dial(host, addresses);
+                self.admission
+                    .present(host, secret, group, &mut self.phone, now);
+                Ok(())
+            }
+            Command::Leave(when) => {
+                let (membership, phone) = self.in_group()?;
+                membership.leave(when, phone, now);
+                Ok(())
+            }
+            Command::Remove(peer) => {
+                let (membership, phone) = self.in_group()?;
+                membership.remove(peer, phone, now)
+            }
+            Command::HandOver(peer) => {
+                let (membership, phone) = self.in_group()?;
+                membership.hand_over(peer, phone, now)
+            }
+            Command::Block(peer) => self.block(peer, now),
+            Command::Unblock(peer) => {
+                self.phone.blocked.remove(&peer);
+                self.save();
+                Ok(())
+            }
+            Command::Rename(name) => {
+                self.phone.name = name;
+                self.phone_changed(now);
+                Ok(())
+            }
+        }
+    }
+
+    fn ask(&mut self, peer: PeerId, purpose: Purpose, now: Instant) -> Result<(), CommandError> {
+        self.check_other(peer)?;
+        if self.is_member(peer) {
+            return Err(CommandError::MemberAlready(peer));
+        }
+        if let Some(sighting) = self.nearby.get(peer)
+            && sighting.version != VERSION
+        {
+            let theirs = sighting.version;
+            self.other_versions.remove(&peer);
+            self.tell_other_version(peer, theirs, now);
+            let end = PairingEnd::Refused(Refusal::OtherVersion);
+            self.phone.pairing_ended(peer, end);
+            return Ok(());
+        }
+
+        self.admission
+            .ask(peer, purpose, &mut self.phone, now)
+            .map_err(CommandError::Asking)
+    }
+
+    fn block(&mut self, peer: PeerId, now: Instant) -> Result<(), CommandError> {
+        self.check_other(peer)?;
+        if self.phone.blocked.len() >= BLOCKED_MAX {
+            return Err(CommandError::BlockedTooMany(BLOCKED_MAX));
+        }
+        self.admission.refuse(peer, &mut self.phone, now);
+        self.unsighted(peer);
+        self.phone.blocked.insert(peer);
+        let removed = self
+            .in_group()
+            .and_then(|(membership, phone)| membership.remove(peer, phone, now));
+        if removed.is_err() {
+            self.save(); // otherwise the new roster was saved with it
+        }
+        Ok(())
+    }
+
+    fn check_other(&self, peer: PeerId) -> Result<(), CommandError> {
+        if peer == self.phone.id {
+            Err(CommandError::Self_)
+        } else if self.phone.blocked.contains(&peer) {
+            Err(CommandError::Blocked(peer))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn in_group(&mut self) -> Result<(&mut Membership, &mut Phone), CommandError> {
+        match &mut self.membership {
+            Some(membership) => Ok((membership, &mut self.phone)),
+            None => Err(CommandError::NoGroup),
+        }
+    }
+
+    fn phone_changed(&mut self, now: Instant) {
+        if let Some(membership) = &mut self.membership {
+            membership.phone_changed(&mut self.phone, now);
+        }
+    }
+
+    // What may follow from anything.
+
+    fn settle(&mut self, now: Instant) {
+        if let Some(departed) = self.membership.take_if(|m| m.departed().is_some()) {
+            self.take_down(&departed);
+        }
+        let footing = self.footing();
+        if self.footing != footing {
+            self.footing = footing;
+            self.admission.hurry(now);
+        }
+        for peer in self.admission.vouched_due(now) {
+            self.bring_in(peer, now);
+        }
+    }
+
+    fn footing(&self) -> Option<Footing> {
+        let membership = self.membership.as_ref()?;
+
+        Some(Footing {
+            version: membership.roster().version,
+            leader: membership.leader(),
+            writing: self.phone.writing,
+        })
+    }
+
+    /// Does the next thing for a newcomer that both sides agreed on.
+    fn bring_in(&mut self, peer: PeerId, now: Instant) {
+        let inside = self.is_member(peer);
+        let Some(name) = self.admission.take_turn(peer, inside, now) else {
+            return;
+        };
+        self.found_if_none(now);
+        let membership = self.membership.as_mut().expect("founded if there was none");
+
+        match membership.admit(peer, name, &mut self.phone, now) {
+            Entry::Member => {
+                let roster = membership.roster().clone();
+                self.phone.door(peer, Door::Welcome(roster));
+            }
+            Entry::Wait(reason) => self.admission.wait(peer, reason, &mut self.phone),
+            Entry::Refused(why) => self.admission.turn_away(peer, why, &mut self.phone),
+        }
+    }
+
+    fn found_if_none(&mut self, now: Instant) -> GroupId {
+        if let Some(membership) = &self.membership {
+            return membership.group();
+        }
+        let mut id = [0; 16];
+        self.phone.rng.fill_bytes(&mut id);
+        self.membership = Some(Membership::found(GroupId(id), &mut self.phone, now));
+        self.admission.entered(None, &mut self.phone);
+        GroupId(id)
+    }
+
+    fn take_down(&mut self, departed: &Membership) {
+        self.phone.save(None);
+        self.phone.out.push_back(OutEvent::Left {
+            group: departed.group(),
+            reason: departed
+                .departed()
+                .expect("only departed ones are taken down"),
+        });
+    }
+
+    fn save(&mut self) {
+        let membership = self.membership.as_ref().map(Membership::saved);
+        self.phone.save(membership);
+    }
+}
+
+impl Phone {
+    fn send(&mut self, to: PeerId, message: Message) {
+        let message = Box::new(message);
+        self.out.push_back(OutEvent::Send { to, message });
+    }
+
+    fn door(&mut self, to: PeerId, door: Door) {
+        self.send(to, Message::Door(door));
+    }
+
+    fn dial(&mut self, peer: PeerId, addresses: Addresses) {
+        self.out.push_back(OutEvent::Dial { peer, addresses });
+    }
+
+    fn pairing_ended(&mut self, peer: PeerId, end: PairingEnd) {
+        self.out.push_back(OutEvent::PairingEnded { peer, end });
+    }
+
+    fn save(&mut self, membership: Option<SavedPlace>) {
+        let saved = Box::new(self.saved(membership));
+        self.out.push_back(OutEvent::Save(saved));
+    }
+
+    fn saved(&self, membership: Option<SavedPlace>) -> Saved {
+        Saved {
+            membership,
+            blocked: self.blocked.iter().copied().collect(),
+        }
+    }
+}
