@@ -1,1 +1,3 @@
 //! A world of phones in one thread.
+
+pub mod random_group;

@@ -13,5 +13,6 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // tests may pick an origin of time
 
 mod ids;
+pub mod placement;
 
 pub use ids::{Epoch, PeerId, RequestId, SequenceId, StepId};

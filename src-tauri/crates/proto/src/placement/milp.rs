@@ -1,0 +1,422 @@
+//! The best plan as a mixed-integer linear programme, solved by microlp.
+//!
+//! ```text
+//!              runs of phone 0              runs of phone 0
+//!        ┌──────────────────────► out(2,0) ┐ hop   ┌ ─ ─ ─ ─ ► …
+//!  begin ┤                                 ╳───────┤
+//!        └──────────────────────► out(2,1) ┘       └► in(2,1) ──────────────► end
+//!              runs of phone 1                            runs of phone 1
+//!
+//!   cut 0 ─────────────────────────── cut 2 ─────────────────────────── cut n
+//! ```
+//!
+//! A plan is a path. *Runs* are its long arcs, one binary for each (phone, first cut, last cut) that
+//! fits the phone's memory; *hops* join a run's end to the next run's begin and cost what that pair of
+//! phones costs. Flow is conserved at every (cut, phone), one unit enters, and each phone has at
+//! most one run: that is all. Nothing is multiplied, so nothing needs linearising, and because the
+//! rest is the incidence matrix of a network, the relaxation is nearly always whole already. A hop
+//! needs no binary: between two whole runs its flow is whole.
+//!
+//! **Latency**: the cheapest path.
+//!
+//! **Throughput**: a limit `τ` on the busiest phone. As a variable it would relax badly (a tenth of a run
+//! is a tenth as busy), so it is bisected over the values it can take, and each time the runs that
+//! exceed it are left out. What a run's *next* hop adds is known only to the pair, so a pair that is
+//! too slow is forbidden by a row of zeros and ones, which keeps the relaxation tight.
+
+use std::collections::BTreeMap;
+
+use microlp::{
+    ComparisonOp, LinearExpr, OptimizationDirection, SolutionStatus, SolveOptions, SolveOutcome,
+    Variable,
+};
+
+use super::narrow::{Goal, Narrowed, narrow};
+use super::network::{Network, Next, Run};
+
+/// Branch-and-bound nodes that one solve may visit before the DP takes over.
+///
+/// Random groups of 8 phones and 32 shards need a few dozen at most, where the relaxation is not whole
+/// already; a node takes about a millisecond.
+const NODES_MAX: u64 = 500;
+
+/// Costs are given to the solver in microseconds.
+///
+/// A lap is 10^4 to 10^6 of them, so the solver's absolute tolerance of 1e-7 is below 1e-11 of it.
+const UNITS_PER_S: f64 = 1e6;
+
+/// Relative slack below which branch and bound takes two plans for equally good.
+///
+/// A thousandth of the 1e-9 that the oracle allows.
+const PRUNE_EPSILON: f64 = 1e-12;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    /// No plan is better.
+    Proven(Vec<Run>),
+    /// A plan, and by how much a better one could beat it, relative to it.
+    Gap(Vec<Run>, f64),
+    /// There is no plan.
+    Infeasible,
+    /// The solver came to no end.
+    GaveUp(GaveUp),
+}
+
+/// Why the solver came to no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, thiserror::Error)]
+pub enum GaveUp {
+    /// It visited as many nodes as it may.
+    #[error("node limit reached")]
+    NodeLimit,
+    /// It failed numerically.
+    #[error("numerical failure")]
+    Numerical,
+    /// It answered something that is not a plan.
+    #[error("answer broke a constraint")]
+    BadAnswer,
+}
+
+/// Returns the route with the shortest lap.
+pub(super) fn solve_latency(network: &Network) -> Answer {
+    shortest_lap_within(network, f64::INFINITY)
+}
+
+/// Returns, of the routes whose busiest phone has the least to do, the one with the shortest lap.
+pub(super) fn solve_throughput(network: &Network) -> Answer {
+    let mut limits_s = limits(network);
+    let mut reached = None;
+
+    // Invariant: the plan `reached` keeps within every limit that was dropped from above, and no plan
+    // within one that was dropped from below.
+    while let Some(&limit_s) = limits_s.get(limits_s.len() / 2) {
+        match any_within(network, limit_s) {
+            Answer::Proven(route) | Answer::Gap(route, _) => {
+                let busiest_s = network.busiest_s(&route);
+                limits_s.retain(|&other_s| other_s < busiest_s);
+                reached = Some((busiest_s, route));
+            }
+            Answer::Infeasible => limits_s.retain(|&other_s| other_s > limit_s),
+            Answer::GaveUp(why) => return best_so_far(reached, limits_s[0], why),
+        }
+    }
+
+    match reached {
+        Some((limit_s, _)) => shortest_lap_within(network, limit_s),
+        None => Answer::Infeasible,
+    }
+}
+
+/// What a bisection that broke off knows: `least_s` is the lowest limit that some plan may keep within.
+fn best_so_far(reached: Option<(f64, Vec<Run>)>, least_s: f64, why: GaveUp) -> Answer {
+    match reached {
+        Some((busiest_s, route)) => Answer::Gap(route, busiest_s / least_s - 1.0),
+        None => Answer::GaveUp(why),
+    }
+}
+
+fn shortest_lap_within(network: &Network, limit_s: f64) -> Answer {
+    let (runs, known, bound_s) = match narrow(network, limit_s, Goal::Shortest) {
+        Narrowed::Infeasible => return Answer::Infeasible,
+        Narrowed::Met(route) => return Answer::Gap(route, f64::INFINITY), // not for this goal
+        Narrowed::Left {
+            runs,
+            known,
+            bound_s,
+        } => (runs, known, bound_s),
+    };
+
+    match (Model::new(network, limit_s, &runs).solve(), known) {
+        (Answer::GaveUp(_), Some(route)) => {
+            let gap = network.lap_s(&route) / bound_s - 1.0;
+            Answer::Gap(route, gap)
+        }
+        (answer, _) => answer,
+    }
+}
+
+/// Returns some route in which no phone is busy for longer than the limit.
+fn any_within(network: &Network, limit_s: f64) -> Answer {
+    match narrow(network, limit_s, Goal::Any) {
+        Narrowed::Infeasible => Answer::Infeasible,
+        Narrowed::Met(route) => Answer::Gap(route, f64::INFINITY),
+        Narrowed::Left { runs, .. } => Model::new(network, limit_s, &runs).solve(),
+    }
+}
+
+/// Every value that the busiest phone's seconds can take, rising.
+fn limits(network: &Network) -> Vec<f64> {
+    let firsts = 0..network.n_slots();
+    let openings = firsts.clone().map(|first| network.opening_s(first));
+    let of_pair = |run: Run, next| {
+        let is_head = network.head() == Some(run.slot);
+        let firsts = if is_head { firsts.clone() } else { 0..1 }; // others are no busier for it
+        firsts.map(move |first| network.busy_s(run, next, first))
+    };
+    let busy = network
+        .runs()
+        .flat_map(|run| network.nexts(run).flat_map(move |next| of_pair(run, next)));
+    let mut limits_s = busy
+        .chain(openings)
+        .filter(|limit_s| limit_s.is_finite())
+        .collect::<Vec<_>>();
+    limits_s.sort_by(f64::total_cmp);
+    limits_s.dedup();
+
+    limits_s
+}
+
+/// One programme: the network within a limit.
+struct Model<'a> {
+    network: &'a Network,
+    limit_s: f64,
+    problem: microlp::Problem,
+    runs: BTreeMap<Run, Variable>,
+    /// By (slot left, cut, slot entered).
+    hops: BTreeMap<(usize, usize, usize), Variable>,
+}
+
+impl<'a> Model<'a> {
+    fn new(network: &'a Network, limit_s: f64, runs: &[Run]) -> Self {
+        let mut model = Self {
+            network,
+            limit_s,
+            problem: microlp::Problem::new(OptimizationDirection::Minimize),
+            runs: BTreeMap::new(),
+            hops: BTreeMap::new(),
+        };
+        model.add_runs(runs);
+        model.add_hops();
+        model.begin_once();
+        model.use_phones_once();
+        model.conserve_flow();
+        if limit_s.is_finite() {
+            model.forbid_slow_pairs();
+            model.forbid_slow_openings();
+        }
+
+        model
+    }
+
+    /// A binary for each run that is possible within the limit, priced with the way in and the way back
+    /// where it begins or ends the ring.
+    fn add_runs(&mut self, runs: &[Run]) {
+        for &run in runs {
+            let enter_s = if run.start == 0 {
+                self.network.enter_s(run.slot)
+            } else {
+                0.0
+            };
+            let leave_s = if self.closes(run) {
+                self.network.hop_s(run.slot, Next::Head)
+            } else {
+                0.0
+            };
+            let price_s = enter_s + self.network.run_s(run) + leave_s;
+
+            if price_s.is_finite() {
+                let variable = self.problem.add_binary_var(price_s * UNITS_PER_S);
+                self.runs.insert(run, variable);
+            }
+        }
+    }
+
+    /// A flow for each (cut, pair of phones) between a run that ends and one that begins there.
+    fn add_hops(&mut self) {
+        let ends = self
+            .runs
+            .keys()
+            .map(|run| (run.slot, run.end))
+            .collect::<std::collections::BTreeSet<_>>();
+        let starts = self
+            .runs
+            .keys()
+            .map(|run| (run.start, run.slot))
+            .collect::<std::collections::BTreeSet<_>>();
+
+        for &(from, cut) in &ends {
+            for &(_, to) in starts.range((cut, 0)..(cut + 1, 0)) {
+                let hop_s = self.network.hop_s(from, Next::Slot(to));
+                if from != to && hop_s.is_finite() {
+                    let variable = self.problem.add_var(hop_s * UNITS_PER_S, (0.0, 1.0));
+                    self.hops.insert((from, cut, to), variable);
+                }
+            }
+        }
+    }
+
+    fn begin_once(&mut self) {
+        let starts = self.runs.iter().filter(|(run, _)| run.start == 0);
+        let sum = sum(starts.map(|(_, &variable)| variable));
+
+        self.problem.add_constraint(sum, ComparisonOp::Eq, 1.0);
+    }
+
+    fn use_phones_once(&mut self) {
+        for slot in 0..self.network.n_slots() {
+            let own = self.runs.iter().filter(|(run, _)| run.slot == slot);
+            let sum = sum(own.map(|(_, &variable)| variable));
+            self.problem.add_constraint(sum, ComparisonOp::Le, 1.0);
+        }
+    }
+
+    /// What ends at (cut, phone) hops on; what hops to (cut, phone) begins there.
+    fn conserve_flow(&mut self) {
+        let mut out = BTreeMap::<(usize, usize), LinearExpr>::new();
+        let mut into = BTreeMap::<(usize, usize), LinearExpr>::new();
+
+        for (run, &variable) in &self.runs {
+            if !self.closes(*run) {
+                out.entry((run.end, run.slot))
+                    .or_insert_with(LinearExpr::empty)
+                    .add(variable, 1.0);
+            }
+            if run.start > 0 {
+                into.entry((run.start, run.slot))
+                    .or_insert_with(LinearExpr::empty)
+                    .add(variable, -1.0);
+            }
+        }
+        for (&(from, cut, to), &variable) in &self.hops {
+            out.entry((cut, from))
+                .or_insert_with(LinearExpr::empty)
+                .add(variable, -1.0);
+            into.entry((cut, to))
+                .or_insert_with(LinearExpr::empty)
+                .add(variable, 1.0);
+        }
+
+        for row in out.into_values().chain(into.into_values()) {
+            self.problem.add_constraint(row, ComparisonOp::Eq, 0.0);
+        }
+    }
+
+    /// A hop that its sender's run leaves no time for is not taken: its flow comes from the others.
+    fn forbid_slow_pairs(&mut self) {
+        for (&(from, cut, to), &hop) in &self.hops {
+            let next = Next::Slot(to);
+            let (slow, quick) =
+                self.runs_ending_at(from, cut)
+                    .partition::<Vec<_>, _>(|&(run, _)| {
+                        self.network.least_busy_s(run, next) > self.limit_s
+                    });
+
+            if !slow.is_empty() {
+                let mut row = sum([hop]);
+                quick
+                    .into_iter()
+                    .for_each(|(_, variable)| row.add(variable, -1.0));
+                self.problem.add_constraint(row, ComparisonOp::Le, 0.0);
+            }
+        }
+    }
+
+    /// On the head, the first hop of the ring adds to what its own run and hop need: the three together
+    /// are forbidden where only together they are too slow.
+    fn forbid_slow_openings(&mut self) {
+        let Some(head) = self.network.head() else {
+            return;
+        };
+        let hops = self.hops.range((head, 0, 0)..(head + 1, 0, 0));
+        let leaves = hops.map(|(&(_, cut, to), &hop)| (cut, Next::Slot(to), Some(hop)));
+        let closes = [(self.network.n_pieces(), Next::Head, None)];
+        let mut rows = Vec::new();
+
+        for (cut, next, hop) in leaves.chain(closes) {
+            for first in (0..self.network.n_slots()).filter(|&first| first != head) {
+                let slow = self.runs_ending_at(head, cut).filter(|&(run, _)| {
+                    run.start > 0
+                        && self.network.least_busy_s(run, next) <= self.limit_s
+                        && self.network.busy_s(run, next, first) > self.limit_s
+                });
+                let slow = slow.map(|(_, variable)| variable).collect::<Vec<_>>();
+                if !slow.is_empty() {
+                    let opens = self.runs_beginning_with(first);
+                    let bound = if hop.is_some() { 2.0 } else { 1.0 };
+                    rows.push((sum(slow.into_iter().chain(opens).chain(hop)), bound));
+                }
+            }
+        }
+
+        for (row, bound) in rows {
+            self.problem.add_constraint(row, ComparisonOp::Le, bound);
+        }
+    }
+
+    /// Solves the programme, rounds the runs, and reads the path.
+    fn solve(self) -> Answer {
+        let mut options = SolveOptions::default();
+        options.node_limit = Some(NODES_MAX);
+        options.tolerances.prune_epsilon = PRUNE_EPSILON;
+
+        let solution = match self.problem.solve_with(options) {
+            Ok(SolveOutcome::Solution(solution)) => solution,
+            Ok(SolveOutcome::Interrupted(_)) => return Answer::GaveUp(GaveUp::NodeLimit),
+            Err(microlp::Error::Infeasible) => return Answer::Infeasible,
+            Err(_) => return Answer::GaveUp(GaveUp::Numerical),
+        };
+        let chosen = self
+            .runs
+            .iter()
+            .filter(|(_, variable)| solution.var_value(**variable) > 0.5);
+        let mut route = chosen.map(|(&run, _)| run).collect::<Vec<_>>();
+        route.sort_by_key(|run| run.start);
+
+        if !self.is_plan(&route) {
+            Answer::GaveUp(GaveUp::BadAnswer)
+        } else if solution.status() == SolutionStatus::Optimal {
+            Answer::Proven(route)
+        } else {
+            Answer::Gap(route, solution.gap().unwrap_or(f64::INFINITY))
+        }
+    }
+
+    /// Whether the runs chosen follow each other from the first cut to the last, within the limit.
+    fn is_plan(&self, route: &[Run]) -> bool {
+        let starts = route
+            .iter()
+            .map(|run| run.start)
+            .chain([self.network.n_pieces()]);
+        let ends = std::iter::once(0).chain(route.iter().map(|run| run.end));
+
+        starts.eq(ends) && self.network.busiest_s(route) <= self.limit_s
+    }
+
+    fn runs_ending_at(
+        &self,
+        slot: usize,
+        end: usize,
+    ) -> impl Iterator<Item = (Run, Variable)> + '_ {
+        let runs = (0..end).map(move |start| Run { slot, start, end });
+
+        runs.filter_map(|run| self.runs.get(&run).map(|&variable| (run, variable)))
+    }
+
+    fn runs_beginning_with(&self, slot: usize) -> impl Iterator<Item = Variable> + '_ {
+        let from = Run {
+            slot,
+            start: 0,
+            end: 0,
+        };
+        let to = Run {
+            slot,
+            start: 1,
+            end: 0,
+        };
+
+        self.runs.range(from..to).map(|(_, &variable)| variable)
+    }
+
+    fn closes(&self, run: Run) -> bool {
+        run.end == self.network.n_pieces()
+    }
+}
+
+fn sum(variables: impl IntoIterator<Item = Variable>) -> LinearExpr {
+    let mut sum = LinearExpr::empty();
+    variables
+        .into_iter()
+        .for_each(|variable| sum.add(variable, 1.0));
+
+    sum
+}
