@@ -34,11 +34,12 @@ use microlp::{
 use super::narrow::{Goal, Narrowed, narrow};
 use super::network::{Network, Next, Run};
 
-/// Branch-and-bound nodes that one solve may visit before the DP takes over.
+/// Work that one solve may spend on branch and bound before the DP takes over: nodes times the square of
+/// the number of variables, which is about how a node's time grows.
 ///
-/// Random groups of 8 phones and 32 shards need a few dozen at most, where the relaxation is not whole
-/// already; a node takes about a millisecond.
-const NODES_MAX: u64 = 500;
+/// Measured: a node of 2,600 variables takes 0.2 to 0.4 s and gets three, one of 300 takes a millisecond and
+/// gets 200. Of 150 random groups of 8 phones and 32 shards one or two need more.
+const NODE_WORK_MAX: u64 = 20_000_000;
 
 /// Costs are given to the solver in microseconds.
 ///
@@ -79,44 +80,94 @@ pub enum GaveUp {
 
 /// Returns the route with the shortest lap.
 pub(super) fn solve_latency(network: &Network) -> Answer {
-    shortest_lap_within(network, f64::INFINITY)
+    shortest_lap_within(network, f64::INFINITY, None)
 }
 
 /// Returns, of the routes whose busiest phone has the least to do, the one with the shortest lap.
 pub(super) fn solve_throughput(network: &Network) -> Answer {
-    let mut limits_s = limits(network);
-    let mut reached = None;
+    let mut search = LimitSearch::new(network);
+    search.bisect_by_bounds();
 
-    // Invariant: the plan `reached` keeps within every limit that was dropped from above, and no plan
-    // within one that was dropped from below.
-    while let Some(&limit_s) = limits_s.get(limits_s.len() / 2) {
-        match any_within(network, limit_s) {
-            Answer::Proven(route) | Answer::Gap(route, _) => {
-                let busiest_s = network.busiest_s(&route);
-                limits_s.retain(|&other_s| other_s < busiest_s);
-                reached = Some((busiest_s, route));
-            }
-            Answer::Infeasible => limits_s.retain(|&other_s| other_s > limit_s),
-            Answer::GaveUp(why) => return best_so_far(reached, limits_s[0], why),
+    search.descend_by_solver()
+}
+
+/// The search for the lowest limit that some plan keeps within.
+struct LimitSearch<'a> {
+    network: &'a Network,
+    /// Limits that may be kept within and are lower than what `reached` needs, rising.
+    open_s: Vec<f64>,
+    /// The least busy plan met, and what its busiest phone needs.
+    reached: Option<(f64, Vec<Run>)>,
+}
+
+impl<'a> LimitSearch<'a> {
+    fn new(network: &'a Network) -> Self {
+        Self {
+            network,
+            open_s: limits(network),
+            reached: None,
         }
     }
 
-    match reached {
-        Some((limit_s, _)) => shortest_lap_within(network, limit_s),
-        None => Answer::Infeasible,
+    /// Bisects by what [`narrow`] can tell without the solver. Where it cannot tell, it looks higher, so
+    /// that few limits stay open and a plan is known for the one above them.
+    fn bisect_by_bounds(&mut self) {
+        let (mut low, mut high) = (0, self.open_s.len());
+        let mut proven_s = f64::NEG_INFINITY;
+
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let limit_s = self.open_s[middle];
+            match narrow(self.network, limit_s, Goal::Any, None) {
+                Narrowed::Met(route) => {
+                    self.reach(route);
+                    high = middle.min(self.open_s.len());
+                }
+                Narrowed::Infeasible => {
+                    proven_s = limit_s;
+                    low = middle + 1;
+                }
+                Narrowed::Left { .. } => low = middle + 1,
+            }
+        }
+
+        self.open_s.retain(|&open_s| open_s > proven_s);
+    }
+
+    /// Asks the solver for a plan below the best, until there is none: a single proof, since what no plan
+    /// keeps within, no plan keeps within anything lower.
+    fn descend_by_solver(mut self) -> Answer {
+        while let Some(&limit_s) = self.open_s.last() {
+            match any_within(self.network, limit_s) {
+                Answer::Proven(route) | Answer::Gap(route, _) => self.reach(route),
+                Answer::Infeasible => break,
+                Answer::GaveUp(why) => return self.best_so_far(why),
+            }
+        }
+
+        match self.reached {
+            Some((limit_s, route)) => shortest_lap_within(self.network, limit_s, Some(route)),
+            None => Answer::Infeasible,
+        }
+    }
+
+    fn reach(&mut self, route: Vec<Run>) {
+        let busiest_s = self.network.busiest_s(&route);
+        self.open_s.retain(|&open_s| open_s < busiest_s);
+        self.reached = Some((busiest_s, route));
+    }
+
+    /// What is known when the solver comes to no end: some plan may keep within the lowest open limit.
+    fn best_so_far(self, why: GaveUp) -> Answer {
+        match self.reached {
+            Some((busiest_s, route)) => Answer::Gap(route, busiest_s / self.open_s[0] - 1.0),
+            None => Answer::GaveUp(why),
+        }
     }
 }
 
-/// What a bisection that broke off knows: `least_s` is the lowest limit that some plan may keep within.
-fn best_so_far(reached: Option<(f64, Vec<Run>)>, least_s: f64, why: GaveUp) -> Answer {
-    match reached {
-        Some((busiest_s, route)) => Answer::Gap(route, busiest_s / least_s - 1.0),
-        None => Answer::GaveUp(why),
-    }
-}
-
-fn shortest_lap_within(network: &Network, limit_s: f64) -> Answer {
-    let (runs, known, bound_s) = match narrow(network, limit_s, Goal::Shortest) {
+fn shortest_lap_within(network: &Network, limit_s: f64, known: Option<Vec<Run>>) -> Answer {
+    let (runs, known, bound_s) = match narrow(network, limit_s, Goal::Shortest, known) {
         Narrowed::Infeasible => return Answer::Infeasible,
         Narrowed::Met(route) => return Answer::Gap(route, f64::INFINITY), // not for this goal
         Narrowed::Left {
@@ -137,7 +188,7 @@ fn shortest_lap_within(network: &Network, limit_s: f64) -> Answer {
 
 /// Returns some route in which no phone is busy for longer than the limit.
 fn any_within(network: &Network, limit_s: f64) -> Answer {
-    match narrow(network, limit_s, Goal::Any) {
+    match narrow(network, limit_s, Goal::Any, None) {
         Narrowed::Infeasible => Answer::Infeasible,
         Narrowed::Met(route) => Answer::Gap(route, f64::INFINITY),
         Narrowed::Left { runs, .. } => Model::new(network, limit_s, &runs).solve(),
@@ -346,7 +397,7 @@ impl<'a> Model<'a> {
     /// Solves the programme, rounds the runs, and reads the path.
     fn solve(self) -> Answer {
         let mut options = SolveOptions::default();
-        options.node_limit = Some(NODES_MAX);
+        options.node_limit = Some(self.nodes_max());
         options.tolerances.prune_epsilon = PRUNE_EPSILON;
 
         let solution = match self.problem.solve_with(options) {
@@ -369,6 +420,12 @@ impl<'a> Model<'a> {
         } else {
             Answer::Gap(route, solution.gap().unwrap_or(f64::INFINITY))
         }
+    }
+
+    fn nodes_max(&self) -> u64 {
+        let variables = (self.runs.len() + self.hops.len()) as u64;
+
+        (NODE_WORK_MAX / variables.pow(2).max(1)).max(1)
     }
 
     /// Whether the runs chosen follow each other from the first cut to the last, within the limit.

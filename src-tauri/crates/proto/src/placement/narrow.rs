@@ -65,13 +65,19 @@ pub(super) enum Narrowed {
 
 /// Leaves out the runs that no plan with the shortest lap, of those in which no phone is busy for longer than
 /// `limit_s`, contains.
-pub(super) fn narrow(network: &Network, limit_s: f64, goal: Goal) -> Narrowed {
+pub(super) fn narrow(
+    network: &Network,
+    limit_s: f64,
+    goal: Goal,
+    known: Option<Vec<Run>>,
+) -> Narrowed {
     let arcs = arcs_within(network, limit_s, goal);
     if !can_cover(network, &arcs) {
         return Narrowed::Infeasible;
     }
 
     let mut search = Search::new(network, &arcs, limit_s, goal);
+    search.known = known.map(|route| (network.lap_s(&route), route));
     search.settle_prices();
 
     if search.proves_none() {

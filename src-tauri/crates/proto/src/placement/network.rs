@@ -99,16 +99,10 @@ impl Network {
 
     /// Returns the network of the paper's primary optimisation: see [`super::baselines`].
     ///
-    /// Weights alone count against memory; a hop costs `c/B` and no latency; the head must run the
-    /// first shard, and neither the ends nor the way back cost anything.
-    pub fn of_paper(problem: &Problem) -> Self {
+    /// A hop costs `c/B` and no latency; the head must run the first shard, and neither the ends nor the way
+    /// back cost anything. A run may be where it `fits(phone, shards)`.
+    pub fn of_paper(problem: &Problem, fits: impl Fn(usize, &Range<usize>) -> bool) -> Self {
         let seconds = Seconds::of_decode(problem);
-        let fits = |phone: usize, shards: &Range<usize>| {
-            let weights = problem.shards[shards.clone()]
-                .iter()
-                .map(|shard| shard.weights_bytes);
-            weights.sum::<u64>() <= problem.phones[phone].memory_budget_bytes
-        };
         let mut network = Self::build(problem, &seconds, fits, |phone, shards| {
             seconds.run_s(phone, shards)
         });
