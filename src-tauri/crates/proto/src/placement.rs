@@ -320,6 +320,8 @@ fn stages(problem: &Problem, legs: &[Leg]) -> Vec<StagePlacement> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const GB: u64 = 1_000_000_000;
@@ -524,6 +526,94 @@ mod tests {
 
         let (chunks, stages, chunk_s) = (4.0, 2.0, 0.8);
         assert!((forecast.ttft_s - (chunks + stages - 1.0) * chunk_s).abs() < 1e-6);
+    }
+
+    proptest! {
+        /// The oracle itself, against every plan there is: all orders of all sets of phones, all cuts.
+        #[test]
+        fn the_oracle_finds_the_best_of_all_plans(
+            times in prop::collection::vec(0.001..0.02, 3 * 5),
+            budgets in prop::collection::vec(0..8u64, 3),
+            rtts in prop::collection::vec(0.001..0.1, 6),
+            bound in 0..8usize,
+        ) {
+            let problem = small(&times, &budgets, &rtts, bound);
+            let decode = cost::Seconds::of_decode(&problem);
+            let plans = every_plan(&problem);
+            let least = |cost: &dyn Fn(&Vec<Leg>) -> f64| {
+                plans.iter().map(cost).fold(f64::INFINITY, f64::min)
+            };
+
+            for objective in [Objective::Latency, Objective::Throughput] {
+                let found = oracle(&Problem { objective, ..problem.clone() });
+                prop_assert_eq!(found.is_none(), plans.is_empty());
+                let Some((_, found)) = found else { continue };
+                let busiest_s = match objective {
+                    Objective::Latency => f64::INFINITY,
+                    Objective::Throughput => least(&|legs| decode.busiest_s(legs)) * (1.0 + 1e-9),
+                };
+                let lap_s = least(&|legs| {
+                    let in_time = decode.busiest_s(legs) <= busiest_s;
+                    if in_time { decode.lap_s(legs) } else { f64::INFINITY }
+                });
+
+                prop_assert!(found.busiest_s <= busiest_s);
+                prop_assert!((found.tpot_s - lap_s).abs() <= 1e-9 * lap_s);
+            }
+        }
+    }
+
+    /// Every plan that breaks no constraint.
+    fn every_plan(problem: &Problem) -> Vec<Vec<Leg>> {
+        let mut plans = Vec::new();
+        extend(problem, &mut Vec::new(), &mut plans);
+
+        plans
+    }
+
+    fn extend(problem: &Problem, legs: &mut Vec<Leg>, plans: &mut Vec<Vec<Leg>>) {
+        let start = legs.last().map_or(0, |leg| leg.shards.end);
+        if check(problem, legs).is_ok() {
+            plans.push(legs.clone());
+        }
+
+        for phone in 0..problem.phones.len() {
+            for end in start + 1..=problem.shards.len() {
+                if legs.iter().all(|leg| leg.phone != phone) {
+                    legs.push(Leg {
+                        phone,
+                        shards: start..end,
+                    });
+                    extend(problem, legs, plans);
+                    legs.pop();
+                }
+            }
+        }
+    }
+
+    /// Three phones and five shards; budgets count shards, `bound` is the first of two that stay together.
+    fn small(times: &[f64], budgets: &[u64], rtts: &[f64], bound: usize) -> Problem {
+        let mut problem = example();
+        problem.shards.truncate(5);
+        if bound + 2 <= problem.shards.len() {
+            problem.bound.push(bound..bound + 2);
+        }
+        for (i, phone) in problem.phones.iter_mut().enumerate() {
+            phone.decode_s = times[i * 5..(i + 1) * 5].to_vec();
+            phone.prefill_s.truncate(5);
+            phone.memory_budget_bytes = budgets[i] * 250_000_000;
+        }
+        for (link, rtt_s) in problem.links.values_mut().zip(rtts) {
+            *link = match rtt_s {
+                0.09.. => Link::Unreachable,
+                _ => Link::Measured {
+                    rtt_s: *rtt_s,
+                    goodput_bytes_per_s: 2e6,
+                },
+            };
+        }
+
+        problem
     }
 
     /// Three phones of different speed and a model of 4 GB in 16 shards that none of them holds alone.
