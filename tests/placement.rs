@@ -6,17 +6,17 @@ use std::ops::Range;
 use proto::placement::{
     Link, Objective, Optimality, Placement, Problem, SolveError, oracle, solve,
 };
-use sim::random_group;
+use sim::random_group::{self, LLAMA_8B, WIFI};
 
-/// Problems of each kind, more than half of which have a plan: five seconds, and fewer where the code is
-/// not optimised.
+/// Problems of each kind, more than half of which have a plan: five seconds, and fewer where the
+/// code is not optimised.
 const PROBLEMS: u64 = if cfg!(debug_assertions) { 500 } else { 4000 };
 
 /// How far costs may differ, relative: two sums of the same floats in another order.
 const TOLERANCE: f64 = 1e-9;
 
-/// Where the solver says that nothing is better, the DP finds nothing better; where one finds no plan,
-/// neither does the other.
+/// Where the solver says that nothing is better, the DP finds nothing better; where one finds no
+/// plan, neither does the other.
 #[test]
 fn the_shortest_lap_is_what_the_dp_finds() {
     agrees_with_oracle(Objective::Latency);
@@ -35,6 +35,20 @@ fn a_placement_is_its_problem() {
         let problem = random_group::problem(seed, 6, 24, Objective::Throughput);
 
         assert_eq!(solve(&problem), solve(&problem), "seed={seed}");
+    }
+}
+
+/// A group of more phones than can be searched over still gets a placement that can be done, and
+/// each of its members a reason.
+#[test]
+fn a_large_group_is_placed() {
+    for seed in 0..10 {
+        let problem = random_group::group(seed, 14, &LLAMA_8B, &WIFI, Objective::Latency);
+
+        let placement = solve(&problem).expect("14 phones have room");
+
+        assert_feasible(&problem, &placement, seed);
+        assert_eq!(placement.verdicts.len(), 14, "seed={seed}");
     }
 }
 

@@ -5,8 +5,8 @@
 //! cargo bench -p tests --bench placement -- times     or `table`, or `metric`
 //! ```
 //!
-//! It prints and does not judge. Every group is drawn by seed (`sim::random_group`), so the plans and their
-//! predicted figures are the same on every machine; only times differ.
+//! It prints and does not judge. Every group is drawn by seed (`sim::random_group`), so the plans
+//! and their predicted figures are the same on every machine; only times differ.
 
 #![allow(clippy::print_stdout)] // printing is what it is for
 

@@ -1,8 +1,8 @@
 //! Random groups of phones, to place models on: each is fully told by its seed.
 //!
 //! Two kinds. [`group`] draws phones as people have them, a model of a real shape and links of one
-//! quality: what the tables are made from. [`problem`] draws anything that is allowed, likely or not:
-//! bound shards, phones left out, links that fail, memory that is short or ample.
+//! quality: what the tables are made from. [`problem`] draws anything that is allowed, likely or
+//! not: bound shards, phones left out, links that fail, memory that is short or ample.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use proto::placement::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-/// Names that phones get, in order.
+/// Names that phones get, in turn.
 const NAMES: [&str; 10] = [
     "Ann", "Ben", "Cem", "Dua", "Eli", "Fay", "Gus", "Hua", "Ida", "Jon",
 ];
@@ -115,10 +115,11 @@ pub const POOR_WIFI: Air = Air {
     goodput_bytes_per_s: 20e6 / 8.0,
 };
 
-/// Draws `n_phones` phones as people have them, a model of `shape` and links of the quality of `air`.
+/// Draws `n_phones` phones as people have them, a model of `shape` and links of the quality of
+/// `air`.
 ///
-/// Memory bandwidth from 5 to 50 GB/s bounds decode, 20 to 300 GFLOP/s bound prefill, and a budget is
-/// 20 to 120 % of the model, each evenly on a log scale: guesses, from low-end to flagship.
+/// Memory bandwidth from 5 to 50 GB/s bounds decode, 20 to 300 GFLOP/s bound prefill, and a budget
+/// is 20 to 120 % of the model, each evenly on a log scale: guesses, from low-end to flagship.
 pub fn group(
     seed: u64,
     n_phones: usize,
@@ -235,7 +236,7 @@ fn phone_of(rng: &mut ChaCha12Rng, i: usize, shape: &Shape, model_bytes: u64) ->
 
     Phone {
         id: PeerId([i as u8 + 1; 32]),
-        name: NAMES[i].into(),
+        name: NAMES[i % NAMES.len()].into(),
         availability: Availability::Ready,
         decode_s: noisy(decode_s),
         prefill_s: noisy(prefill_s),

@@ -1,7 +1,7 @@
 //! Which phone runs which run of consecutive shards, in which order.
 //!
-//! [`solve`] is a pure function of a [`Problem`]: what was measured goes in, a [`Placement`] with its
-//! forecast and its reasons comes out, the same one every time. No clock, no luck, no waiting.
+//! [`solve`] is a pure function of a [`Problem`]: what was measured goes in, a [`Placement`] with
+//! its forecast and its reasons comes out, the same one every time. No clock, no luck, no waiting.
 //!
 //! ```text
 //!            cut 0          cut 1          cut 2          cut 3
@@ -15,24 +15,26 @@
 //!     R/2 + c/B                                              R/2 + c/B
 //! ```
 //!
-//! A plan is a path from the head through a network of (cut, phone) and back to the head. It runs along a
-//! phone's line for a **run** of shards, which costs the phone's measured seconds and must fit its memory;
-//! it changes lines at a cut by a **hop**, which costs what that pair of phones costs; it takes each line at
-//! most once. Because a run is one long arc, a plan is short, memory is a question of which arcs exist, and
-//! what is left is linear. Which path is best is a mixed-integer linear programme ([`milp`]).
+//! A plan is a path from the head through a network of (cut, phone) and back to the head. It runs
+//! along a phone's line for a **run** of shards, which costs the phone's measured seconds and must
+//! fit its memory; it changes lines at a cut by a **hop**, which costs what that pair of phones
+//! costs; it takes each line at most once. Because a run is one long arc, a plan is short, memory
+//! is a question of which arcs exist, and what is left is linear. Which path is best is a
+//! mixed-integer linear programme (`milp`).
 //!
-//! 1. [`problem`]: is every figure there, and possible?
-//! 2. [`network`]: which runs fit, what do they cost ([`cost`], [`memory`])?
-//! 3. [`narrow`]: which runs can no best plan contain?
-//! 4. [`milp`]: of the rest, the best path; and where the solver comes to no end, [`dp`].
-//! 5. [`check`]: the answer, rounded, against every constraint in whole numbers.
-//! 6. [`explain`], [`forecast`]: why, and what to expect; or [`shortage`]: what is missing.
+//! 1. `problem`: is every figure there, and possible?
+//! 2. `network`: which runs fit, and what do they cost (`cost`, `memory`)?
+//! 3. `narrow`: which runs can no best plan contain?
+//! 4. `milp`: of the rest, the best path; for many answers at once, `throughput` asks it several
+//!    times. Where the solver comes to no end, `dp` answers.
+//! 5. `check`: the answer, rounded, against every constraint in whole numbers.
+//! 6. `explain`, `forecast`: why, and what to expect; or `shortage`: what is missing.
 //!
-//! **The answer may be one phone.** A hop is never free, so a model that fits one phone is usually quickest
-//! there, and a phone that only slows the rest gets nothing and is told why.
+//! **The answer may be one phone.** A hop is never free, so a model that fits one phone is usually
+//! quickest there, and a phone that only slows the rest gets nothing and is told why.
 //!
-//! Beside it in this room: [`baselines`] to compare with, and [`overlap`], which of its neighbours' shards a
-//! phone should keep on flash.
+//! Beside it in this room: `baselines` to compare with, and [`overlap`], which of its neighbours'
+//! shards a phone should keep on flash.
 
 use std::ops::Range;
 
@@ -53,6 +55,7 @@ mod network;
 mod overlap;
 mod problem;
 mod shortage;
+mod throughput;
 
 pub use baselines::{Baseline, Proposal};
 pub use check::Violation;
@@ -70,11 +73,6 @@ use check::check;
 use cost::Leg;
 use milp::Answer;
 use network::{Network, Run};
-
-/// Steps that the DP may take in place of the solver.
-///
-/// A step is a few nanoseconds, measured: at most two seconds, and 8 phones × 32 shards are far below.
-const DP_STEPS_MAX: usize = 1 << 28;
 
 /// Who runs what, what to expect of it, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -138,19 +136,13 @@ pub enum SolveError {
 ///
 /// # Blocking
 ///
-/// As long as the arithmetic takes: milliseconds for 6 phones × 16 shards, some tenths of a second for
-/// 8 × 32 (`cargo bench -p tests --bench placement`).
+/// As long as the arithmetic takes: milliseconds for 6 phones × 16 shards, some tenths of a second
+/// for 8 × 32 (`cargo bench -p tests --bench placement`).
 pub fn solve(problem: &Problem) -> Result<Placement, SolveError> {
     let solution = Solution::of(problem)?;
+    let verdicts = explain::explain(problem, &solution.network, &solution.legs);
 
-    Ok(Placement {
-        stages: stages(problem, &solution.legs),
-        head: problem.head,
-        objective: problem.objective,
-        forecast: Forecast::of(problem, &solution.legs),
-        optimality: solution.optimality,
-        verdicts: explain::explain(problem, &solution.network, &solution.legs),
-    })
+    Ok(solution.placement(problem, verdicts))
 }
 
 /// Returns what [`solve`] returns, without the reasons: all that a balancer asks again and again.
@@ -161,14 +153,7 @@ pub fn solve(problem: &Problem) -> Result<Placement, SolveError> {
 pub fn solve_without_reasons(problem: &Problem) -> Result<Placement, SolveError> {
     let solution = Solution::of(problem)?;
 
-    Ok(Placement {
-        stages: stages(problem, &solution.legs),
-        head: problem.head,
-        objective: problem.objective,
-        forecast: Forecast::of(problem, &solution.legs),
-        optimality: solution.optimality,
-        verdicts: Vec::new(),
-    })
+    Ok(solution.placement(problem, Vec::new()))
 }
 
 /// Returns the best placement by the DP alone: the oracle for tests and comparisons.
@@ -179,8 +164,12 @@ pub fn solve_without_reasons(problem: &Problem) -> Result<Placement, SolveError>
 ///
 /// If `problem` is not valid: [`Problem::validate`] first.
 pub fn oracle(problem: &Problem) -> Option<(Vec<StagePlacement>, Forecast)> {
+    if !has_room_for_ends(problem) {
+        return None;
+    }
+
     let network = Network::new(problem);
-    let legs = network.legs(&dp_route(problem, &network)?);
+    let legs = network.legs(&dp::solve(&network, problem.objective)?);
 
     Some((stages(problem, &legs), Forecast::of(problem, &legs)))
 }
@@ -231,6 +220,17 @@ impl Solution {
             optimality,
         })
     }
+
+    fn placement(self, problem: &Problem, verdicts: Vec<Verdict>) -> Placement {
+        Placement {
+            stages: stages(problem, &self.legs),
+            head: problem.head,
+            objective: problem.objective,
+            forecast: Forecast::of(problem, &self.legs),
+            optimality: self.optimality,
+            verdicts,
+        }
+    }
 }
 
 impl Placement {
@@ -256,17 +256,21 @@ fn best_route(problem: &Problem, network: &Network) -> Option<(Vec<Run>, Optimal
 
     let answer = match problem.objective {
         Objective::Latency => milp::solve_latency(network),
-        Objective::Throughput => milp::solve_throughput(network),
+        Objective::Throughput => throughput::solve(network),
     };
+    let is_large = !dp::is_affordable(network, problem.objective);
     let breaks = |route: &[Run]| check(problem, &network.legs(route)).is_err();
 
     match answer {
-        Answer::Infeasible => None,
-        Answer::Proven(route) if breaks(&route) => fall_back(problem, network, GaveUp::BadAnswer),
-        Answer::Proven(route) => Some((route, Optimality::Proven)),
-        Answer::Gap(route, gap) if dp_steps(problem, network) > DP_STEPS_MAX && !breaks(&route) => {
+        Answer::Proven(route) if !breaks(&route) => Some((route, Optimality::Proven)),
+        Answer::Gap(route, gap) if is_large && !breaks(&route) => {
             Some((route, Optimality::Gap(gap)))
         }
+        Answer::Infeasible if is_large => None,
+        // Nothing, if the solver was right: people are not told that a model does not fit on its
+        // word..
+        Answer::Infeasible => dp_route(problem, network, GaveUp::BadAnswer),
+        Answer::Proven(_) => fall_back(problem, network, GaveUp::BadAnswer),
         Answer::Gap(..) => fall_back(problem, network, GaveUp::NodeLimit),
         Answer::GaveUp(why) => fall_back(problem, network, why),
     }
@@ -276,29 +280,13 @@ fn fall_back(problem: &Problem, network: &Network, why: GaveUp) -> Option<(Vec<R
     let (phones, pieces) = (network.n_slots(), network.n_pieces());
     tracing::info!(phones, pieces, ?problem.objective, %why, "Solver gave up, placing by DP");
 
-    Some((dp_route(problem, network)?, Optimality::FellBackToDp(why)))
+    dp_route(problem, network, why)
 }
 
-fn dp_route(problem: &Problem, network: &Network) -> Option<Vec<Run>> {
-    if !has_room_for_ends(problem) {
-        return None;
-    }
+fn dp_route(problem: &Problem, network: &Network, why: GaveUp) -> Option<(Vec<Run>, Optimality)> {
+    let route = dp::solve(network, problem.objective)?;
 
-    match problem.objective {
-        Objective::Latency => dp::solve_latency(network),
-        Objective::Throughput => dp::solve_throughput(network),
-    }
-}
-
-/// Steps of the DP, at most: sets × phones × runs × next phones, twice for each phone that may begin.
-fn dp_steps(problem: &Problem, network: &Network) -> usize {
-    let (n, cuts) = (network.n_slots(), network.n_pieces() + 1);
-    let sweep = (1 << n) * n * n * cuts * cuts / 8; // half the phones, half the nexts, half the runs
-
-    match problem.objective {
-        Objective::Latency => sweep,
-        Objective::Throughput => sweep * 2 * n,
-    }
+    Some((route, Optimality::FellBackToDp(why)))
 }
 
 fn has_room_for_ends(problem: &Problem) -> bool {
@@ -529,7 +517,8 @@ mod tests {
     }
 
     proptest! {
-        /// The oracle itself, against every plan there is: all orders of all sets of phones, all cuts.
+        /// The oracle itself, against every plan there is: all orders of all sets of phones, all
+        /// cuts.
         #[test]
         fn the_oracle_finds_the_best_of_all_plans(
             times in prop::collection::vec(0.001..0.02, 3 * 5),
@@ -591,7 +580,8 @@ mod tests {
         }
     }
 
-    /// Three phones and five shards; budgets count shards, `bound` is the first of two that stay together.
+    /// Three phones and five shards; budgets count shards, `bound` is the first of two that stay
+    /// together.
     fn small(times: &[f64], budgets: &[u64], rtts: &[f64], bound: usize) -> Problem {
         let mut problem = example();
         problem.shards.truncate(5);
@@ -616,7 +606,8 @@ mod tests {
         problem
     }
 
-    /// Three phones of different speed and a model of 4 GB in 16 shards that none of them holds alone.
+    /// Three phones of different speed and a model of 4 GB in 16 shards that none of them holds
+    /// alone.
     pub(super) fn example() -> Problem {
         let phones = vec![
             phone("Ann", ANN, 0.004, 2_500_000_000),
@@ -714,7 +705,8 @@ mod tests {
             Help::ShorterContext { tokens } => problem.workload.context_tokens = *tokens,
             Help::WithoutRepacking => problem.phones.iter_mut().for_each(|p| p.repacks = false),
             Help::SmallerModel { bytes } => {
-                let each = bytes.div_ceil(problem.shards.len() as u64) + 20_000_000; // shards do not divide
+                // Shards do not divide.
+                let each = bytes.div_ceil(problem.shards.len() as u64) + 20_000_000;
                 problem
                     .shards
                     .iter_mut()

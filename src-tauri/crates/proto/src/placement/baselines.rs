@@ -2,8 +2,8 @@
 //!
 //! Three rules of thumb, and the paper's own objective.
 //!
-//! **The paper** (LinguaLinked, arXiv 2312.00388; what its public code solves with Gurobi as the initial
-//! module arrangement). With `x[i][j] = 1` where device i runs module j:
+//! **The paper** (LinguaLinked, arXiv 2312.00388; what its public code solves with Gurobi as the
+//! initial module arrangement). With `x[i][j] = 1` where device i runs module j:
 //!
 //! ```text
 //! minimise   Σᵢⱼ T[i][j] · x[i][j]   +   Σ_{i≠k} ( L[i][k]  +  (x M xᵀ)[i][k] / B[i][k] )
@@ -12,14 +12,14 @@
 //!            Σⱼ size[j] · x[i][j] ≤ available memory[i];  x[0][0] = 1
 //! ```
 //!
-//! The products of two `x` make it quadratic. The latency `L` is summed over *all* pairs of devices, whoever
-//! talks to whom: a constant that steers nothing. The size of a module is that of its file, without KV
-//! cache; device 0, which holds the prompt, has the first module; and the way of the result back to it is
-//! free. Here modules are shards, `M` is one activation from each shard to the next, `T` our measured decode
-//! seconds (theirs: FLOPs over measured FLOP/s, which cannot tell phones apart that are bound by memory), and
-//! the optimum is found by enumeration, cutting off what cannot beat the best found. With contiguous modules
-//! the quadratic term is the sum of `c/B` over the hops taken, so the price of a plan is that of a path in
-//! [`Network::of_paper`].
+//! The products of two `x` make it quadratic. The latency `L` is summed over *all* pairs of
+//! devices, whoever talks to whom: a constant that steers nothing. The size of a module is that of
+//! its file, without KV cache; device 0, which holds the prompt, has the first module; and the way
+//! of the result back to it is free. Here modules are shards, `M` is one activation from each shard
+//! to the next, `T` our measured decode seconds (theirs: FLOPs over measured FLOP/s, which cannot
+//! tell phones apart that are bound by memory), and the optimum is found by enumeration, cutting
+//! off what cannot beat the best found. With contiguous modules the quadratic term is the sum of
+//! `c/B` over the hops taken, so the price of a plan is that of a path in [`Network::of_paper`].
 
 use std::ops::Range;
 
@@ -44,7 +44,8 @@ pub enum Baseline {
     SpeedProportional,
     /// The paper's primary optimisation, to the letter: memory is that of the files.
     Paper,
-    /// The paper's objective, told what a plan really takes of memory: what it is worth as an objective.
+    /// The paper's objective, told what a plan really takes of memory: what it is worth as an
+    /// objective.
     PaperWithMemory,
 }
 
@@ -71,8 +72,8 @@ impl Baseline {
 
     /// Places the model this way, on the phones that are ready, the head first and then as listed.
     ///
-    /// Returns `None` where the rule knows no plan: nobody is ready, or the paper's constraints cannot be
-    /// met.
+    /// Returns `None` where the rule knows no plan: nobody is ready, or the paper's constraints
+    /// cannot be met.
     ///
     /// # Panics
     ///
@@ -101,7 +102,8 @@ impl Baseline {
     }
 }
 
-/// Cuts the model into runs whose lengths are in proportion to `weight`, as evenly as whole pieces allow.
+/// Cuts the model into runs whose lengths are in proportion to `weight`, as evenly as whole pieces
+/// allow.
 fn proportional(problem: &Problem, weight: impl Fn(usize) -> f64) -> Option<Vec<Leg>> {
     let head = problem.head_index();
     let mut phones = (0..problem.phones.len())
@@ -134,7 +136,8 @@ fn proportional(problem: &Problem, weight: impl Fn(usize) -> f64) -> Option<Vec<
     )
 }
 
-/// Shares `n` out in proportion to `weights`: whole parts first, the rest to the largest remainders.
+/// Shares `n` out in proportion to `weights`: whole parts first, the rest to the largest
+/// remainders.
 ///
 /// Returns `None` if nobody has any weight.
 fn apportion(n: usize, weights: &[f64]) -> Option<Vec<usize>> {

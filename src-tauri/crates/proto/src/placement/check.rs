@@ -66,7 +66,8 @@ pub enum Violation {
 }
 
 /// Checks that `legs` run every shard once and in order, that no phone is used twice, may not take
-/// part or runs out of memory, that bound shards stay together, and that everybody who must talk can.
+/// part or runs out of memory, that bound shards stay together, and that everybody who must talk
+/// can.
 ///
 /// # Errors
 ///

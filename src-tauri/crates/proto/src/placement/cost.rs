@@ -114,7 +114,8 @@ impl Seconds {
         self.compute_s(legs) + self.hops_s(legs)
     }
 
-    /// Returns what the busiest phone needs for each token: a full ring gives one token in that time.
+    /// Returns what the busiest phone needs for each token: a full ring gives one token in that
+    /// time.
     pub fn busiest_s(&self, legs: &[Leg]) -> f64 {
         let first = legs.first().map_or(self.head, |leg| leg.phone);
         let opening_s = self.ends_s + self.send_s(self.head, first);

@@ -9,6 +9,12 @@
 //! that people are given.
 
 use super::network::{Network, Next, Run};
+use super::problem::Objective;
+
+/// Steps that are worth waiting for.
+///
+/// A step takes 2 ns, measured: half a second. 8 phones × 32 shards need an eighth of it at most.
+const STEPS_MAX: usize = 1 << 28;
 
 /// The best plans, one for each set of phones.
 #[derive(Debug)]
@@ -19,6 +25,27 @@ pub(super) struct BySet {
     came_from: Vec<Option<Run>>,
     /// By set: the best value and the run that completes it.
     complete: Vec<Option<(f64, Run)>>,
+}
+
+/// Whether the DP would come to an end soon.
+pub(super) fn is_affordable(network: &Network, objective: Objective) -> bool {
+    let (n, cuts) = (network.n_slots(), network.n_pieces() + 1);
+    let sets = 1 << n;
+    let sweep = sets * n * n * cuts * cuts / 8; // half the phones, half the nexts, half the runs
+    let steps = match objective {
+        Objective::Latency => sweep,
+        Objective::Throughput => sweep * 2 * n, // twice for each phone that may begin
+    };
+
+    steps <= STEPS_MAX
+}
+
+/// Returns the best route for `objective`, if there is any.
+pub(super) fn solve(network: &Network, objective: Objective) -> Option<Vec<Run>> {
+    match objective {
+        Objective::Latency => solve_latency(network),
+        Objective::Throughput => solve_throughput(network),
+    }
 }
 
 /// Returns the plans with the shortest lap.
@@ -74,7 +101,7 @@ pub(super) fn solve_latency(network: &Network) -> Option<Vec<Run>> {
 }
 
 /// Returns, of the routes whose busiest phone has the least to do, the one with the shortest lap.
-pub(super) fn solve_throughput(network: &Network) -> Option<Vec<Run>> {
+fn solve_throughput(network: &Network) -> Option<Vec<Run>> {
     let slots = 0..network.n_slots();
     let limit_s = slots
         .clone()
@@ -102,7 +129,8 @@ impl BySet {
             .map_or(f64::INFINITY, |(value, ..)| value)
     }
 
-    /// Returns the best value of the plans in which `slot` runs something; infinite if there is none.
+    /// Returns the best value of the plans in which `slot` runs something; infinite if there is
+    /// none.
     pub fn best_value_with(&self, slot: usize) -> f64 {
         self.best_of(|set| set & (1 << slot) != 0)
             .map_or(f64::INFINITY, |(value, ..)| value)

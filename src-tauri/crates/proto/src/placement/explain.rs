@@ -1,7 +1,7 @@
 //! Why each phone got what it got, or nothing, in words that a person understands.
 //!
-//! "Ben's phone would add 12 ms a token" is a fact, not a guess: the DP knows the best plan of every set
-//! of phones, so what the best plan *with* Ben's phone would cost is read off its table.
+//! "Ben's phone would add 12 ms a token" is a fact, not a guess: the DP knows the best plan of
+//! every set of phones, so what the best plan *with* Ben's phone would cost is read off its table.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +15,8 @@ use super::network::Network;
 use super::problem::{Availability, Link, Objective, Problem, Tiredness};
 use crate::PeerId;
 
-/// Share of the objective below which a difference is rounding: two plans are as good as each other.
+/// Share of the objective below which a difference is rounding: two plans are as good as each
+/// other.
 const ROUNDING: f64 = 1e-9;
 
 /// What a phone got, and why.
@@ -134,6 +135,8 @@ fn reason_for_nothing(
 
 /// The best plans of every set of phones.
 enum Alternatives {
+    /// There are too many sets to look at.
+    Unknown,
     Latency(BySet),
     Throughput {
         /// What the best plan's busiest phone needs.
@@ -146,6 +149,7 @@ enum Alternatives {
 impl Alternatives {
     fn new(objective: Objective, network: &Network) -> Self {
         match objective {
+            _ if !dp::is_affordable(network, objective) => Self::Unknown,
             Objective::Latency => Self::Latency(dp::shortest_lap(network)),
             Objective::Throughput => {
                 let firsts = 0..network.n_slots();
@@ -167,6 +171,7 @@ impl Alternatives {
     /// Says what the best plan that uses `slot` would cost more than the best of all.
     fn with(&self, slot: usize) -> Reason {
         match self {
+            Self::Unknown => Reason::NotNeeded,
             Self::Latency(by_set) => longer_lap(by_set.best_value(), by_set.best_value_with(slot)),
             Self::Throughput { limit_s, by_first } => {
                 let busiest_s = least(by_first.iter().map(|(busy, _)| busy.best_value_with(slot)));

@@ -1,8 +1,8 @@
 //! What people will see if a plan is brought into force: time to the first token, time per token.
 //!
-//! Decode is a lap after a lap. A prompt goes round in chunks that follow each other without waiting: with
-//! S equal stages and M chunks it takes M + S − 1 chunk times. Stages are not equal, so the first chunk
-//! takes its lap and every further one comes out one *busiest phone* later:
+//! Decode is a lap after a lap. A prompt goes round in chunks that follow each other without
+//! waiting: with S equal stages and M chunks it takes M + S − 1 chunk times. Stages are not equal,
+//! so the first chunk takes its lap and every further one comes out one *busiest phone* later:
 //!
 //! ```text
 //! stage 1  ▐1▌▐2▌▐3▌
@@ -100,8 +100,8 @@ impl Forecast {
         1.0 / self.tpot_s
     }
 
-    /// Returns the tokens a second of `sessions` sessions together: each adds its own until the busiest
-    /// phone has its hands full.
+    /// Returns the tokens a second of `sessions` sessions together: each adds its own until the
+    /// busiest phone has its hands full.
     pub fn tokens_per_s_of(&self, sessions: u32) -> f64 {
         (f64::from(sessions) / self.tpot_s).min(1.0 / self.busiest_s)
     }

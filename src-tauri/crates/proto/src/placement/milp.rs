@@ -10,35 +10,32 @@
 //!   cut 0 ─────────────────────────── cut 2 ─────────────────────────── cut n
 //! ```
 //!
-//! A plan is a path. *Runs* are its long arcs, one binary for each (phone, first cut, last cut) that
-//! fits the phone's memory; *hops* join a run's end to the next run's begin and cost what that pair of
-//! phones costs. Flow is conserved at every (cut, phone), one unit enters, and each phone has at
-//! most one run: that is all. Nothing is multiplied, so nothing needs linearising, and because the
-//! rest is the incidence matrix of a network, the relaxation is nearly always whole already. A hop
-//! needs no binary: between two whole runs its flow is whole.
+//! A plan is a path. *Runs* are its long arcs, one binary for each (phone, first cut, last cut)
+//! that fits the phone's memory; *hops* join a run's end to the next run's begin and cost what that
+//! pair of phones costs. Flow is conserved at every (cut, phone), one unit enters, and each phone
+//! has at most one run: that is all. Nothing is multiplied, so nothing needs linearising, and
+//! because the rest is the incidence matrix of a network, the relaxation is nearly always whole
+//! already. A hop needs no binary: between two whole runs its flow is whole.
 //!
-//! **Latency**: the cheapest path.
-//!
-//! **Throughput**: a limit `τ` on the busiest phone. As a variable it would relax badly (a tenth of a run
-//! is a tenth as busy), so it is bisected over the values it can take, and each time the runs that
-//! exceed it are left out. What a run's *next* hop adds is known only to the pair, so a pair that is
-//! too slow is forbidden by a row of zeros and ones, which keeps the relaxation tight.
+//! A limit on how long a phone may be busy leaves out the runs that exceed it. What a run's *next*
+//! hop adds is known only to the pair, so a pair that is too slow is forbidden by a row of zeros
+//! and ones, which keeps the relaxation tight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use microlp::{
     ComparisonOp, LinearExpr, OptimizationDirection, SolutionStatus, SolveOptions, SolveOutcome,
     Variable,
 };
 
-use super::narrow::{Goal, Narrowed, narrow};
+use super::narrow::{self, Found};
 use super::network::{Network, Next, Run};
 
-/// Work that one solve may spend on branch and bound before the DP takes over: nodes times the square of
-/// the number of variables, which is about how a node's time grows.
+/// Work that one solve may spend on branch and bound before the DP takes over: nodes times the
+/// square of the number of variables, which is about how a node's time grows.
 ///
-/// Measured: a node of 2,600 variables takes 0.2 to 0.4 s and gets three, one of 300 takes a millisecond and
-/// gets 200. Of 150 random groups of 8 phones and 32 shards one or two need more.
+/// Measured: a node of 2,600 variables takes 0.2 to 0.4 s and gets three, one of 300 takes a
+/// millisecond and gets 200. Of 150 random groups of 8 phones and 32 shards one or two need more.
 const NODE_WORK_MAX: u64 = 20_000_000;
 
 /// Costs are given to the solver in microseconds.
@@ -83,138 +80,33 @@ pub(super) fn solve_latency(network: &Network) -> Answer {
     shortest_lap_within(network, f64::INFINITY, None)
 }
 
-/// Returns, of the routes whose busiest phone has the least to do, the one with the shortest lap.
-pub(super) fn solve_throughput(network: &Network) -> Answer {
-    let mut search = LimitSearch::new(network);
-    search.bisect_by_bounds();
-
-    search.descend_by_solver()
-}
-
-/// The search for the lowest limit that some plan keeps within.
-struct LimitSearch<'a> {
-    network: &'a Network,
-    /// Limits that may be kept within and are lower than what `reached` needs, rising.
-    open_s: Vec<f64>,
-    /// The least busy plan met, and what its busiest phone needs.
-    reached: Option<(f64, Vec<Run>)>,
-}
-
-impl<'a> LimitSearch<'a> {
-    fn new(network: &'a Network) -> Self {
-        Self {
-            network,
-            open_s: limits(network),
-            reached: None,
-        }
-    }
-
-    /// Bisects by what [`narrow`] can tell without the solver. Where it cannot tell, it looks higher, so
-    /// that few limits stay open and a plan is known for the one above them.
-    fn bisect_by_bounds(&mut self) {
-        let (mut low, mut high) = (0, self.open_s.len());
-        let mut proven_s = f64::NEG_INFINITY;
-
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let limit_s = self.open_s[middle];
-            match narrow(self.network, limit_s, Goal::Any, None) {
-                Narrowed::Met(route) => {
-                    self.reach(route);
-                    high = middle.min(self.open_s.len());
-                }
-                Narrowed::Infeasible => {
-                    proven_s = limit_s;
-                    low = middle + 1;
-                }
-                Narrowed::Left { .. } => low = middle + 1,
-            }
-        }
-
-        self.open_s.retain(|&open_s| open_s > proven_s);
-    }
-
-    /// Asks the solver for a plan below the best, until there is none: a single proof, since what no plan
-    /// keeps within, no plan keeps within anything lower.
-    fn descend_by_solver(mut self) -> Answer {
-        while let Some(&limit_s) = self.open_s.last() {
-            match any_within(self.network, limit_s) {
-                Answer::Proven(route) | Answer::Gap(route, _) => self.reach(route),
-                Answer::Infeasible => break,
-                Answer::GaveUp(why) => return self.best_so_far(why),
-            }
-        }
-
-        match self.reached {
-            Some((limit_s, route)) => shortest_lap_within(self.network, limit_s, Some(route)),
-            None => Answer::Infeasible,
-        }
-    }
-
-    fn reach(&mut self, route: Vec<Run>) {
-        let busiest_s = self.network.busiest_s(&route);
-        self.open_s.retain(|&open_s| open_s < busiest_s);
-        self.reached = Some((busiest_s, route));
-    }
-
-    /// What is known when the solver comes to no end: some plan may keep within the lowest open limit.
-    fn best_so_far(self, why: GaveUp) -> Answer {
-        match self.reached {
-            Some((busiest_s, route)) => Answer::Gap(route, busiest_s / self.open_s[0] - 1.0),
-            None => Answer::GaveUp(why),
-        }
-    }
-}
-
-fn shortest_lap_within(network: &Network, limit_s: f64, known: Option<Vec<Run>>) -> Answer {
-    let (runs, known, bound_s) = match narrow(network, limit_s, Goal::Shortest, known) {
-        Narrowed::Infeasible => return Answer::Infeasible,
-        Narrowed::Met(route) => return Answer::Gap(route, f64::INFINITY), // not for this goal
-        Narrowed::Left {
-            runs,
-            known,
-            bound_s,
-        } => (runs, known, bound_s),
+/// Returns the route with the shortest lap in which no phone is busy for longer than `limit_s`;
+/// `known` is one that keeps within it.
+pub(super) fn shortest_lap_within(
+    network: &Network,
+    limit_s: f64,
+    known: Option<Vec<Run>>,
+) -> Answer {
+    let Some(left) = narrow::shortest(network, limit_s, known) else {
+        return Answer::Infeasible;
     };
 
-    match (Model::new(network, limit_s, &runs).solve(), known) {
+    match (Model::new(network, limit_s, &left.runs).solve(), left.known) {
         (Answer::GaveUp(_), Some(route)) => {
-            let gap = network.lap_s(&route) / bound_s - 1.0;
+            let gap = network.lap_s(&route) / left.bound_s - 1.0;
             Answer::Gap(route, gap)
         }
         (answer, _) => answer,
     }
 }
 
-/// Returns some route in which no phone is busy for longer than the limit.
-fn any_within(network: &Network, limit_s: f64) -> Answer {
-    match narrow(network, limit_s, Goal::Any, None) {
-        Narrowed::Infeasible => Answer::Infeasible,
-        Narrowed::Met(route) => Answer::Gap(route, f64::INFINITY),
-        Narrowed::Left { runs, .. } => Model::new(network, limit_s, &runs).solve(),
+/// Returns some route in which no phone is busy for longer than `limit_s`.
+pub(super) fn any_within(network: &Network, limit_s: f64) -> Answer {
+    match narrow::any(network, limit_s) {
+        Found::Plan(route) => Answer::Gap(route, f64::INFINITY),
+        Found::NoPlan => Answer::Infeasible,
+        Found::Unknown(runs) => Model::new(network, limit_s, &runs).solve(),
     }
-}
-
-/// Every value that the busiest phone's seconds can take, rising.
-fn limits(network: &Network) -> Vec<f64> {
-    let firsts = 0..network.n_slots();
-    let openings = firsts.clone().map(|first| network.opening_s(first));
-    let of_pair = |run: Run, next| {
-        let is_head = network.head() == Some(run.slot);
-        let firsts = if is_head { firsts.clone() } else { 0..1 }; // others are no busier for it
-        firsts.map(move |first| network.busy_s(run, next, first))
-    };
-    let busy = network
-        .runs()
-        .flat_map(|run| network.nexts(run).flat_map(move |next| of_pair(run, next)));
-    let mut limits_s = busy
-        .chain(openings)
-        .filter(|limit_s| limit_s.is_finite())
-        .collect::<Vec<_>>();
-    limits_s.sort_by(f64::total_cmp);
-    limits_s.dedup();
-
-    limits_s
 }
 
 /// One programme: the network within a limit.
@@ -249,8 +141,8 @@ impl<'a> Model<'a> {
         model
     }
 
-    /// A binary for each run that is possible within the limit, priced with the way in and the way back
-    /// where it begins or ends the ring.
+    /// A binary for each run that is possible within the limit, priced with the way in and the way
+    /// back where it begins or ends the ring.
     fn add_runs(&mut self, runs: &[Run]) {
         for &run in runs {
             let enter_s = if run.start == 0 {
@@ -278,12 +170,12 @@ impl<'a> Model<'a> {
             .runs
             .keys()
             .map(|run| (run.slot, run.end))
-            .collect::<std::collections::BTreeSet<_>>();
+            .collect::<BTreeSet<_>>();
         let starts = self
             .runs
             .keys()
             .map(|run| (run.start, run.slot))
-            .collect::<std::collections::BTreeSet<_>>();
+            .collect::<BTreeSet<_>>();
 
         for &(from, cut) in &ends {
             for &(_, to) in starts.range((cut, 0)..(cut + 1, 0)) {
@@ -362,8 +254,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// On the head, the first hop of the ring adds to what its own run and hop need: the three together
-    /// are forbidden where only together they are too slow.
+    /// On the head, the first hop of the ring adds to what its own run and hop need: the three
+    /// together are forbidden where only together they are too slow.
     fn forbid_slow_openings(&mut self) {
         let Some(head) = self.network.head() else {
             return;
@@ -404,7 +296,10 @@ impl<'a> Model<'a> {
             Ok(SolveOutcome::Solution(solution)) => solution,
             Ok(SolveOutcome::Interrupted(_)) => return Answer::GaveUp(GaveUp::NodeLimit),
             Err(microlp::Error::Infeasible) => return Answer::Infeasible,
-            Err(_) => return Answer::GaveUp(GaveUp::Numerical),
+            Err(error) => {
+                tracing::debug!(%error, "Solver failed");
+                return Answer::GaveUp(GaveUp::Numerical);
+            }
         };
         let chosen = self
             .runs

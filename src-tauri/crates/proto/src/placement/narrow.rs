@@ -1,11 +1,12 @@
 //! What the solver need not look at: runs that no best plan can contain.
 //!
-//! Drop the one rule that makes placement hard, that a phone runs at most once, and the cheapest plan
-//! is a shortest path, found in one sweep over (cut, phone). It may use a quick phone twice; so phones
-//! get a **price** for each run, the price of those used twice rises, that of unused ones falls, and all
-//! prices are refunded once at the end. Whatever the prices, the path never costs more than the best
-//! plan (Lagrangian relaxation): a **lower bound**. The same sweep, when each state remembers whom its
-//! way has used and uses nobody twice, gives a real plan: an **upper bound**.
+//! Drop the one rule that makes placement hard, that a phone runs at most once, and the cheapest
+//! plan is a shortest path, found in one sweep over (cut, phone). It may use a quick phone twice;
+//! so phones get a **price** for each run, the price of those used twice rises, that of unused ones
+//! falls, and all prices are refunded once at the end. Whatever the prices, the path never costs
+//! more than the best plan (Lagrangian relaxation): a **lower bound**. The same sweep, when each
+//! state remembers whom its way has used and uses nobody twice, gives a real plan: an **upper
+//! bound**.
 //!
 //! ```text
 //!   lower bound ≤ best plan ≤ upper bound
@@ -14,9 +15,9 @@
 //!
 //! Thousands of runs shrink to a handful this way, and the solver's part to a millisecond.
 //!
-//! Where any plan will do (one step of a bisection) time costs nothing and prices are all there is: a
-//! plan's path then costs no more than the refund, so a bound above zero proves that there is none, and
-//! the first real plan ends the search without asking the solver.
+//! Where any plan will do (one step of a bisection) time costs nothing and prices are all there is:
+//! a plan's path then costs no more than the refund, so a bound above zero proves that there is
+//! none, and the first real plan ends the search without asking the solver.
 
 use super::network::{Network, Next, Run};
 
@@ -25,73 +26,84 @@ use super::network::{Network, Next, Run};
 /// Measured on random groups of 8 phones and 32 shards: beyond 40 hardly a run more is left out.
 const SWEEPS_MAX: usize = 40;
 
-/// Sweeps without a better bound after which price steps are halved: the usual rule for subgradients.
+/// Sweeps without a better bound after which price steps are halved: the usual rule for
+/// subgradients.
 const PATIENCE: usize = 4;
 
-/// How far above the bound the best plan is taken to be while none is known: a guess that only sets the
-/// length of the first steps.
+/// How far above the bound the best plan is taken to be while none is known: a guess that only sets
+/// the length of the first steps.
 const HOPED_GAP: f64 = 0.3;
 
-/// Bounds are sums of a few dozen floats in another order than a plan's own cost: what is within this
-/// share of each other counts as equal, so that rounding never drops the best plan.
+/// Bounds are sums of a few dozen floats in another order than a plan's own cost: what is within
+/// this share of each other counts as equal, so that rounding never drops the best plan.
 const ROUNDING: f64 = 1e-9;
+
+/// Whether any plan keeps within a limit.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// This one does.
+    Plan(Vec<Run>),
+    /// None does.
+    NoPlan,
+    /// Bounds cannot tell. A plan would be made of these runs.
+    Unknown(Vec<Run>),
+}
+
+/// What is left to search for the plan with the shortest lap.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The runs that the best plans are made of, in the network's order.
+    pub runs: Vec<Run>,
+    /// The best plan met on the way.
+    pub known: Option<Vec<Run>>,
+    /// No plan has a shorter lap.
+    pub bound_s: f64,
+}
+
+/// Looks for any plan in which no phone is busy for longer than `limit_s`.
+pub(super) fn any(network: &Network, limit_s: f64) -> Found {
+    let arcs = arcs_within(network, limit_s, Goal::Any);
+    if !can_cover(network, &arcs) {
+        return Found::NoPlan;
+    }
+
+    let mut search = Search::new(network, &arcs, limit_s, Goal::Any);
+    search.settle_prices();
+
+    match search.known {
+        Some((_, route)) => Found::Plan(route),
+        None if search.proves_none() => Found::NoPlan,
+        None => Found::Unknown(search.runs_left()),
+    }
+}
+
+/// Leaves out the runs that no plan with the shortest lap, of those in which no phone is busy for
+/// longer than `limit_s`, contains. `known` is such a plan, if one is known; `None` means there is
+/// no plan.
+pub(super) fn shortest(network: &Network, limit_s: f64, known: Option<Vec<Run>>) -> Option<Left> {
+    let arcs = arcs_within(network, limit_s, Goal::Shortest);
+    if !can_cover(network, &arcs) {
+        return None;
+    }
+
+    let mut search = Search::new(network, &arcs, limit_s, Goal::Shortest);
+    search.known = known.map(|route| (network.lap_s(&route), route));
+    search.settle_prices();
+
+    (!search.proves_none()).then(|| Left {
+        runs: search.runs_left(),
+        bound_s: search.bound_s,
+        known: search.known.map(|(_, route)| route),
+    })
+}
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goal {
+enum Goal {
     /// Any plan: stop at the first.
     Any,
     /// The plan with the shortest lap.
     Shortest,
-}
-
-/// What is left to search.
-#[derive(Debug)]
-pub(super) enum Narrowed {
-    /// There is no plan.
-    Infeasible,
-    /// Any plan was wanted, and this is one.
-    Met(Vec<Run>),
-    /// One of these runs' plans.
-    Left {
-        /// The runs that may be in the best plan, in the network's order.
-        runs: Vec<Run>,
-        /// The best plan met on the way.
-        known: Option<Vec<Run>>,
-        /// No plan has a shorter lap; meaningless where any plan was wanted.
-        bound_s: f64,
-    },
-}
-
-/// Leaves out the runs that no plan with the shortest lap, of those in which no phone is busy for longer than
-/// `limit_s`, contains.
-pub(super) fn narrow(
-    network: &Network,
-    limit_s: f64,
-    goal: Goal,
-    known: Option<Vec<Run>>,
-) -> Narrowed {
-    let arcs = arcs_within(network, limit_s, goal);
-    if !can_cover(network, &arcs) {
-        return Narrowed::Infeasible;
-    }
-
-    let mut search = Search::new(network, &arcs, limit_s, goal);
-    search.known = known.map(|route| (network.lap_s(&route), route));
-    search.settle_prices();
-
-    if search.proves_none() {
-        return Narrowed::Infeasible;
-    }
-    let runs = search.runs_left();
-    match (goal, search.known) {
-        (Goal::Any, Some((_, route))) => Narrowed::Met(route),
-        (_, known) => Narrowed::Left {
-            runs,
-            known: known.map(|(_, route)| route),
-            bound_s: search.bound_s,
-        },
-    }
 }
 
 /// A run and where it sends to.
@@ -186,7 +198,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Raises the bound by moving prices along the subgradient: how often each phone is used, less one.
+    /// Raises the bound by moving prices along the subgradient: how often each phone is used, less
+    /// one.
     fn settle_prices(&mut self) {
         let mut prices_s = self.prices_s.clone();
         let (mut pace, mut stale) = (1.0, 0);

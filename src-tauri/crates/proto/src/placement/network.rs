@@ -4,6 +4,7 @@
 //! what is allowed or what it costs. Phones are renumbered to those that may run something
 //! (*slots*), shards to the cuts between them that may be made. Time in a network is in seconds.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::cost::{Leg, Seconds};
@@ -12,9 +13,12 @@ use super::problem::{Link, Problem};
 
 /// Phones that are searched over, at most.
 ///
-/// The DP visits 2^n sets of phones: at 10 phones and 64 shards half a second for the shortest lap.
-/// Of a larger group the slowest are left out.
-pub(super) const SLOTS_MAX: usize = 10;
+/// The DP visits 2^n sets of phones: at 10 phones and 64 shards a tenth of a second for the
+/// shortest lap. Of a larger group the quickest and the roomiest stay.
+const SLOTS_MAX: usize = 10;
+
+/// Slots that go to the quickest phones of a larger group, the head first; the rest go by memory.
+const QUICK_SLOTS: usize = 5;
 
 /// One run in the network: phone by slot, half-open cuts by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,11 +77,11 @@ impl Network {
         })
     }
 
-    /// Returns a network in which a run's price is the memory it lacks, in bytes, and all else is free:
-    /// its cheapest plan says what is missing.
+    /// Returns a network in which a run's price is the memory it lacks, in bytes, and all else is
+    /// free: its cheapest plan says what is missing.
     ///
-    /// Runs that lack something are left out unless the phone `may_grow`. What the head lacks for the ends
-    /// alone is not counted: no plan can avoid it.
+    /// Runs that lack something are left out unless the phone `may_grow`. What the head lacks for
+    /// the ends alone is not counted: no plan can avoid it.
     pub fn of_missing_bytes(problem: &Problem, may_grow: impl Fn(usize) -> bool) -> Self {
         let seconds = Seconds::of_decode(problem);
         let missing_bytes = |phone, shards: &Range<usize>| {
@@ -99,8 +103,8 @@ impl Network {
 
     /// Returns the network of the paper's primary optimisation: see [`super::baselines`].
     ///
-    /// A hop costs `c/B` and no latency; the head must run the first shard, and neither the ends nor the way
-    /// back cost anything. A run may be where it `fits(phone, shards)`.
+    /// A hop costs `c/B` and no latency; the head must run the first shard, and neither the ends
+    /// nor the way back cost anything. A run may be where it `fits(phone, shards)`.
     pub fn of_paper(problem: &Problem, fits: impl Fn(usize, &Range<usize>) -> bool) -> Self {
         let seconds = Seconds::of_decode(problem);
         let mut network = Self::build(problem, &seconds, fits, |phone, shards| {
@@ -261,12 +265,16 @@ impl Network {
             (0..last).map(row).collect()
         };
 
-        let (phones, tables) = candidates(problem, seconds)
+        let mut candidates = candidates(problem, seconds)
             .into_iter()
             .map(|phone| (phone, table(phone)))
             .filter(|(_, table)| table.iter().flatten().any(|seconds| seconds.is_finite()))
-            .take(SLOTS_MAX)
-            .unzip::<_, _, Vec<_>, Vec<_>>();
+            .collect::<Vec<_>>();
+        if let Some(slower) = candidates.get_mut(QUICK_SLOTS..) {
+            slower.sort_by_key(|&(phone, _)| Reverse(problem.phones[phone].memory_budget_bytes));
+        }
+        candidates.truncate(SLOTS_MAX);
+        let (phones, tables) = candidates.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
         let head = problem.head_index();
 
         Self {

@@ -1,8 +1,8 @@
 //! Which of its neighbours' shards a phone should also keep on flash.
 //!
-//! The paper's secondary optimisation gives neighbouring devices common modules, as many bytes as memory
-//! allows, so that the load balancer may move a boundary without moving weights. Flash is not memory, so here
-//! the question is which shard is worth its bytes most:
+//! The paper's secondary optimisation gives neighbouring devices common modules, as many bytes as
+//! memory allows, so that the load balancer may move a boundary without moving weights. Flash is
+//! not memory, so here the question is which shard is worth its bytes most:
 //!
 //! ```text
 //!         … │ k−2 │ k−1 ║ k │ k+1 │ …
@@ -11,10 +11,11 @@
 //!                    boundary: moves by one shard with 1/2, by two with 1/4, …
 //! ```
 //!
-//! A shard is worth the seconds that fetching it would take when the boundary moves or the neighbour is lost,
-//! times how likely the boundary is to move that far. Those beyond what memory could hold beside the own run
-//! are worth nothing.
+//! A shard is worth the seconds that fetching it would take when the boundary moves or the
+//! neighbour is lost, times how likely the boundary is to move that far. Those beyond what memory
+//! could hold beside the own run are worth nothing.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use serde::Serialize;
@@ -25,7 +26,8 @@ use super::network::cuts;
 use super::problem::{Link, Problem};
 use crate::PeerId;
 
-/// How much less likely a boundary is to move by one piece more: a guess; balancing moves one or two.
+/// How much less likely a boundary is to move by one piece more: a guess; balancing moves one or
+/// two.
 const FURTHER: f64 = 0.5;
 
 /// A neighbour's shard to keep on flash.
@@ -43,8 +45,8 @@ pub struct Spare {
     pub fetch_s: f64,
 }
 
-/// Returns what each phone of a plan should keep beside its own shards, for each phone the most valuable
-/// first, within its flash quota.
+/// Returns what each phone of a plan should keep beside its own shards, for each phone the most
+/// valuable first, within its flash quota.
 ///
 /// # Panics
 ///
@@ -72,28 +74,29 @@ fn spares_of(problem: &Problem, stages: &[StagePlacement], i: usize) -> Vec<Spar
     let down = stages
         .get(i + 1)
         .map_or(Vec::new(), |owner| pieces(problem, own, owner, Side::Down));
-    let mut sides = [up.into_iter().peekable(), down.into_iter().peekable()];
+    let mut sides = [up, down].map(VecDeque::from);
     let mut left_bytes = problem.phones[index(problem, own.phone)].flash_quota_bytes;
     let mut spares = Vec::new();
 
-    // A piece is of use only with those between it and the boundary: a side that does not fit is done.
-    loop {
-        let worth = |side: usize, sides: &mut [std::iter::Peekable<_>; 2]| {
-            sides[side]
-                .peek()
-                .map_or(f64::NEG_INFINITY, |piece: &Piece| piece.worth)
-        };
-        let better = usize::from(worth(1, &mut sides) > worth(0, &mut sides));
-        let Some(piece) = sides[better].next() else {
-            return spares;
-        };
+    while let Some(side) = more_valuable(&mut sides) {
+        let piece = side.pop_front().expect("a side with a value has a piece");
         if piece.bytes <= left_bytes {
             left_bytes -= piece.bytes;
             spares.extend(piece.spares(problem, own.phone));
         } else {
-            sides[better] = Vec::new().into_iter().peekable();
+            side.clear(); // what lies beyond is of no use without this one
         }
     }
+
+    spares
+}
+
+/// The side whose next piece is worth more, of those that have one.
+fn more_valuable(sides: &mut [VecDeque<Piece>; 2]) -> Option<&mut VecDeque<Piece>> {
+    sides
+        .iter_mut()
+        .filter(|side| !side.is_empty())
+        .max_by(|a, b| a[0].worth.total_cmp(&b[0].worth))
 }
 
 impl Piece {
@@ -120,7 +123,8 @@ enum Side {
     Down,
 }
 
-/// The owner's pieces from the boundary on, as far as they would fit into memory beside the own run.
+/// The owner's pieces from the boundary on, as far as they would fit into memory beside the own
+/// run.
 fn pieces(
     problem: &Problem,
     own: &StagePlacement,

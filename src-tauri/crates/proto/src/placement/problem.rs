@@ -155,8 +155,8 @@ pub struct Workload {
 pub enum Objective {
     /// One answer as fast as can be: the least seconds for a token's lap of the ring.
     Latency,
-    /// Many answers at once: the least seconds that the busiest phone needs for each token of a full
-    /// ring, and of the plans that reach it the one with the shortest lap.
+    /// Many answers at once: the least seconds that the busiest phone needs for each token of a
+    /// full ring, and of the plans that reach it the one with the shortest lap.
     Throughput,
 }
 
@@ -219,7 +219,8 @@ impl Problem {
     /// # Errors
     ///
     /// - [`ProblemError::Count`] if there is no phone or shard, or too many
-    /// - [`ProblemError::DuplicatePhone`], [`ProblemError::UnknownHead`], [`ProblemError::BadBound`]
+    /// - [`ProblemError::DuplicatePhone`], [`ProblemError::UnknownHead`],
+    ///   [`ProblemError::BadBound`]
     /// - [`ProblemError::Missing`] if a phone or pair that may take part has a figure too few
     /// - [`ProblemError::Impossible`] if a figure is not finite, not positive or beyond its limit
     pub fn validate(&self) -> Result<(), ProblemError> {

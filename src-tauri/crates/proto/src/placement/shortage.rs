@@ -1,8 +1,9 @@
 //! "Does not fit": how much is missing, and what would help.
 //!
-//! What is missing is the least that would have to be added, over all plans, for some plan to fit: the
-//! cheapest path in a network whose runs cost the bytes that they lack. It can be more than the model's bytes less
-//! everybody's memory, because shards do not divide. Each piece of advice was tried before it is given.
+//! What is missing is the least that would have to be added, over all plans, for some plan to fit:
+//! the cheapest path in a network whose runs cost the bytes that they lack. It can be more than the
+//! model's bytes less everybody's memory, because shards do not divide. Each piece of advice was
+//! tried before it is given.
 
 use std::fmt;
 
@@ -99,7 +100,8 @@ fn needed_bytes(problem: &Problem) -> u64 {
         + memory::ends_bytes(&problem, head)
 }
 
-/// Returns the least that must be added for some plan to fit, if only phones that `may_grow` get any.
+/// Returns the least that must be added for some plan to fit, if only phones that `may_grow` get
+/// any.
 fn least_missing_bytes(problem: &Problem, may_grow: impl Fn(usize) -> bool) -> Option<u64> {
     let head = problem.head_index();
     let ends_missing_bytes = memory::shortfall_bytes(problem, head, 0..0);
