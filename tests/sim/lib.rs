@@ -4,3 +4,4 @@
 
 pub mod errors;
 pub mod group;
+pub mod random_group;
