@@ -191,6 +191,40 @@ impl Scenario {
         scenario
     }
 
+    /// Builds a world of equal phones with one layer each, whose steps all take `step`, however many
+    /// tokens they have; nothing else takes time, and nobody says anything.
+    pub fn regular(n_phones: usize, step: Micros) -> Self {
+        let pace = Pace {
+            load: 0,
+            open: 0,
+            embed: 0,
+            layer: step,
+            layer_token: 0,
+            sample: 0,
+        };
+
+        Self {
+            seed: 0,
+            shards: vec![1; n_phones],
+            formation: Formation::Gathered,
+            sizes: Sizes {
+                n_ctx: 2048,
+                n_sequences: 8,
+                chunk_tokens: 8,
+                activation: ActivationType::F32,
+                relay_headers: false,
+            },
+            network: Network {
+                delay: 0,
+                jitter: 0,
+                reorder: false,
+            },
+            paces: vec![pace; n_phones],
+            conversations: Vec::new(),
+            fault: Fault::None,
+        }
+    }
+
     /// Returns whether activations may come in another order than they were meant to: by the network, or
     /// because a phone of the ring sends some again, and the copy is first.
     pub fn is_reordered(&self) -> bool {
@@ -223,6 +257,24 @@ impl Scenario {
     /// Returns the model's manifest.
     pub fn manifest(&self) -> Manifest {
         manifest(&self.shards)
+    }
+}
+
+impl Conversation {
+    /// Returns a conversation of one question at the head: so many tokens in, so many out.
+    pub fn of_one(n_prompt: u32, n_answer: u32) -> Self {
+        let turn = Turn {
+            words: (0..n_prompt).collect(),
+            max_tokens: n_answer,
+            ignore_end: true,
+            pause: 0,
+            cancel: None,
+        };
+
+        Self {
+            place: Place::Screen(0),
+            turns: vec![turn],
+        }
     }
 }
 
