@@ -10,4 +10,3 @@ pub mod group;
 pub mod random_group;
 pub mod ring;
 pub mod seeds;
-pub mod witness;
