@@ -75,6 +75,10 @@ pub const RESTART_WAIT: Duration = Duration::from_millis(1000);
 /// A leader claims a number above another leader's at most this often.
 pub const CLAIM_PAUSE: Duration = Duration::from_secs(10);
 
+/// A leader claims a number above one that a lost member obeyed at most this often. Such a member
+/// does not lead, so nobody answers in kind; the pause is for one that only says so.
+pub const RESCUE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How far a number may jump. A group that elects a leader every second for a century is within
 /// it; a member that lies needs 2³² messages (three years at the pace of a member) to use all up.
 pub const NUMBER_JUMP_MAX: u64 = 1 << 32;
@@ -139,6 +143,7 @@ pub(super) struct Election {
     highest: u64,
     role: Role,
     claimed_at: Option<Instant>,
+    rescued_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -180,6 +185,7 @@ impl Election {
             highest: accepted.number,
             role: listening(now),
             claimed_at: None,
+            rescued_at: None,
         }
     }
 
@@ -191,6 +197,7 @@ impl Election {
             highest: term.number,
             role: Role::Leading,
             claimed_at: None,
+            rescued_at: None,
         }
     }
 
@@ -488,11 +495,20 @@ impl Election {
         }
     }
 
-    /// Whether to lead a higher number because a member has lost its way. Counts as a claim.
+    /// Whether to lead above another leader's number without having met it. Counts as a claim.
     pub(super) fn claim(&mut self, now: Instant) -> bool {
         let may = self.may_claim(now);
         if may {
             self.claimed_at = Some(now);
+        }
+        may
+    }
+
+    /// Whether to lead a higher number for a member that has lost its way.
+    pub(super) fn rescue(&mut self, now: Instant) -> bool {
+        let may = self.rescued_at.is_none_or(|at| now >= at + RESCUE_PAUSE);
+        if may {
+            self.rescued_at = Some(now);
         }
         may
     }

@@ -629,7 +629,7 @@ impl Membership {
         let held = self.roster.version;
         if version.term != held.term || version.number < held.number {
             self.say(from, Body::Roster(self.roster.clone()), phone);
-        } else if digest != self.digest && self.election.claim(now) {
+        } else if digest != self.digest && self.election.rescue(now) {
             // It holds a later roster of this very term: we wrote it, and forgot when we were
             // restarted with an old state. A new term makes that plain, and brings it back.
             tracing::warn!(me = ?phone.id, ?term, "Led this term before");
@@ -735,7 +735,7 @@ impl Membership {
             }
             Stance::Leads { .. } => {}
             // It cannot hear its leader, and must not go back to us: we come to it.
-            Stance::Seeks if other => self.claim(phone, now),
+            Stance::Seeks if other => self.rescue(phone, now),
             // Its leader is none of ours.
             Stance::Obeys if other && !self.roster.contains(term.leader) => self.claim(phone, now),
             Stance::Seeks => self.say(from, self.heartbeat_body(phone), phone),
@@ -746,6 +746,13 @@ impl Membership {
     /// Leads a number above all heard of, unless that was done a moment ago.
     fn claim(&mut self, phone: &mut Phone, now: Instant) {
         if self.election.claim(now) {
+            self.lead(self.election.next_term(), phone, now);
+        }
+    }
+
+    /// The same for a member that seeks a leader.
+    fn rescue(&mut self, phone: &mut Phone, now: Instant) {
+        if self.election.rescue(now) {
             self.lead(self.election.next_term(), phone, now);
         }
     }
@@ -806,7 +813,7 @@ impl Membership {
         }
         let mine = self.accepted();
         if self.election.is_leading() && accepted != mine && accepted.number >= mine.number {
-            self.claim(phone, now); // it lost a leader above ours: we come to it
+            self.rescue(phone, now); // it lost a leader above ours: we come to it
         }
 
         let answer = match self.election.judge(term, rank, phone.rank, now) {
