@@ -151,6 +151,8 @@ enum Role {
     Following {
         /// When the leader was heard last, or when we began to listen.
         heard: Instant,
+        /// The leader was heard indeed.
+        certain: bool,
         /// When its connection was closed, if it is.
         cut: Option<Instant>,
         /// The lease is over: when it is our turn to stand.
@@ -177,13 +179,13 @@ struct Promise {
 }
 
 impl Election {
-    /// Obeys `accepted`, whose leader was heard just now.
+    /// Obeys `accepted`, whose leader is yet to be heard.
     pub(super) fn following(me: PeerId, accepted: Term, now: Instant) -> Self {
         Self {
             me,
             accepted,
             highest: accepted.number,
-            role: listening(now),
+            role: listening(false, now),
             claimed_at: None,
             rescued_at: None,
         }
@@ -261,23 +263,21 @@ impl Election {
         self.compare(term) != Compared::Absurd && term.number <= self.highest
     }
 
-    /// The leader obeyed was heard. Returns whether it had been given up on.
-    pub(super) fn heard_leader(&mut self, now: Instant) -> bool {
-        let was_lost = self.leader().is_none();
-        self.role = listening(now);
-        was_lost
+    /// The leader obeyed was heard.
+    pub(super) fn heard_leader(&mut self, now: Instant) {
+        self.role = listening(true, now);
     }
 
     /// Obeys `term`.
     pub(super) fn obey(&mut self, term: Term, now: Instant) {
-        debug_assert!(term.number > self.accepted.number, "numbers only grow");
+        assert!(term.number > self.accepted.number, "numbers only grow");
         self.accepted = term;
-        self.role = listening(now);
+        self.role = listening(true, now);
     }
 
     /// Leads `term`.
     pub(super) fn lead(&mut self, term: Term) {
-        debug_assert!(term.number > self.accepted.number, "numbers only grow");
+        assert!(term.number > self.accepted.number, "numbers only grow");
         self.accepted = term;
         self.highest = self.highest.max(term.number);
         self.role = Role::Leading;
@@ -287,6 +287,7 @@ impl Election {
     pub(super) fn step_down(&mut self, now: Instant, stand_at: Instant) {
         self.role = Role::Following {
             heard: now,
+            certain: false,
             cut: None,
             stand_at: Some(stand_at),
             promise: None,
@@ -310,7 +311,7 @@ impl Election {
     /// This phone slept: what it did not hear meanwhile means nothing.
     pub(super) fn wake(&mut self, now: Instant) {
         if !self.is_leading() {
-            self.role = listening(now);
+            self.role = listening(false, now);
         }
     }
 
@@ -320,6 +321,7 @@ impl Election {
             Role::Leading => true,
             Role::Following {
                 heard,
+                certain: true,
                 cut,
                 stand_at,
                 ..
@@ -327,7 +329,7 @@ impl Election {
                 let recent = now < *heard + SUSPECT_AFTER;
                 recent && cut.is_none() && stand_at.is_none() && self.accepted.leader != self.me
             }
-            Role::Standing { .. } => false,
+            Role::Following { .. } | Role::Standing { .. } => false,
         }
     }
 
@@ -440,6 +442,7 @@ impl Election {
         let until = now + PROMISE;
         self.role = Role::Following {
             heard: now,
+            certain: false,
             cut: None,
             stand_at: Some(until),
             promise: Some(Promise { rank, to, until }),
@@ -518,9 +521,10 @@ impl Election {
     }
 }
 
-fn listening(now: Instant) -> Role {
+fn listening(certain: bool, now: Instant) -> Role {
     Role::Following {
         heard: now,
+        certain,
         cut: None,
         stand_at: None,
         promise: None,
@@ -546,6 +550,7 @@ mod tests {
     fn a_phone_that_hears_its_leader_follows_nobody_else() {
         let now = Instant::now();
         let mut anna = Election::following(ANNA, term(5, CLEO), now);
+        anna.heard_leader(now);
 
         let verdict = anna.judge(term(6, BELA), Rank::default(), Rank::default(), now);
 

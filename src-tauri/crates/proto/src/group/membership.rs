@@ -578,9 +578,7 @@ impl Membership {
         let compared = self.election.compare(term);
         match compared {
             Compared::Absurd => return,
-            Compared::Same => {
-                self.election.heard_leader(now);
-            }
+            Compared::Same => self.election.heard_leader(now),
             Compared::Old | Compared::Higher if self.election.is_leading() => {
                 return self.meet(term, merit(from, seen), phone, now);
             }
@@ -714,6 +712,10 @@ impl Membership {
         if compared == Compared::Absurd {
             return;
         }
+        let own_leader = compared == Compared::Same && from == term.leader;
+        if own_leader && stance == Stance::Seeks {
+            return self.seek(phone, now); // restarted, or stepped down when we did not hear it
+        }
         if !self.election.is_leading() {
             let behind = compared == Compared::Old && stance != Stance::Obeys;
             if behind && self.election.leader().is_some() {
@@ -769,6 +771,15 @@ impl Membership {
             self.place_in_line(phone)
         };
         self.election.seek(place, &mut phone.rng, now);
+    }
+
+    /// The leader has said itself that it leads no more: no lease to wait for.
+    fn seek(&mut self, phone: &mut Phone, now: Instant) {
+        if self.election.leader().is_some() {
+            let place = self.place_in_line(phone);
+            self.election.step_down(now, now);
+            self.election.seek(place, &mut phone.rng, now);
+        }
     }
 
     /// How many members that may still be here are better leaders.
@@ -929,9 +940,7 @@ impl Membership {
         }
         match self.election.compare(term) {
             Compared::Higher if !self.election.is_leading() => self.obey(term, phone, now),
-            Compared::Same if !self.election.is_leading() => {
-                self.election.heard_leader(now);
-            }
+            Compared::Same if !self.election.is_leading() => self.election.heard_leader(now),
             Compared::Old | Compared::Absurd | Compared::Same | Compared::Higher => return,
         }
         // In its own term the leader's word counts, whatever was held before it.
@@ -1207,10 +1216,8 @@ impl Membership {
             contact.left = true;
             contact.set_presence(from, Presence::Lost, phone);
         }
-        if from == self.accepted().leader && self.election.standing().is_none() {
-            let place = self.place_in_line(phone);
-            self.election.step_down(now, now);
-            self.election.seek(place, &mut phone.rng, now);
+        if from == self.accepted().leader {
+            self.seek(phone, now);
         }
     }
 
