@@ -4,6 +4,7 @@
 //! with everything that happens.
 
 #![allow(clippy::wildcard_enum_match_arm)] // looks for one event among many
+#![allow(clippy::print_stdout)] // figures for who runs it
 
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};

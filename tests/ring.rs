@@ -1,5 +1,7 @@
 //! The promise of the ring, by seed.
 
+#![allow(clippy::print_stdout)] // figures for who runs it
+
 use proto::chat::Figures;
 use sim::errors::Errors;
 use sim::ring::{Conversation, How, Outcome, Scenario, World};
