@@ -6,8 +6,9 @@ use sim::ring::{Conversation, How, Outcome, Scenario, World};
 use sim::seeds;
 use tracing::Level;
 
-/// Seeds that once found a bug: questions asked of a head that was gone were never answered.
-const FOUND_BY_LOSS: [u64; 1] = [13];
+/// Seeds that once found a bug: questions asked of a head that was gone were never answered (13), and
+/// neighbours of the ring lost each other while the head reached both (17).
+const FOUND_BY_LOSS: [u64; 2] = [13, 17];
 
 /// Seeds that once found a bug: a member could declare a plan broken that was in force (5), and have
 /// another phone report the failure of a stage (10).
