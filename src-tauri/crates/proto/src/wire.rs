@@ -1,8 +1,8 @@
 //! What phones say to each other, as bytes.
 //!
 //! Three kinds of long-lived streams, so that none waits behind another: **control** (plans, step
-//! headers), **activation** (hidden states) and **chat** (questions and answers). A stream opens with
-//! [`Hello`]; after it come frames:
+//! headers), **activation** (hidden states) and **chat** (questions and answers). The shell opens each under
+//! a name of its own; on it come frames:
 //!
 //! ```text
 //! control, chat   u32 length │ postcard                        length ≤ the stream's cap
