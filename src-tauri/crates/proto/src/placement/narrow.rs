@@ -13,7 +13,8 @@
 //!   cheapest path through a run  >  upper bound   ⇒   the run is in no best plan
 //! ```
 //!
-//! Thousands of runs shrink to a handful this way, and the solver's part to a millisecond.
+//! Thousands of runs shrink to some dozens this way: at 8 phones × 32 shards the solver took 50 ms
+//! without it and takes 2 with it (medians over random groups).
 //!
 //! Where any plan will do (one step of a bisection) time costs nothing and prices are all there is:
 //! a plan's path then costs no more than the refund, so a bound above zero proves that there is
@@ -23,7 +24,8 @@ use super::network::{Network, Next, Run};
 
 /// Sweeps in which prices settle, at most.
 ///
-/// Measured on random groups of 8 phones and 32 shards: beyond 40 hardly a run more is left out.
+/// Measured on 150 random groups of 6 phones with 16 and 24 shards: 120 and 400 sweeps spare the
+/// solver next to nothing more.
 const SWEEPS_MAX: usize = 40;
 
 /// Sweeps without a better bound after which price steps are halved: the usual rule for
@@ -145,6 +147,7 @@ fn can_cover(network: &Network, arcs: &[Arc]) -> bool {
     longest.into_iter().sum::<usize>() >= network.n_pieces()
 }
 
+/// Prices on their way to the best bound.
 struct Search<'a> {
     network: &'a Network,
     arcs: &'a [Arc],
@@ -216,12 +219,13 @@ impl<'a> Search<'a> {
             } else {
                 stale += 1;
             }
-            if stale == PATIENCE {
-                (pace, stale) = (pace / 2.0, 0);
-                prices_s.clone_from(&self.prices_s);
-            }
             if self.is_settled() {
                 return;
+            }
+            if stale == PATIENCE {
+                (pace, stale) = (pace / 2.0, 0);
+                prices_s.clone_from(&self.prices_s); // and sweep there again
+                continue;
             }
             self.step(&mut prices_s, &path, bound_s, pace);
         }
@@ -279,24 +283,23 @@ impl<'a> Search<'a> {
             return;
         };
         let lap_s = self.network.lap_s(&route);
-        let known_s = self
-            .known
-            .as_ref()
-            .map_or(f64::INFINITY, |&(lap_s, _)| lap_s);
 
-        if lap_s < known_s && self.network.busiest_s(&route) <= self.limit_s {
+        if lap_s < self.known_s() && self.network.busiest_s(&route) <= self.limit_s {
             self.known = Some((lap_s, route));
         }
     }
 
+    /// Lap of the best plan known; infinite if there is none.
+    fn known_s(&self) -> f64 {
+        self.known
+            .as_ref()
+            .map_or(f64::INFINITY, |&(lap_s, _)| lap_s)
+    }
+
     /// Runs through which a path may cost no more than the best plan known.
     fn runs_left(&self) -> Vec<Run> {
-        let known_s = self
-            .known
-            .as_ref()
-            .map_or(f64::INFINITY, |&(lap_s, _)| lap_s);
         let refund_s = self.prices_s.iter().sum::<f64>();
-        let cutoff_s = known_s * (1.0 + ROUNDING) + refund_s * (1.0 + ROUNDING);
+        let cutoff_s = self.known_s() * (1.0 + ROUNDING) + refund_s * (1.0 + ROUNDING);
         let there = self.ways(&self.prices_s, Twice::Allowed);
         let onward_s = self.onward(&self.prices_s);
 
