@@ -3,7 +3,6 @@
 //! `LINGUALINKED_SEEDS=10000` runs that many seeds, `LINGUALINKED_SEED=77 SIM_TRACE=1` one of them
 //! with everything that happens.
 
-#![allow(clippy::print_stdout)] // figures are for people
 #![allow(clippy::wildcard_enum_match_arm)] // looks for one event among many
 #![allow(clippy::print_stdout)] // figures for who runs it
 

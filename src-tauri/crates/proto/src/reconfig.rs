@@ -292,7 +292,7 @@ impl Reconfig {
 
         prepared.state = State::Failed;
         let epoch = prepared.plan.epoch;
-        tracing::warn!(%epoch, %phone, reason, "Plan failed");
+        tracing::info!(%epoch, %phone, reason, "Plan failed");
         self.events.push_back(OutEvent::Failed {
             epoch,
             phone,
