@@ -229,6 +229,8 @@ pub enum Notice {
         /// Why, for people.
         reason: String,
     },
+    /// The phone that leads is gone, or was never there, before it gave this phone a part in a plan.
+    NoLeader,
 }
 
 /// Who this phone is.
@@ -470,6 +472,9 @@ impl<H> Phone<H> {
         let planned = self.pipeline.as_ref().map(|p| Arc::clone(p.plan()));
         if planned.is_none_or(|plan| !plan.needs(phone)) {
             self.joined.retain(|joined| joined.phone != phone);
+        }
+        if phone == self.identity.leader && self.pipeline.is_none() {
+            self.events.push_back(OutEvent::Notice(Notice::NoLeader));
         }
 
         self.pipe(pipeline::InEvent::PhoneLost(phone), now);
