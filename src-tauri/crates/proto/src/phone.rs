@@ -415,6 +415,14 @@ impl<H> Phone<H> {
                 };
                 self.pipe(event, now);
             }
+            Control::NeighbourLost { epoch, neighbour } => {
+                let event = pipeline::InEvent::NeighbourLost {
+                    from,
+                    epoch,
+                    neighbour,
+                };
+                self.pipe(event, now);
+            }
             Control::Prepare { .. }
             | Control::Ready { .. }
             | Control::NotReady { .. }
@@ -570,6 +578,14 @@ impl<H> Phone<H> {
             Wish::SendFailure { to, epoch, reason } => OutEvent::SendControl {
                 to,
                 message: Control::StageFailed { epoch, reason },
+            },
+            Wish::SendNeighbourLost {
+                to,
+                epoch,
+                neighbour,
+            } => OutEvent::SendControl {
+                to,
+                message: Control::NeighbourLost { epoch, neighbour },
             },
         };
 

@@ -154,7 +154,10 @@ impl Reconfig {
             Control::Ready { epoch } => self.ready(from, epoch),
             Control::NotReady { epoch, reason } => self.not_ready(from, epoch, reason),
             Control::Commit { epoch } => self.commit(from, epoch),
-            Control::Join { .. } | Control::Step(_) | Control::StageFailed { .. } => {}
+            Control::Join { .. }
+            | Control::Step(_)
+            | Control::StageFailed { .. }
+            | Control::NeighbourLost { .. } => {}
         }
     }
 
