@@ -107,7 +107,7 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If the entry is that of the ends.
+    /// If the entry is that of the ends, or `n_ctx`, `n_sequences` or `n_batch` is 0.
     ///
     /// # Blocking
     ///
@@ -272,6 +272,8 @@ impl Engine {
         model: &Arc<Model>,
         options: &ContextOptions,
     ) -> Result<Context, LoadError> {
+        let sizes = [options.n_ctx, options.n_sequences, options.n_batch];
+        assert!(!sizes.contains(&0), "a context of nothing: {options:?}");
         let new = || Context::new(Arc::clone(model), Arc::clone(&self.pool), options);
         let (context, reason) = llama::first_error(new);
 

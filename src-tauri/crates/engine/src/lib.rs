@@ -13,6 +13,53 @@
 //! What goes through the ends and through all layer shards in order comes out as from the whole
 //! model, bit for bit. How that is done on unpatched llama.cpp: `llama/tap.rs`.
 //!
+//! ```no_run
+//! # use engine::*;
+//! # use std::{ops::ControlFlow, path::Path, time::SystemTime};
+//! # fn answer(folder: &Path, manifest: &gguf_tools::Manifest, question: ChatMessage)
+//! # -> Result<String, Box<dyn std::error::Error>> {
+//! let engine = Engine::new(EngineOptions { n_threads: 2 });
+//! let options = LoadOptions::default();
+//! let mut go_on = |_| ControlFlow::Continue(());
+//! let mut ends = engine.load_ends(&folder.join("ends"), manifest, &options, &mut go_on)?;
+//! let mut layers = Vec::new();
+//! for entry in &manifest.layers {
+//!     let path = folder.join(entry.kind.to_string());
+//!     layers.push(engine.load_layers(&path, manifest, entry, &options, &mut go_on)?);
+//! }
+//!
+//! let prompt = ends.render(&[question], true, SystemTime::now())?;
+//! let mut history = ends.tokenize_prompt(&prompt);
+//! let (mut sampler, mut detokenizer) = (Sampler::new(Default::default()), Detokenizer::new());
+//! let (mut hidden, mut next, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+//! let (mut position, mut answer) = (0, String::new());
+//! loop {
+//!     let tokens = &history[position..];
+//!     let run = SequenceRun {
+//!         sequence: 0,
+//!         position: position as u32,
+//!         n_tokens: tokens.len() as u32,
+//!         n_wanted: 1,
+//!     };
+//!     ends.embed(tokens, &mut hidden)?;
+//!     let last = layers.len() - 1;
+//!     for (i, shard) in layers.iter_mut().enumerate() {
+//!         shard.run(&[run], &hidden, &mut next, i < last)?; // on this phone, or over the ring
+//!         std::mem::swap(&mut hidden, &mut next);
+//!     }
+//!     ends.logits(&hidden, &mut logits)?;
+//!
+//!     position = history.len();
+//!     let token = sampler.sample(&mut logits, &history, position as u32);
+//!     if ends.is_end_of_turn(token) {
+//!         return Ok(answer);
+//!     }
+//!     detokenizer.push(&ends, token, &mut answer);
+//!     history.push(token);
+//! }
+//! # }
+//! ```
+//!
 //! Nothing here knows of phones, plans or sockets, reads the clock, or waits for anything but
 //! arithmetic and disk.
 

@@ -4,7 +4,7 @@ mod split;
 
 use std::path::Path;
 
-use engine::{Token, Whole};
+use engine::{Engine, EngineOptions, SequenceRun, Token, Whole};
 use gguf_tools::TensorType;
 use split::{
     CutModel, GEMMA3, SMOLLM2, SplitModel, TINY_PRESETS, TinyModel, assert_same_bits, engine,
@@ -62,6 +62,46 @@ fn every_type_of_weights_is_exact_at_every_boundary() {
             }
             assert_tiny_exact(preset, &model, &(1..model.n_layers).collect::<Vec<_>>());
         }
+    }
+}
+
+/// More rows than the ends take at once, as when a draft is verified.
+#[test]
+fn every_wanted_row_is_exact() {
+    for preset in TINY_PRESETS {
+        let model = TinyModel::new(preset, TensorType::Q4_0);
+        let engine = engine();
+        let mut whole = load_whole(&engine, &model.path);
+        let mut split = CutModel::new(&model.path, &[2]).load(&engine, &options(1));
+        for n_wanted in [2, 8, 19] {
+            let tokens: Vec<Token> = (0..20).map(|i| (i * 53 + 7) % 400 + 5).collect();
+            let position = split.layers[0].n_positions(0);
+            let run = SequenceRun {
+                sequence: 0,
+                position,
+                n_tokens: 20,
+                n_wanted,
+            };
+
+            let wanted = whole.run(&tokens, n_wanted).expect("the tokens fit");
+            let rows = split.step(&[run], &tokens).expect("the tokens fit");
+
+            assert_same_bits(rows, wanted, &format!("{preset}, {n_wanted} rows"));
+        }
+    }
+}
+
+/// Both kinds of threads: one that computes alone, several that share each product.
+#[test]
+fn threads_change_nothing_about_exactness() {
+    let model = TinyModel::new("tiny-llama", TensorType::Q4_0);
+    let engine = Engine::new(EngineOptions { n_threads: 2 });
+    let mut whole = load_whole(&engine, &model.path);
+    let mut split = CutModel::new(&model.path, &[1, 3]).load(&engine, &options(1));
+    let prompt: Vec<Token> = (0..100).map(|i| (i * 37 + 11) % 400 + 5).collect();
+
+    for chunk in [100, 9] {
+        assert_exact(&mut whole, &mut split, &prompt, chunk, 8, "two threads");
     }
 }
 

@@ -67,6 +67,18 @@ fn smollm2_renders_with_its_own_template() {
     assert!(ends.stop_strings().is_empty());
 }
 
+/// This Gemma is a base model: it carries no template.
+#[test]
+fn gemma3_renders_with_the_plain_template() {
+    let Some(ends) = ends(GEMMA3) else { return };
+    let messages = [said(Role::System, "Be brief."), said(Role::User, "Hi")];
+
+    let rendered = ends.render(&messages, true, noon()).expect("it renders");
+
+    assert_eq!(rendered, "Be brief.\n\nUser: Hi\nAssistant:");
+    assert!(ends.stop_strings().contains(&"\nUser:"));
+}
+
 /// The next turn only adds to the prompt and the answer of the last: their cache can be kept.
 #[test]
 fn a_conversation_grows_at_its_end() {
