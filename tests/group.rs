@@ -20,10 +20,12 @@ use rand_chacha::ChaCha12Rng;
 use sim::group::chaos::{self, Outcome, SETTLES_WITHIN};
 use sim::group::network::Conditions;
 use sim::group::{GroupWorld, Index, Person};
+use sim::seeds::SEEDS_VARIABLE;
 
 /// Seeds that once failed. Each is a bug that was found.
 const REGRESSIONS: &[u64] = &[
-    77, 115, 144, 145, 222, 431, 522, 847, 1214, 1461, 2023, 4511, 4763, 5668, 9761,
+    77, 115, 144, 145, 222, 431, 522, 847, 1214, 1461, 2023, 4511, 4763, 5668, 9761, 11538, 11986,
+    56451,
 ];
 
 /// Seeds run by an ordinary `cargo nextest run`.
@@ -37,7 +39,7 @@ fn groups_come_through_trouble() {
         println!("{:?}", chaos::run(seed));
         return;
     }
-    let seeds = number("LINGUALINKED_SEEDS").unwrap_or(SEEDS);
+    let seeds = number(SEEDS_VARIABLE).unwrap_or(SEEDS);
     let begin = Instant::now();
 
     let outcomes = run_all(seeds);
@@ -259,6 +261,36 @@ fn a_phone_that_was_away_meets_a_leader_it_never_knew() {
 
         assert_eq!(world.leader_index(2), Some(3), "seed={seed}");
     }
+}
+
+/// Everybody whom an absent phone knew has left meanwhile. Nobody can prove to it that they are
+/// members now, so it stays alone, until people tap: then it is back in the same group.
+#[test]
+fn a_phone_that_knows_nobody_any_more_is_tapped_again() {
+    let mut world = GroupWorld::new(6, 4, Conditions::WIFI);
+    tap(&mut world, 1, 0, Purpose::Join);
+    world.run_for(Duration::from_secs(10));
+    world.crash(1, false);
+    for i in [2, 3] {
+        tap(&mut world, i, 0, Purpose::Join);
+        world.run_for(Duration::from_secs(10));
+    }
+    world.command(0, Command::Leave(When::Now));
+    world.run_for(Duration::from_secs(10));
+    world.restart(1, 0);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.group(1), world.group(2));
+    assert_ne!(
+        world.leader(1),
+        world.leader(2),
+        "strangers, though of one group"
+    );
+
+    tap(&mut world, 1, 2, Purpose::Join);
+    world.run_for(Duration::from_secs(10));
+
+    assert!(world.leader(1).is_some() && world.leader(1) == world.leader(2));
+    assert!(world.is_settled(), "{:?}", world.unsettled());
 }
 
 // Getting in.
