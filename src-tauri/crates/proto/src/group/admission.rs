@@ -46,6 +46,9 @@ pub const VOUCHED_MAX: usize = 8;
 /// Invites that may be open at once; the oldest is dropped for a new one.
 pub const INVITES_MAX: usize = 8;
 
+/// How long an invite may last: one put on a wall in the morning works all day, and not for ever.
+pub const INVITE_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Phones whose knocks are not heard for a while; the one that is forgiven soonest makes room.
 pub const MUTED_MAX: usize = 32;
 

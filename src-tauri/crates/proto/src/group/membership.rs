@@ -161,7 +161,7 @@ impl Membership {
     /// Takes up the place that this phone had before it was restarted.
     pub(super) fn resume(saved: SavedPlace, phone: &mut Phone, now: Instant) -> Self {
         let mut election = Election::following(phone.id, saved.accepted, now);
-        election.believe(saved.roster.version.term); // introduced, perhaps, and never obeyed
+        election.believe(saved.roster.version.term, now); // introduced, perhaps, and never obeyed
 
         let mut resumed = Self::new(saved.roster, election, phone, now);
         resumed.tell(phone, now);
@@ -277,13 +277,13 @@ impl Membership {
                 why,
                 accepted,
             } => {
-                self.election.compare(accepted);
+                self.election.believe(accepted, now);
                 self.election.declined(term, why, &mut phone.rng, now);
             }
             Body::Yield { term, to } => self.yielded(from, term, to, phone, now),
             Body::Merge(roster) => self.merge(from, &roster, phone, now),
             Body::Introduce(roster) => {
-                if self.election.leader().is_none() && self.is_plausible(from, &roster) {
+                if self.election.leader().is_none() && self.is_ours(from, &roster) {
                     self.introduced(roster, phone, now);
                 }
             }
@@ -575,7 +575,7 @@ impl Membership {
             tracing::warn!(?from, leader = ?term.leader, "A member spoke for another leader");
             return;
         }
-        let compared = self.election.compare(term);
+        let compared = self.election.compare(term, now);
         match compared {
             Compared::Absurd => return,
             Compared::Same => self.election.heard_leader(now),
@@ -708,7 +708,7 @@ impl Membership {
         phone: &mut Phone,
         now: Instant,
     ) {
-        let compared = self.election.compare(term);
+        let compared = self.election.compare(term, now);
         if compared == Compared::Absurd {
             return;
         }
@@ -855,9 +855,8 @@ impl Membership {
         if self.election.standing() != Some(term) {
             return;
         }
-        let sound = |newer: &Roster| {
-            self.is_plausible(from, newer) && newer.version.term.number < term.number
-        };
+        let sound =
+            |newer: &Roster| self.is_ours(from, newer) && newer.version.term.number < term.number;
         if let Some(newer) = newer.filter(sound) {
             let held = self
                 .fresher
@@ -935,10 +934,10 @@ impl Membership {
 
     fn roster_came(&mut self, from: PeerId, roster: Roster, phone: &mut Phone, now: Instant) {
         let term = roster.version.term;
-        if term.leader != from || !self.is_plausible(from, &roster) {
+        if term.leader != from || !self.is_ours(from, &roster) {
             return;
         }
-        match self.election.compare(term) {
+        match self.election.compare(term, now) {
             Compared::Higher if !self.election.is_leading() => self.obey(term, phone, now),
             Compared::Same if !self.election.is_leading() => self.election.heard_leader(now),
             Compared::Old | Compared::Absurd | Compared::Same | Compared::Higher => return,
@@ -958,15 +957,8 @@ impl Membership {
 
     /// What every roster from another phone must fulfil before anything is done with it; that it is
     /// whole was checked when it was decoded.
-    fn is_plausible(&self, from: PeerId, roster: &Roster) -> bool {
-        let number = roster.version.number;
-        let term = roster.version.term.number;
-        let held = self.roster.version.number;
-
-        roster.group == self.group()
-            && roster.contains(from)
-            && Election::is_plausible(number, held)
-            && Election::is_plausible(term, self.accepted().number)
+    fn is_ours(&self, from: PeerId, roster: &Roster) -> bool {
+        roster.group == self.group() && roster.contains(from)
     }
 
     fn take_roster(&mut self, roster: Roster, phone: &mut Phone, now: Instant) {
@@ -1025,7 +1017,7 @@ impl Membership {
 
     fn merge(&mut self, from: PeerId, roster: &Roster, phone: &mut Phone, now: Instant) {
         let older = roster.version.stamp() <= self.roster.version.stamp();
-        if !self.election.is_leading() || !older || !self.is_plausible(from, roster) {
+        if !self.election.is_leading() || !older || !self.is_ours(from, roster) {
             return;
         }
         if !self.roster.accounts_for(roster) {
@@ -1042,7 +1034,7 @@ impl Membership {
     pub(super) fn introduced(&mut self, roster: Roster, phone: &mut Phone, now: Instant) {
         let known = roster.version <= self.roster.version;
         // Whatever we lead later must be above it.
-        let believed = self.election.believe(roster.version.term);
+        let believed = self.election.believe(roster.version.term, now);
         let standing = self.election.standing().is_some();
         if !known && believed && !standing && roster.contains(phone.id) {
             self.keep_to_merge();

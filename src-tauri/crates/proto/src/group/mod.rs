@@ -100,7 +100,7 @@ use self::nearby::Nearby;
 use crate::PeerId;
 
 pub use self::admission::{
-    INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
+    INVITE_LIFETIME_MAX, INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
 };
 pub use self::bounded::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name,
@@ -523,6 +523,7 @@ impl Group {
             },
             Command::Invite { lifetime } => {
                 let group = self.found_if_none(now);
+                let lifetime = lifetime.min(INVITE_LIFETIME_MAX);
                 let secret = self.admission.issue(lifetime, &mut self.phone, now);
                 let invited = OutEvent::Invited {
                     group,
