@@ -263,6 +263,51 @@ fn a_phone_that_was_away_meets_a_leader_it_never_knew() {
     }
 }
 
+/// While a phone was away in a partition of its own, the others got a leader that it never knew, and
+/// it obeyed a number above theirs. They come to it.
+#[test]
+fn a_phone_that_is_ahead_meets_a_leader_it_never_knew() {
+    for seed in 0..50 {
+        let mut world = GroupWorld::new(seed, 5, Conditions::WIFI);
+        for i in 1..4 {
+            tap(&mut world, i, 0, Purpose::Join);
+            world
+                .run_until_done(LIMIT, |w| w.group(i).is_some() && w.is_settled())
+                .expect("in");
+        }
+        // 2 and 3 on their own go through a few terms; then 3 is off for good.
+        world.partition(&[0, 0, 1, 1, 0]);
+        world.run_for(Duration::from_secs(12));
+        for _ in 0..4 {
+            let leader = world.leader_index(2).expect("a leader of two");
+            let heir = world.id(5 - leader);
+            world.command(leader, Command::HandOver(heir));
+            world.run_for(Duration::from_secs(3));
+        }
+        world.crash(3, false);
+        // Meanwhile 4 comes and takes the lead of the others.
+        tap(&mut world, 4, 1, Purpose::Join);
+        world.run_for(Duration::from_secs(10));
+        let leader = world.leader_index(1).expect("a leader");
+        let newcomer = world.id(4);
+        world.command(leader, Command::HandOver(newcomer));
+        world.run_for(Duration::from_secs(5));
+        world.set_rank(2, Rank::default());
+        world.suspend(2); // does not lead when the cut ends
+        world.heal();
+        world.run_for(Duration::from_secs(10));
+        world.resume(2);
+        world.run_for(Duration::from_secs(20));
+
+        assert!(world.is_settled(), "seed={seed}: {:?}", world.unsettled());
+        assert_eq!(
+            world.roster(4).map(|r| r.members.len()),
+            Some(5),
+            "seed={seed}"
+        );
+    }
+}
+
 /// Everybody whom an absent phone knew has left meanwhile. Nobody can prove to it that they are
 /// members now, so it stays alone, until people tap: then it is back in the same group.
 #[test]

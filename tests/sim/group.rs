@@ -445,7 +445,7 @@ impl GroupWorld {
 
     /// Says what is not settled.
     ///
-    /// Where disks were put back or people left, only phones that know each other can be expected to
+    /// Where disks were put back, people left, or a member lied, only phones that know each other can be expected to
     /// agree: one that forgot all the others, or was away until all it knew had left, is a stranger
     /// until people tap.
     pub fn unsettled(&self) -> Option<String> {

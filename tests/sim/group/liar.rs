@@ -188,6 +188,7 @@ fn body(known: &Knowledge<'_>, rng: &mut ChaCha12Rng) -> Body {
             name: Name::tidy("liar"),
             addresses: Addresses::default(),
         },
+        14 if rng.random() => Body::Ahead { term },
         14 => Body::Leaving,
         _ => Body::Leave,
     }

@@ -263,6 +263,7 @@ impl Membership {
             }
             Body::Roster(roster) => self.roster_came(from, roster, phone, now),
             Body::Hello { term, stance } => self.greeted(from, term, stance, phone, now),
+            Body::Ahead { term } => self.told_of_one_ahead(term, phone, now),
             Body::Stand {
                 term,
                 accepted,
@@ -716,16 +717,11 @@ impl Membership {
         if own_leader && stance == Stance::Seeks {
             return self.seek(phone, now); // restarted, or stepped down when we did not hear it
         }
+        let other = term != self.accepted() && term.number >= self.accepted().number;
         if !self.election.is_leading() {
-            let behind = compared == Compared::Old && stance != Stance::Obeys;
-            if behind && self.election.leader().is_some() {
-                self.greet(from, phone);
-                self.say(from, Body::Introduce(self.roster.clone()), phone);
-            }
-            return;
+            return self.show_the_way(from, term, stance, other, phone);
         }
 
-        let other = term != self.accepted() && term.number >= self.accepted().number;
         match stance {
             Stance::Leads { followers, rank } if term.leader == from => {
                 let theirs = Merit {
@@ -742,6 +738,35 @@ impl Membership {
             Stance::Obeys if other && !self.roster.contains(term.leader) => self.claim(phone, now),
             Stance::Seeks => self.say(from, self.heartbeat_body(phone), phone),
             Stance::Obeys => {}
+        }
+    }
+
+    /// A follower helps a member that is behind, or has lost its leader, to find the one in force.
+    fn show_the_way(
+        &self,
+        from: PeerId,
+        term: Term,
+        stance: Stance,
+        other: bool,
+        phone: &mut Phone,
+    ) {
+        let Some(leader) = self.election.leader() else {
+            return;
+        };
+        if other && stance == Stance::Seeks {
+            self.say(leader, Body::Ahead { term }, phone);
+        } else if term.number < self.accepted().number && stance != Stance::Obeys {
+            self.greet(from, phone);
+            self.say(from, Body::Introduce(self.roster.clone()), phone);
+        }
+    }
+
+    /// A member that the leader may not reach has obeyed `term`: leads above it.
+    fn told_of_one_ahead(&mut self, term: Term, phone: &mut Phone, now: Instant) {
+        let believed = self.election.believe(term, now);
+        let mine = self.accepted();
+        if self.election.is_leading() && believed && term != mine && term.number >= mine.number {
+            self.rescue(phone, now);
         }
     }
 

@@ -33,7 +33,7 @@
 //! | the host has the leader write the newcomer down | `Admit` `Wait` `Welcome` `Refuse` | `admission.rs`, `membership.rs` |
 //! | the leader lives, the members obey | `Heartbeat` `Ack` `Roster` `About` | `membership.rs` |
 //! | it does not: somebody stands | `Stand` `Grant` `Decline` `Yield` | `election.rs` |
-//! | phones meet again after a cut or a night | `Hello` `Introduce` `Merge` | `membership.rs`, `roster.rs` |
+//! | phones meet again after a cut or a night | `Hello` `Introduce` `Ahead` `Merge` | `membership.rs`, `roster.rs` |
 //! | somebody leaves or is removed | `Leaving` `Leave` `NotMember` `NoMember` | `membership.rs` |
 //!
 //! # Times
