@@ -20,10 +20,12 @@ use rand_chacha::ChaCha12Rng;
 use sim::group::chaos::{self, Outcome, SETTLES_WITHIN};
 use sim::group::network::Conditions;
 use sim::group::{GroupWorld, Index, Person};
+use sim::seeds::SEEDS_VARIABLE;
 
 /// Seeds that once failed. Each is a bug that was found.
 const REGRESSIONS: &[u64] = &[
-    77, 115, 144, 145, 222, 431, 522, 847, 1214, 1461, 2023, 4511, 4763, 5668, 9761,
+    77, 115, 144, 145, 222, 431, 522, 847, 1214, 1461, 2023, 4511, 4763, 5668, 9761, 11538, 11986,
+    56451,
 ];
 
 /// Seeds run by an ordinary `cargo nextest run`.
@@ -37,7 +39,7 @@ fn groups_come_through_trouble() {
         println!("{:?}", chaos::run(seed));
         return;
     }
-    let seeds = number("LINGUALINKED_SEEDS").unwrap_or(SEEDS);
+    let seeds = number(SEEDS_VARIABLE).unwrap_or(SEEDS);
     let begin = Instant::now();
 
     let outcomes = run_all(seeds);
@@ -259,6 +261,81 @@ fn a_phone_that_was_away_meets_a_leader_it_never_knew() {
 
         assert_eq!(world.leader_index(2), Some(3), "seed={seed}");
     }
+}
+
+/// While a phone was away in a partition of its own, the others got a leader that it never knew, and
+/// it obeyed a number above theirs. They come to it.
+#[test]
+fn a_phone_that_is_ahead_meets_a_leader_it_never_knew() {
+    for seed in 0..50 {
+        let mut world = GroupWorld::new(seed, 5, Conditions::WIFI);
+        for i in 1..4 {
+            tap(&mut world, i, 0, Purpose::Join);
+            world
+                .run_until_done(LIMIT, |w| w.group(i).is_some() && w.is_settled())
+                .expect("in");
+        }
+        // 2 and 3 on their own go through a few terms; then 3 is off for good.
+        world.partition(&[0, 0, 1, 1, 0]);
+        world.run_for(Duration::from_secs(12));
+        for _ in 0..4 {
+            let leader = world.leader_index(2).expect("a leader of two");
+            let heir = world.id(5 - leader);
+            world.command(leader, Command::HandOver(heir));
+            world.run_for(Duration::from_secs(3));
+        }
+        world.crash(3, false);
+        // Meanwhile 4 comes and takes the lead of the others.
+        tap(&mut world, 4, 1, Purpose::Join);
+        world.run_for(Duration::from_secs(10));
+        let leader = world.leader_index(1).expect("a leader");
+        let newcomer = world.id(4);
+        world.command(leader, Command::HandOver(newcomer));
+        world.run_for(Duration::from_secs(5));
+        world.set_rank(2, Rank::default());
+        world.suspend(2); // does not lead when the cut ends
+        world.heal();
+        world.run_for(Duration::from_secs(10));
+        world.resume(2);
+        world.run_for(Duration::from_secs(20));
+
+        assert!(world.is_settled(), "seed={seed}: {:?}", world.unsettled());
+        assert_eq!(
+            world.roster(4).map(|r| r.members.len()),
+            Some(5),
+            "seed={seed}"
+        );
+    }
+}
+
+/// Everybody whom an absent phone knew has left meanwhile. Nobody can prove to it that they are
+/// members now, so it stays alone, until people tap: then it is back in the same group.
+#[test]
+fn a_phone_that_knows_nobody_any_more_is_tapped_again() {
+    let mut world = GroupWorld::new(6, 4, Conditions::WIFI);
+    tap(&mut world, 1, 0, Purpose::Join);
+    world.run_for(Duration::from_secs(10));
+    world.crash(1, false);
+    for i in [2, 3] {
+        tap(&mut world, i, 0, Purpose::Join);
+        world.run_for(Duration::from_secs(10));
+    }
+    world.command(0, Command::Leave(When::Now));
+    world.run_for(Duration::from_secs(10));
+    world.restart(1, 0);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.group(1), world.group(2));
+    assert_ne!(
+        world.leader(1),
+        world.leader(2),
+        "strangers, though of one group"
+    );
+
+    tap(&mut world, 1, 2, Purpose::Join);
+    world.run_for(Duration::from_secs(10));
+
+    assert!(world.leader(1).is_some() && world.leader(1) == world.leader(2));
+    assert!(world.is_settled(), "{:?}", world.unsettled());
 }
 
 // Getting in.
