@@ -365,14 +365,15 @@ impl Worker {
         picks: &[Pick],
     ) -> Result<InEvent<Hidden>, JobError> {
         let ends = self.ends.as_mut().ok_or(JobError::NothingLoaded)?;
-        ends.logits(hidden, &mut self.logits)?;
-        let n_vocab = ends.n_vocab();
-        if self.logits.len() != picks.len() * n_vocab {
+        // Before anything is computed: a row of logits takes many times the room of a hidden one.
+        if hidden.len() != picks.len() * ends.n_embd() {
             return Err(JobError::WrongRows {
-                found: self.logits.len() / n_vocab,
+                found: hidden.len() / ends.n_embd(),
                 wanted: picks.len(),
             });
         }
+        ends.logits(hidden, &mut self.logits)?;
+        let n_vocab = ends.n_vocab();
 
         let rows = self.logits.chunks_exact_mut(n_vocab);
         let samples = picks.iter().zip(rows).map(|(pick, logits)| {
@@ -473,7 +474,7 @@ fn chat_message(message: &Message) -> Result<ChatMessage, String> {
         "system" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
-        other => return Err(format!("role {other:?} is none of system, user, assistant")),
+        _ => return Err("a message has an unknown role".into()), // `Ask::validate` knows them
     };
 
     Ok(ChatMessage {

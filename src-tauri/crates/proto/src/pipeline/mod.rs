@@ -30,7 +30,7 @@ use crate::{Epoch, PeerId, RequestId, SequenceId, StepId};
 use head::Head;
 use stage::Stage;
 
-/// Bytes of what an engine says about a failure: some lines on a screen.
+/// Bytes of what an engine says about a failure or a refusal: some lines on a screen.
 const REASON_BYTES_MAX: usize = 512;
 
 /// A token's number in the model's vocabulary.
@@ -652,6 +652,25 @@ mod tests {
         });
         let lost = Answer::Failed(FailureReason::PhoneLost(CARL));
         assert_eq!(head.answers(), [&lost]);
+    }
+
+    #[test]
+    fn a_refusal_is_kept_short() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA]));
+        let request = request(DORA, 0);
+        head.handle(InEvent::Ask {
+            request,
+            ask: ask(),
+        });
+
+        let reason = RefusalReason::Invalid("of no use ".repeat(1 << 20));
+        head.handle(InEvent::Refused { request, reason });
+
+        let [answer] = head.answers()[..] else {
+            panic!("one question was asked");
+        };
+        let frame = wire::encode_frame(answer, StreamKind::Chat);
+        assert!(frame.len() < 2 * REASON_BYTES_MAX);
     }
 
     #[test]

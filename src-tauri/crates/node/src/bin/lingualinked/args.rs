@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use proto::chat::{Ask, COMPLETION_TOKENS_MAX, Prompt, Sampling};
+use proto::chat::{Ask, COMPLETION_TOKENS_MAX, Prompt, Sampling, TEMPERATURE_MAX};
 use proto::plan::{ActivationType, CHUNK_TOKENS_MAX, N_CTX_MAX, SEQUENCES_MAX, STAGES_MAX, Sizes};
 
 /// Shards that a model is cut into for a group: enough to share among unequal phones, few enough that
@@ -15,9 +15,6 @@ const SHARDS: u32 = 16;
 
 /// How much slower a phone can be made: a token that takes 20 ms then takes 20 s.
 const SLOWDOWN_MAX: f64 = 1000.0;
-
-/// Liveliest temperature, as [`Ask::validate`] has it.
-const TEMPERATURE_MAX: f32 = 100.0;
 
 /// How many phones.
 #[derive(Debug, Clone, Args)]
