@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use libp2p::Multiaddr;
 use proto::chat::{Ask, COMPLETION_TOKENS_MAX, Prompt, Sampling, TEMPERATURE_MAX};
 use proto::plan::{ActivationType, CHUNK_TOKENS_MAX, N_CTX_MAX, SEQUENCES_MAX, STAGES_MAX, Sizes};
 
@@ -16,12 +17,22 @@ const SHARDS: u32 = 16;
 /// How much slower a phone can be made: a token that takes 20 ms then takes 20 s.
 const SLOWDOWN_MAX: f64 = 1000.0;
 
-/// How many phones.
+/// A group of phones as processes of this machine.
 #[derive(Debug, Clone, Args)]
-pub struct PhonesArgs {
+pub struct GroupArgs {
     /// Phones in the group
     #[arg(long, default_value_t = 3, value_parser = one_to(STAGES_MAX as u32))]
     pub phones: u32,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub phone: PhoneArgs,
+    /// Where the phones keep their shards [default: a temporary folder]
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
+    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
+    pub listen: Multiaddr,
 }
 
 /// The model, and what it is run with.

@@ -1,17 +1,16 @@
 //! `lingualinked demo`: a group of phones on this machine, and a chat with it.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use libp2p::Multiaddr;
 use node::disk;
 use proto::chat::{Message, Prompt};
+use proto::plan::PlanError;
 use rustyline::error::ReadlineError;
 
 use crate::Outcome;
-use crate::args::{AnswerArgs, ModelArgs, PhoneArgs, PhonesArgs};
-use crate::group::{Group, Options};
+use crate::args::{AnswerArgs, GroupArgs};
+use crate::group::Group;
 use crate::lines::{self, Line};
 
 /// Phone that is asked: the first one, which leads.
@@ -21,22 +20,12 @@ const ASKED: usize = 0;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    phones: PhonesArgs,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    phone: PhoneArgs,
+    group: GroupArgs,
     /// Ask this and end; without it, chat
     #[arg(long)]
     prompt: Option<String>,
     #[command(flatten)]
     answer: AnswerArgs,
-    /// Where the phones keep their shards [default: a temporary folder]
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
-    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-    listen: Multiaddr,
     /// Write events as JSON lines
     #[arg(long)]
     json: bool,
@@ -51,19 +40,11 @@ pub async fn run(args: Args) -> Result<Outcome> {
 
 async fn demo(args: Args) -> Result<Outcome> {
     describe(&args)?;
-    let options = Options {
-        n_phones: args.phones.phones,
-        model: &args.model,
-        phone: &args.phone,
-        data: args.data.as_deref(),
-        listen: &args.listen,
-    };
-
-    let mut group = Group::new(&options)?;
+    let mut group = Group::new(&args.group)?;
     let mut progress = Progress::new(args.json);
     let started = tokio::select! {
         _ = tokio::signal::ctrl_c() => None,
-        started = group.start(&options, |phone, line| progress.show(phone, line)) => Some(started),
+        started = group.start(&args.group, |phone, line| progress.show(phone, line)) => Some(started),
     };
     let outcome = match started {
         None => Ok(Outcome::Interrupted),
@@ -93,11 +74,12 @@ async fn chat(group: &mut Group, args: Args) -> Result<Outcome> {
 
 /// Opens the model before any phone is started: what is wrong with it is said once, and at once.
 fn describe(args: &Args) -> Result<()> {
-    let n_phones = args.phones.phones;
-    let cut = disk::open_and_cut(&args.model.model, args.model.run.n_shards(n_phones))?;
+    let (n_phones, model) = (args.group.phones, &args.group.model);
+    let cut = disk::open_and_cut(&model.model, model.run.n_shards(n_phones))?;
     let n_shards = cut.shards().len() - 1; // the ends are no layers
-    if (n_shards as u32) < n_phones {
-        bail!("{n_phones} phones cannot share {n_shards} shards: ask for fewer phones");
+    let n_phones = n_phones as usize;
+    if n_shards < n_phones {
+        bail!(PlanError::MorePhonesThanShards { n_phones, n_shards });
     }
 
     if !args.json {

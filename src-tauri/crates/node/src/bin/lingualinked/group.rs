@@ -3,12 +3,11 @@
 //!
 //! A phone ends when its standard input does, so none outlives this process, however it ends.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use proto::chat::Ask;
 use tempfile::TempDir;
@@ -17,7 +16,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::args::{ModelArgs, PhoneArgs};
+use crate::args::GroupArgs;
 use crate::lines::{Line, Order};
 
 /// How long the phones may take to end when they are told to. They have nothing to save.
@@ -55,39 +54,25 @@ pub enum Heard {
     Ended,
 }
 
-/// What a group is started with.
-pub struct Options<'a> {
-    /// Phones.
-    pub n_phones: u32,
-    /// What they run.
-    pub model: &'a ModelArgs,
-    /// How they compute.
-    pub phone: &'a PhoneArgs,
-    /// Where they keep their shards; a temporary folder if there is none.
-    pub data: Option<&'a Path>,
-    /// Where they listen.
-    pub listen: &'a Multiaddr,
-}
-
 impl Group {
     /// Returns a group without phones.
     ///
     /// # Errors
     ///
     /// If several phones were to listen on one port, or there is no room for a temporary folder.
-    pub fn new(options: &Options<'_>) -> Result<Self> {
-        let port = options.listen.iter().find_map(|part| match part {
+    pub fn new(args: &GroupArgs) -> Result<Self> {
+        let port = args.listen.iter().find_map(|part| match part {
             Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
             _ => None,
         });
-        if options.n_phones > 1 && port.is_some_and(|port| port != 0) {
+        if args.phones > 1 && port.is_some_and(|port| port != 0) {
             bail!(
                 "several phones cannot listen on one port: say port 0, and each takes a free one"
             );
         }
 
-        let (folder, data) = match options.data {
-            Some(data) => (None, data.to_owned()),
+        let (folder, data) = match &args.data {
+            Some(data) => (None, data.clone()),
             None => {
                 let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
                 let data = folder.path().to_owned();
@@ -117,19 +102,15 @@ impl Group {
     /// If the future is dropped, [`Group::stop`] ends the phones that there are.
     pub async fn start(
         &mut self,
-        options: &Options<'_>,
+        args: &GroupArgs,
         mut show: impl FnMut(usize, &Line),
     ) -> Result<()> {
         let sender = self.sender.take().context("a group is started once")?;
 
-        self.spawn(
-            options,
-            &["--lead".into(), options.n_phones.to_string()],
-            &sender,
-        )?;
+        self.spawn(args, &["--lead".into(), args.phones.to_string()], &sender)?;
         let leader = self.address_of(0, &mut show).await?;
-        for _ in 1..options.n_phones {
-            self.spawn(options, &["--join".into(), leader.clone()], &sender)?;
+        for _ in 1..args.phones {
+            self.spawn(args, &["--join".into(), leader.clone()], &sender)?;
         }
         drop(sender); // with the last phone's own the lines end
 
@@ -231,7 +212,7 @@ impl Group {
 
     fn spawn(
         &mut self,
-        options: &Options<'_>,
+        args: &GroupArgs,
         role: &[String],
         lines: &mpsc::Sender<(usize, Heard)>,
     ) -> Result<()> {
@@ -239,7 +220,7 @@ impl Group {
         let name = format!("phone {}", index + 1);
         let data = self.data.join(format!("phone-{}", index + 1));
 
-        let mut command = node_command(options, &name, data)?;
+        let mut command = node_command(args, &name, data)?;
         let mut child = command
             .args(role)
             .stdin(Stdio::piped())
@@ -314,52 +295,17 @@ impl Group {
     }
 }
 
-impl Line {
-    /// Returns the number of the question that a line belongs to.
-    pub fn id(&self) -> Option<u64> {
-        match self {
-            Self::Queued { id, .. }
-            | Self::Reading { id, .. }
-            | Self::Token { id, .. }
-            | Self::Done { id, .. }
-            | Self::Error { id, .. } => *id,
-            Self::Listening { .. }
-            | Self::Joined { .. }
-            | Self::Preparing { .. }
-            | Self::Loading { .. }
-            | Self::Plan { .. } => None,
-        }
-    }
-
-    /// Returns the line without that number.
-    pub fn without_id(mut self) -> Self {
-        match &mut self {
-            Self::Queued { id, .. }
-            | Self::Reading { id, .. }
-            | Self::Token { id, .. }
-            | Self::Done { id, .. }
-            | Self::Error { id, .. } => *id = None,
-            Self::Listening { .. }
-            | Self::Joined { .. }
-            | Self::Preparing { .. }
-            | Self::Loading { .. }
-            | Self::Plan { .. } => {}
-        }
-        self
-    }
-}
-
 /// Returns the command that runs one phone. It has a process group of its own, so that Ctrl-C comes to
 /// this process alone, which then ends the phones in order.
-fn node_command(options: &Options<'_>, name: &str, data: PathBuf) -> Result<Command> {
+fn node_command(args: &GroupArgs, name: &str, data: PathBuf) -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
-    let (run, phone) = (&options.model.run, options.phone);
+    let (run, phone) = (&args.model.run, &args.phone);
 
     command.args(["node", "--json", "--name", name, "--listen"]);
-    command.arg(options.listen.to_string());
+    command.arg(args.listen.to_string());
     command.arg("--data").arg(data);
-    command.arg("--model").arg(&options.model.model);
+    command.arg("--model").arg(&args.model.model);
     let numbers = [
         ("--threads", Some(phone.threads.to_string())),
         ("--slowdown", Some(phone.slowdown.to_string())),

@@ -135,6 +135,41 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Names(BTreeMap<PeerId, String>);
 
+impl Line {
+    /// Returns the number of the question that a line belongs to.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Self::Queued { id, .. }
+            | Self::Reading { id, .. }
+            | Self::Token { id, .. }
+            | Self::Done { id, .. }
+            | Self::Error { id, .. } => *id,
+            Self::Listening { .. }
+            | Self::Joined { .. }
+            | Self::Preparing { .. }
+            | Self::Loading { .. }
+            | Self::Plan { .. } => None,
+        }
+    }
+
+    /// Returns the line without that number.
+    pub fn without_id(mut self) -> Self {
+        match &mut self {
+            Self::Queued { id, .. }
+            | Self::Reading { id, .. }
+            | Self::Token { id, .. }
+            | Self::Done { id, .. }
+            | Self::Error { id, .. } => *id = None,
+            Self::Listening { .. }
+            | Self::Joined { .. }
+            | Self::Preparing { .. }
+            | Self::Loading { .. }
+            | Self::Plan { .. } => {}
+        }
+        self
+    }
+}
+
 impl Names {
     /// Starts with this phone's own.
     pub fn of_phone(me: PeerId, name: String) -> Self {
