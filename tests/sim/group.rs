@@ -55,8 +55,8 @@ pub struct GroupWorld {
     events: u64,
     watch: Watch,
     errors: Errors,
-    /// Disks may be put back to an old state.
-    forgetful: bool,
+    /// Phones may forget, or outlast, everybody who knew them both.
+    may_lose_touch: bool,
     trace: bool,
 }
 
@@ -162,7 +162,7 @@ impl GroupWorld {
             events: 0,
             watch: Watch::new(n),
             errors: Errors::listen(),
-            forgetful: false,
+            may_lose_touch: false,
             trace: std::env::var_os("SIM_TRACE").is_some(),
         };
         for i in 0..n {
@@ -445,8 +445,9 @@ impl GroupWorld {
 
     /// Says what is not settled.
     ///
-    /// Where disks were put back, only phones that know each other can be expected to agree: one
-    /// that forgot all the others, and is remembered by them, is a stranger until people tap.
+    /// Where disks were put back, people left, or a member lied, only phones that know each other can be expected to
+    /// agree: one that forgot all the others, or was away until all it knew had left, is a stranger
+    /// until people tap.
     pub fn unsettled(&self) -> Option<String> {
         let honest = |i: &Index| self.is_awake(*i) && !self.phones[*i].liar;
         let in_group: Vec<_> = (0..self.len())
@@ -472,7 +473,7 @@ impl GroupWorld {
             for (j, theirs) in &in_group {
                 let together = mine.group == theirs.group;
                 let mutual = mine.contains(self.id(*j)) && theirs.contains(self.id(*i));
-                let must_agree = together && (mutual || !self.forgetful);
+                let must_agree = together && (mutual || !self.may_lose_touch);
                 if must_agree && self.leader(*i) != self.leader(*j) {
                     return Some(format!("phones {i} and {j} obey two leaders"));
                 }

@@ -415,7 +415,7 @@ impl World {
             Notice::Broken { phone, reason } => {
                 assert!(self.model().may_fail, "broken by {phone}: {reason}");
             }
-            Notice::Joined { .. } => {}
+            Notice::Joined { .. } | Notice::NoLeader => {}
         }
     }
 

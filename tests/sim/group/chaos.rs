@@ -119,7 +119,7 @@ pub fn run(seed: u64) -> Outcome {
     let trouble = Trouble::draw(&mut world.rng);
     world.note(|| format!("{n} phones, {trouble:?}"));
 
-    world.forgetful = trouble.stale_disks;
+    world.may_lose_touch = !trouble.keeps_everybody();
 
     if trouble.early {
         world.plan_taps();

@@ -188,6 +188,7 @@ fn body(known: &Knowledge<'_>, rng: &mut ChaCha12Rng) -> Body {
             name: Name::tidy("liar"),
             addresses: Addresses::default(),
         },
+        14 if rng.random() => Body::Ahead { term },
         14 => Body::Leaving,
         _ => Body::Leave,
     }
@@ -233,7 +234,22 @@ fn forged(known: &Knowledge<'_>, rng: &mut ChaCha12Rng) -> Option<Roster> {
 
 fn term(known: &Knowledge<'_>, rng: &mut ChaCha12Rng) -> Term {
     let number = known.term.map_or(1, |term| term.number);
-    let offset = [-2, -1, 0, 0, 1, 1, 2, 9, 1 << 33, i64::MAX];
+    let far = 1 << 32; // as far as a number may reach
+    let offset = [
+        -2,
+        -1,
+        0,
+        0,
+        1,
+        1,
+        2,
+        9,
+        far / 2,
+        far - 1,
+        far,
+        far * 2,
+        i64::MAX,
+    ];
     Term {
         number: number.saturating_add_signed(pick(&offset, rng)),
         leader: if rng.random_bool(0.7) {

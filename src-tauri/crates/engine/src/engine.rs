@@ -61,8 +61,15 @@ const CONTEXT_BYTES: u64 = 6 << 20;
 
 impl LoadOptions {
     /// Returns what a shard takes in memory when it is loaded with these options.
+    ///
+    /// The ends keep no sequence: their cache has room for one step. A second copy of the weights
+    /// ([`LoadOptions::repack`]) is not counted.
     pub fn needed_bytes(&self, entry: &ShardEntry) -> u64 {
-        let n_positions = u64::from(self.n_ctx.next_multiple_of(256)) * u64::from(self.n_sequences);
+        let (n_ctx, n_sequences) = match entry.kind {
+            ShardKind::Layers(_) => (self.n_ctx, self.n_sequences),
+            ShardKind::Ends => (self.n_batch, 1),
+        };
+        let n_positions = u64::from(n_ctx.next_multiple_of(256)) * u64::from(n_sequences);
         let kv_bytes = entry.kv_bytes_per_token.saturating_mul(n_positions);
         let buffer_bytes = CONTEXT_BYTES * u64::from(self.n_batch.div_ceil(128));
 
@@ -173,15 +180,10 @@ impl Engine {
         options: &LoadOptions,
         progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
     ) -> Result<Ends, LoadError> {
-        let options = LoadOptions {
-            n_ctx: options.n_batch,
-            n_sequences: 1,
-            ..options.clone()
-        };
-        check_budget(&manifest.ends, &options)?;
+        check_budget(&manifest.ends, options)?;
         check_file(path, manifest)?;
 
-        let model = self.load_model(path, &options, progress)?;
+        let model = self.load_model(path, options, progress)?;
         let embedder = self.new_context(
             path,
             &model,
@@ -383,4 +385,39 @@ fn chat_template(model: &Model) -> ChatTemplate {
     };
 
     ChatTemplate::new(model.chat_template(), name(model.bos()), name(model.eos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use gguf_tools::{LayerRange, ShardHash};
+
+    use super::*;
+
+    /// A phone that loads the ends and then layers must not be charged for a cache that the ends lack.
+    #[test]
+    fn only_layers_keep_sequences() {
+        let layers = ShardKind::Layers(LayerRange::new(0, 1).expect("one layer"));
+        let options = |n_ctx, n_sequences| LoadOptions {
+            n_ctx,
+            n_sequences,
+            ..LoadOptions::default()
+        };
+        let grows = |kind| {
+            let entry = entry(kind);
+            options(4096, 4).needed_bytes(&entry) - options(256, 1).needed_bytes(&entry)
+        };
+
+        assert_eq!(grows(ShardKind::Ends), 0);
+        assert_eq!(grows(layers), 128 * (4 * 4096 - 256));
+    }
+
+    fn entry(kind: ShardKind) -> ShardEntry {
+        ShardEntry {
+            kind,
+            bytes: 1 << 20,
+            hash: ShardHash([0; 32]),
+            chunks: Vec::new(),
+            kv_bytes_per_token: 128,
+        }
+    }
 }

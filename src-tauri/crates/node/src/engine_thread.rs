@@ -124,6 +124,7 @@ pub fn start(
     thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
+            let _last_word = LastWord(events.clone());
             let mut worker = Worker::new(config, events);
             while let Ok(job) = inbox.recv() {
                 worker.work(job);
@@ -132,6 +133,20 @@ pub fn start(
         .expect("the system starts a thread at start-up");
 
     (jobs, outbox)
+}
+
+/// Tells the state machines when the thread panics: every step would wait for it for ever.
+struct LastWord(tokio_mpsc::UnboundedSender<EngineEvent>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let event = InEvent::EngineFailed {
+                reason: "its engine has crashed: this is a bug".into(),
+            };
+            let _ = self.0.send(EngineEvent::Phone(event)); // the event loop may have ended
+        }
+    }
 }
 
 struct Worker {
@@ -365,14 +380,15 @@ impl Worker {
         picks: &[Pick],
     ) -> Result<InEvent<Hidden>, JobError> {
         let ends = self.ends.as_mut().ok_or(JobError::NothingLoaded)?;
-        ends.logits(hidden, &mut self.logits)?;
-        let n_vocab = ends.n_vocab();
-        if self.logits.len() != picks.len() * n_vocab {
+        // Before anything is computed: a row of logits takes many times the room of a hidden one.
+        if hidden.len() != picks.len() * ends.n_embd() {
             return Err(JobError::WrongRows {
-                found: self.logits.len() / n_vocab,
+                found: hidden.len() / ends.n_embd(),
                 wanted: picks.len(),
             });
         }
+        ends.logits(hidden, &mut self.logits)?;
+        let n_vocab = ends.n_vocab();
 
         let rows = self.logits.chunks_exact_mut(n_vocab);
         let samples = picks.iter().zip(rows).map(|(pick, logits)| {
@@ -473,7 +489,7 @@ fn chat_message(message: &Message) -> Result<ChatMessage, String> {
         "system" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
-        other => return Err(format!("role {other:?} is none of system, user, assistant")),
+        _ => return Err("a message has an unknown role".into()), // `Ask::validate` knows them
     };
 
     Ok(ChatMessage {
@@ -501,4 +517,25 @@ fn to_wire(token: Token) -> proto::pipeline::Token {
 fn from_wire(token: proto::pipeline::Token) -> Token {
     // What does not fit is no token; the engine refuses it by number.
     Token::try_from(token).unwrap_or(Token::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_of_the_thread_is_told() {
+        let (events, mut outbox) = tokio_mpsc::unbounded_channel();
+
+        let crashed = thread::spawn(|| {
+            let _last_word = LastWord(events);
+            panic!("this test's own");
+        });
+
+        crashed.join().expect_err("it panics");
+        assert!(matches!(
+            outbox.try_recv(),
+            Ok(EngineEvent::Phone(InEvent::EngineFailed { .. }))
+        ));
+    }
 }

@@ -7,7 +7,7 @@ use crate::pipeline::Token;
 use crate::plan::N_CTX_MAX;
 use crate::wire;
 
-/// Characters of text in one question, all messages together, in UTF-8 bytes.
+/// Bytes of UTF-8 in one question, all messages together.
 ///
 /// A context of 131,072 tokens at about 4 bytes a token.
 pub const ASK_BYTES_MAX: usize = 512 * 1024;
@@ -18,8 +18,14 @@ pub const COMPLETION_TOKENS_MAX: u32 = 32_768;
 /// Messages in one question: a context of 131,072 tokens, of which a message takes 64. A guess.
 pub const MESSAGES_MAX: usize = 2048;
 
+/// Who may say a message.
+pub const ROLES: [&str; 3] = ["system", "user", "assistant"];
+
 /// Stop strings in one question; more is no chat.
 pub const STOP_STRINGS_MAX: usize = 8;
+
+/// Liveliest temperature. A guess: text falls apart long before.
+pub const TEMPERATURE_MAX: f32 = 100.0;
 
 /// Bytes in one stop string; the text that may be its beginning is held back.
 pub const STOP_STRING_BYTES_MAX: usize = 256;
@@ -31,7 +37,7 @@ pub const REPETITION_WINDOW_MAX: u32 = N_CTX_MAX;
 /// One message of a conversation.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who says it: `system`, `user` or `assistant`.
+    /// Who says it: one of [`ROLES`].
     pub role: String,
     /// What is said.
     pub content: String,
@@ -220,14 +226,11 @@ impl Ask {
     /// # Errors
     ///
     /// - [`RefusalReason::PromptEmpty`] if there is no text or token
-    /// - [`RefusalReason::Invalid`] if a number is not finite or out of its range, or there is too much of
-    ///   text, messages or stop strings
+    /// - [`RefusalReason::Invalid`] if a number is not finite or out of its range, a role is none of
+    ///   [`ROLES`], or there is too much of text, messages or stop strings
     pub fn validate(&self) -> Result<(), RefusalReason> {
         let bytes = match &self.prompt {
-            Prompt::Chat(messages) => messages
-                .iter()
-                .map(|m| m.role.len() + m.content.len())
-                .sum(),
+            Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
             Prompt::Text(text) => text.len(),
             Prompt::Tokens(tokens) => tokens.len() * size_of::<Token>(),
         };
@@ -236,16 +239,22 @@ impl Ask {
         }
 
         let sampling = &self.sampling;
-        let n_messages = match &self.prompt {
-            Prompt::Chat(messages) => messages.len(),
-            Prompt::Text(_) | Prompt::Tokens(_) => 1,
+        let messages = match &self.prompt {
+            Prompt::Chat(messages) => messages.as_slice(),
+            Prompt::Text(_) | Prompt::Tokens(_) => &[],
         };
+        let n_messages = messages.len();
         let checks = [
             (
                 n_messages <= MESSAGES_MAX,
                 format!(
                     "the prompt has {n_messages} messages, at most {MESSAGES_MAX} are possible"
                 ),
+            ),
+            (
+                // The role itself is not said back: it may be longer than an answer's frame.
+                messages.iter().all(|m| ROLES.contains(&m.role.as_str())),
+                format!("a message's role must be one of {}", ROLES.join(", ")),
             ),
             (
                 bytes <= ASK_BYTES_MAX,
@@ -270,8 +279,8 @@ impl Ask {
                 format!("repetition_window must be at most {REPETITION_WINDOW_MAX}"),
             ),
             (
-                (0.0..=100.0).contains(&sampling.temperature),
-                "temperature must be between 0 and 100".into(),
+                (0.0..=TEMPERATURE_MAX).contains(&sampling.temperature),
+                format!("temperature must be between 0 and {TEMPERATURE_MAX}"),
             ),
             (
                 (0.0..=1.0).contains(&sampling.top_p) && (0.0..=1.0).contains(&sampling.min_p),
@@ -404,6 +413,26 @@ mod tests {
         }
     }
 
+    /// A refusal that said the role back would be longer than its frame, and writing it would panic.
+    #[test]
+    fn an_unknown_role_is_refused_in_few_words() {
+        for role in ["", "User", "tool", &"\u{7f}".repeat(ASK_BYTES_MAX)] {
+            let message = Message {
+                role: role.into(),
+                ..message(1)
+            };
+            let ask = Ask {
+                prompt: Prompt::Chat(vec![message]),
+                ..ask()
+            };
+
+            let Err(RefusalReason::Invalid(reason)) = ask.validate() else {
+                panic!("role of {} B was taken", role.len());
+            };
+            assert!(reason.len() < 100, "{} B", reason.len());
+        }
+    }
+
     /// A frame of a valid question must never be too long: writing it would panic.
     #[test]
     fn the_longest_valid_questions_fit_a_frame() {
@@ -465,7 +494,7 @@ mod tests {
 
     fn message(bytes: usize) -> Message {
         Message {
-            role: String::new(),
+            role: "user".into(),
             content: "x".repeat(bytes),
         }
     }

@@ -229,6 +229,8 @@ pub enum Notice {
         /// Why, for people.
         reason: String,
     },
+    /// The phone that leads is gone, or was never there, before it gave this phone a part in a plan.
+    NoLeader,
 }
 
 /// Who this phone is.
@@ -413,6 +415,14 @@ impl<H> Phone<H> {
                 };
                 self.pipe(event, now);
             }
+            Control::NeighbourLost { epoch, neighbour } => {
+                let event = pipeline::InEvent::NeighbourLost {
+                    from,
+                    epoch,
+                    neighbour,
+                };
+                self.pipe(event, now);
+            }
             Control::Prepare { .. }
             | Control::Ready { .. }
             | Control::NotReady { .. }
@@ -470,6 +480,9 @@ impl<H> Phone<H> {
         let planned = self.pipeline.as_ref().map(|p| Arc::clone(p.plan()));
         if planned.is_none_or(|plan| !plan.needs(phone)) {
             self.joined.retain(|joined| joined.phone != phone);
+        }
+        if phone == self.identity.leader && self.pipeline.is_none() {
+            self.events.push_back(OutEvent::Notice(Notice::NoLeader));
         }
 
         self.pipe(pipeline::InEvent::PhoneLost(phone), now);
@@ -565,6 +578,14 @@ impl<H> Phone<H> {
             Wish::SendFailure { to, epoch, reason } => OutEvent::SendControl {
                 to,
                 message: Control::StageFailed { epoch, reason },
+            },
+            Wish::SendNeighbourLost {
+                to,
+                epoch,
+                neighbour,
+            } => OutEvent::SendControl {
+                to,
+                message: Control::NeighbourLost { epoch, neighbour },
             },
         };
 

@@ -154,7 +154,10 @@ impl Reconfig {
             Control::Ready { epoch } => self.ready(from, epoch),
             Control::NotReady { epoch, reason } => self.not_ready(from, epoch, reason),
             Control::Commit { epoch } => self.commit(from, epoch),
-            Control::Join { .. } | Control::Step(_) | Control::StageFailed { .. } => {}
+            Control::Join { .. }
+            | Control::Step(_)
+            | Control::StageFailed { .. }
+            | Control::NeighbourLost { .. } => {}
         }
     }
 
@@ -292,7 +295,7 @@ impl Reconfig {
 
         prepared.state = State::Failed;
         let epoch = prepared.plan.epoch;
-        tracing::warn!(%epoch, %phone, reason, "Plan failed");
+        tracing::info!(%epoch, %phone, reason, "Plan failed");
         self.events.push_back(OutEvent::Failed {
             epoch,
             phone,

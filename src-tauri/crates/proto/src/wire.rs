@@ -161,6 +161,13 @@ pub enum Control {
         /// What its engine said.
         reason: String,
     },
+    /// A stage tells the head that it cannot reach the phone before or after it in the ring.
+    NeighbourLost {
+        /// The plan's epoch.
+        epoch: Epoch,
+        /// Phone that cannot be reached.
+        neighbour: PeerId,
+    },
 }
 
 /// A chat frame. Questions carry the asker's own count; answers carry it back.
@@ -792,6 +799,10 @@ mod tests {
             Control::StageFailed {
                 epoch: Epoch(3),
                 reason: "no memory".into(),
+            },
+            Control::NeighbourLost {
+                epoch: Epoch(3),
+                neighbour: BELA,
             },
         ]
     }

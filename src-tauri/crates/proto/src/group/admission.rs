@@ -19,6 +19,8 @@
 //!
 //! **What a stranger can fill**: [`KNOCKS_MAX`] places, each for at most [`REVEAL_WAIT`] until a
 //! code can be shown and [`PAIRING_LIFETIME`] after. People's own asks and invites have their own.
+//! Knocks that are begun and not opened have a pace of their own (`limits.rs`): each is a throw at
+//! a code that nobody sees.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ use super::bounded::{Addresses, Name};
 use super::code::{Code, Commit, Nonce};
 use super::event::OutEvent;
 use super::invite::{InviteKey, Proof, Secret};
+use super::limits::UNOPENED;
 use super::message::{Door, Refusal, WaitReason};
 use super::roster::GroupId;
 use crate::PeerId;
@@ -42,6 +45,9 @@ pub const VOUCHED_MAX: usize = 8;
 
 /// Invites that may be open at once; the oldest is dropped for a new one.
 pub const INVITES_MAX: usize = 8;
+
+/// How long an invite may last: one put on a wall in the morning works all day, and not for ever.
+pub const INVITE_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Phones whose knocks are not heard for a while; the one that is forgiven soonest makes room.
 pub const MUTED_MAX: usize = 32;
@@ -107,6 +113,8 @@ pub(super) struct Admission {
     vouched: BTreeMap<PeerId, Vouch>,
     invites: Vec<Issued>,
     muted: BTreeMap<PeerId, Instant>,
+    /// When the bucket of [`UNOPENED`] knocks is full again; it is at first.
+    unopened_full_at: Option<Instant>,
 }
 
 /// Two phones on their way to a common code, and two people on theirs to agree.
@@ -313,7 +321,15 @@ impl Admission {
         if self.muted.get(&from).is_some_and(|until| now < *until) {
             return phone.door(from, Door::Refuse(Refusal::Declined));
         }
-        if self.asked_count() >= KNOCKS_MAX {
+        let full_at = self.unopened_full_at.get_or_insert(now);
+        if self
+            .pairings
+            .values()
+            .filter(|p| p.side == Side::Asked)
+            .count()
+            >= KNOCKS_MAX
+            || !UNOPENED.allows(full_at, now)
+        {
             return phone.door(from, Door::Refuse(Refusal::Busy));
         }
 
@@ -375,6 +391,9 @@ impl Admission {
             return phone.door(from, Door::Refuse(Refusal::BadCode));
         }
 
+        if let Some(full_at) = &mut self.unopened_full_at {
+            UNOPENED.give_back(full_at);
+        }
         pairing.code = Some(Code::of(from, phone.id, theirs, pairing.mine));
         pairing.expires = now + PAIRING_LIFETIME;
         show(from, pairing, phone);
@@ -726,13 +745,6 @@ impl Admission {
         let mut askers = self.pairings.iter().filter(|(_, p)| p.side == Side::Asker);
 
         askers.next().map(|(&peer, _)| peer)
-    }
-
-    fn asked_count(&self) -> usize {
-        self.pairings
-            .values()
-            .filter(|p| p.side == Side::Asked)
-            .count()
     }
 }
 

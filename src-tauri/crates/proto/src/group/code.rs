@@ -21,8 +21,14 @@
 //! commitment takes that away: whoever asks is bound before the other's nonce exists, and whoever
 //! is asked must show its nonce while the asker's is still hidden. Each side therefore adds 128
 //! bits of luck that the other could not know when it chose, both codes are independent and
-//! uniform, and the phone in the middle has one chance in a million *per attempt that people see*.
-//! A different commit from a phone that is already asking is refused, and a refusal mutes it.
+//! uniform, and the phone in the middle has one chance in a million per attempt.
+//!
+//! **Attempts.** Who knocks can compute the code before it opens its commit, and stay silent if it
+//! does not like it: nobody would see that attempt. Such knocks are counted over all phones together
+//! (`limits.rs`, `UNOPENED`): six in the two minutes for which a code stands on a screen. Knocking
+//! at both sides at once makes that 6 × 6 pairs, one chance in 28,000, for an attacker who needs
+//! both people to say yes to a phone that neither has tapped. A different commit from a phone that
+//! is already asking is refused, and a refusal mutes it.
 
 use std::fmt;
 

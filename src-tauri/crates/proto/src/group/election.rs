@@ -79,9 +79,16 @@ pub const CLAIM_PAUSE: Duration = Duration::from_secs(10);
 /// does not lead, so nobody answers in kind; the pause is for one that only says so.
 pub const RESCUE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How far a number may jump. A group that elects a leader every second for a century is within
-/// it; a member that lies needs 2³² messages (three years at the pace of a member) to use all up.
-pub const NUMBER_JUMP_MAX: u64 = 1 << 32;
+/// How far numbers may run ahead of what this phone knows, at first and again each
+/// [`REACH_PAUSE`].
+///
+/// A group that elects a leader every second for a century stays within the first. A member that
+/// lies can drag the numbers up this far a second, and would need 34 years to use up
+/// [`NUMBER_MAX`]; a phone that missed it catches up as fast.
+pub const REACH: u64 = 1 << 32;
+
+/// How often what is believed reaches further.
+pub const REACH_PAUSE: Duration = Duration::from_secs(1);
 
 /// No number is above this, so that adding one to it never wraps.
 pub const NUMBER_MAX: u64 = 1 << 62;
@@ -142,6 +149,9 @@ pub(super) struct Election {
     /// The highest number heard of: the next to stand with is above it.
     highest: u64,
     role: Role,
+    /// No number above it is believed yet.
+    reach: u64,
+    reached_at: Option<Instant>,
     claimed_at: Option<Instant>,
     rescued_at: Option<Instant>,
 }
@@ -186,6 +196,8 @@ impl Election {
             accepted,
             highest: accepted.number,
             role: listening(false, now),
+            reach: reach_from(accepted.number),
+            reached_at: None,
             claimed_at: None,
             rescued_at: None,
         }
@@ -198,6 +210,8 @@ impl Election {
             accepted: term,
             highest: term.number,
             role: Role::Leading,
+            reach: reach_from(term.number),
+            reached_at: None,
             claimed_at: None,
             rescued_at: None,
         }
@@ -209,11 +223,6 @@ impl Election {
 
     pub(super) fn accepted(&self) -> Term {
         self.accepted
-    }
-
-    /// Whether a number from the wire, of a term or a roster, is one that an honest phone says.
-    pub(super) fn is_plausible(number: u64, held: u64) -> bool {
-        number <= held.saturating_add(NUMBER_JUMP_MAX).min(NUMBER_MAX)
     }
 
     pub(super) fn is_leading(&self) -> bool {
@@ -240,15 +249,10 @@ impl Election {
     }
 
     /// Compares a term from the wire, and remembers its number if it is to be believed.
-    pub(super) fn compare(&mut self, term: Term) -> Compared {
-        if !Self::is_plausible(term.number, self.accepted.number) {
-            return Compared::Absurd;
-        }
-        // Half a jump: what we stand with above it must not look absurd to those a little behind.
-        let believed = self.accepted.number.saturating_add(NUMBER_JUMP_MAX / 2);
-        self.highest = self.highest.max(term.number.min(believed));
-
-        if term == self.accepted {
+    pub(super) fn compare(&mut self, term: Term, now: Instant) -> Compared {
+        if !self.believe(term, now) {
+            Compared::Absurd
+        } else if term == self.accepted {
             Compared::Same
         } else if term.number > self.accepted.number {
             Compared::Higher
@@ -257,10 +261,20 @@ impl Election {
         }
     }
 
-    /// Takes note of a term that a roster was written in. Returns whether what is stood for next
-    /// will be above it.
-    pub(super) fn believe(&mut self, term: Term) -> bool {
-        self.compare(term) != Compared::Absurd && term.number <= self.highest
+    /// Takes note of a term that somebody named. Returns whether it is to be believed; what is stood
+    /// for next is then above it.
+    pub(super) fn believe(&mut self, term: Term, now: Instant) -> bool {
+        let may_reach = self.reached_at.is_none_or(|at| now >= at + REACH_PAUSE);
+        if term.number > self.reach && may_reach {
+            self.reached_at = Some(now);
+            self.reach = reach_from(self.reach);
+        }
+
+        let believed = term.number <= self.reach;
+        if believed {
+            self.highest = self.highest.max(term.number);
+        }
+        believed
     }
 
     /// The leader obeyed was heard.
@@ -272,6 +286,7 @@ impl Election {
     pub(super) fn obey(&mut self, term: Term, now: Instant) {
         assert!(term.number > self.accepted.number, "numbers only grow");
         self.accepted = term;
+        self.highest = self.highest.max(term.number);
         self.role = listening(true, now);
     }
 
@@ -407,7 +422,7 @@ impl Election {
         now: Instant,
     ) -> Result<(), Decline> {
         let candidate = term.leader;
-        if self.compare(term) != Compared::Higher {
+        if self.compare(term, now) != Compared::Higher {
             return Err(Decline::Stale);
         }
         if self.leader_lives(now) && candidate != self.accepted.leader {
@@ -521,6 +536,10 @@ impl Election {
     }
 }
 
+fn reach_from(number: u64) -> u64 {
+    number.saturating_add(REACH).min(NUMBER_MAX)
+}
+
 fn listening(certain: bool, now: Instant) -> Role {
     Role::Following {
         heard: now,
@@ -595,14 +614,14 @@ mod tests {
         let (more, fewer) = (merit(3, ANNA), merit(2, BELA));
 
         assert_eq!(anna.meet(bela.accepted(), more, fewer, now), Meeting::Claim);
-        anna.compare(bela.accepted());
+        anna.compare(bela.accepted(), now);
         anna.lead(anna.next_term());
         let (more, fewer) = (merit(3, BELA), merit(2, ANNA));
-        bela.compare(anna.accepted());
+        bela.compare(anna.accepted(), now);
         assert_eq!(bela.meet(anna.accepted(), more, fewer, now), Meeting::Claim);
         bela.lead(bela.next_term());
         let (more, fewer) = (merit(3, ANNA), merit(2, BELA));
-        anna.compare(bela.accepted());
+        anna.compare(bela.accepted(), now);
 
         assert_eq!(anna.meet(bela.accepted(), more, fewer, now), Meeting::Obey);
     }
@@ -626,6 +645,23 @@ mod tests {
         anna.seek(2, &mut rng, now);
 
         assert!(anna.deadline().expect("it stands") >= now + STAND_STEP * 2);
+    }
+
+    #[test]
+    fn a_liar_cannot_use_the_numbers_up_and_a_phone_left_behind_catches_up() {
+        let mut now = Instant::now();
+        let mut anna = Election::following(ANNA, term(5, CLEO), now);
+        let dragged_up = term(5 + 3 * REACH, BELA);
+
+        let mut seconds = 0;
+        while anna.compare(dragged_up, now) == Compared::Absurd {
+            assert!(anna.next_term().number <= NUMBER_MAX);
+            now += REACH_PAUSE;
+            seconds += 1;
+        }
+
+        assert_eq!(seconds, 1);
+        assert_eq!(anna.compare(term(u64::MAX, BELA), now), Compared::Absurd);
     }
 
     fn term(number: u64, leader: PeerId) -> Term {

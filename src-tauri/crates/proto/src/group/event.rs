@@ -64,7 +64,7 @@ pub enum Command {
     Refuse(PeerId),
     /// An invite for one phone; founds a group if there is none.
     Invite {
-        /// For how long.
+        /// For how long; at most [`INVITE_LIFETIME_MAX`](super::INVITE_LIFETIME_MAX).
         lifetime: Duration,
     },
     /// To use an invite. The shell has dialled the typed address and knows who is there.

@@ -161,7 +161,7 @@ impl Membership {
     /// Takes up the place that this phone had before it was restarted.
     pub(super) fn resume(saved: SavedPlace, phone: &mut Phone, now: Instant) -> Self {
         let mut election = Election::following(phone.id, saved.accepted, now);
-        election.believe(saved.roster.version.term); // introduced, perhaps, and never obeyed
+        election.believe(saved.roster.version.term, now); // introduced, perhaps, and never obeyed
 
         let mut resumed = Self::new(saved.roster, election, phone, now);
         resumed.tell(phone, now);
@@ -263,6 +263,7 @@ impl Membership {
             }
             Body::Roster(roster) => self.roster_came(from, roster, phone, now),
             Body::Hello { term, stance } => self.greeted(from, term, stance, phone, now),
+            Body::Ahead { term } => self.told_of_one_ahead(term, phone, now),
             Body::Stand {
                 term,
                 accepted,
@@ -277,13 +278,13 @@ impl Membership {
                 why,
                 accepted,
             } => {
-                self.election.compare(accepted);
+                self.election.believe(accepted, now);
                 self.election.declined(term, why, &mut phone.rng, now);
             }
             Body::Yield { term, to } => self.yielded(from, term, to, phone, now),
             Body::Merge(roster) => self.merge(from, &roster, phone, now),
             Body::Introduce(roster) => {
-                if self.election.leader().is_none() && self.is_plausible(from, &roster) {
+                if self.election.leader().is_none() && self.is_ours(from, &roster) {
                     self.introduced(roster, phone, now);
                 }
             }
@@ -575,7 +576,7 @@ impl Membership {
             tracing::warn!(?from, leader = ?term.leader, "A member spoke for another leader");
             return;
         }
-        let compared = self.election.compare(term);
+        let compared = self.election.compare(term, now);
         match compared {
             Compared::Absurd => return,
             Compared::Same => self.election.heard_leader(now),
@@ -708,7 +709,7 @@ impl Membership {
         phone: &mut Phone,
         now: Instant,
     ) {
-        let compared = self.election.compare(term);
+        let compared = self.election.compare(term, now);
         if compared == Compared::Absurd {
             return;
         }
@@ -716,16 +717,11 @@ impl Membership {
         if own_leader && stance == Stance::Seeks {
             return self.seek(phone, now); // restarted, or stepped down when we did not hear it
         }
+        let other = term != self.accepted() && term.number >= self.accepted().number;
         if !self.election.is_leading() {
-            let behind = compared == Compared::Old && stance != Stance::Obeys;
-            if behind && self.election.leader().is_some() {
-                self.greet(from, phone);
-                self.say(from, Body::Introduce(self.roster.clone()), phone);
-            }
-            return;
+            return self.show_the_way(from, term, stance, other, phone);
         }
 
-        let other = term != self.accepted() && term.number >= self.accepted().number;
         match stance {
             Stance::Leads { followers, rank } if term.leader == from => {
                 let theirs = Merit {
@@ -742,6 +738,35 @@ impl Membership {
             Stance::Obeys if other && !self.roster.contains(term.leader) => self.claim(phone, now),
             Stance::Seeks => self.say(from, self.heartbeat_body(phone), phone),
             Stance::Obeys => {}
+        }
+    }
+
+    /// A follower helps a member that is behind, or has lost its leader, to find the one in force.
+    fn show_the_way(
+        &self,
+        from: PeerId,
+        term: Term,
+        stance: Stance,
+        other: bool,
+        phone: &mut Phone,
+    ) {
+        let Some(leader) = self.election.leader() else {
+            return;
+        };
+        if other && stance == Stance::Seeks {
+            self.say(leader, Body::Ahead { term }, phone);
+        } else if term.number < self.accepted().number && stance != Stance::Obeys {
+            self.greet(from, phone);
+            self.say(from, Body::Introduce(self.roster.clone()), phone);
+        }
+    }
+
+    /// A member that the leader may not reach has obeyed `term`: leads above it.
+    fn told_of_one_ahead(&mut self, term: Term, phone: &mut Phone, now: Instant) {
+        let believed = self.election.believe(term, now);
+        let mine = self.accepted();
+        if self.election.is_leading() && believed && term != mine && term.number >= mine.number {
+            self.rescue(phone, now);
         }
     }
 
@@ -855,9 +880,8 @@ impl Membership {
         if self.election.standing() != Some(term) {
             return;
         }
-        let sound = |newer: &Roster| {
-            self.is_plausible(from, newer) && newer.version.term.number < term.number
-        };
+        let sound =
+            |newer: &Roster| self.is_ours(from, newer) && newer.version.term.number < term.number;
         if let Some(newer) = newer.filter(sound) {
             let held = self
                 .fresher
@@ -935,10 +959,10 @@ impl Membership {
 
     fn roster_came(&mut self, from: PeerId, roster: Roster, phone: &mut Phone, now: Instant) {
         let term = roster.version.term;
-        if term.leader != from || !self.is_plausible(from, &roster) {
+        if term.leader != from || !self.is_ours(from, &roster) {
             return;
         }
-        match self.election.compare(term) {
+        match self.election.compare(term, now) {
             Compared::Higher if !self.election.is_leading() => self.obey(term, phone, now),
             Compared::Same if !self.election.is_leading() => self.election.heard_leader(now),
             Compared::Old | Compared::Absurd | Compared::Same | Compared::Higher => return,
@@ -958,15 +982,8 @@ impl Membership {
 
     /// What every roster from another phone must fulfil before anything is done with it; that it is
     /// whole was checked when it was decoded.
-    fn is_plausible(&self, from: PeerId, roster: &Roster) -> bool {
-        let number = roster.version.number;
-        let term = roster.version.term.number;
-        let held = self.roster.version.number;
-
-        roster.group == self.group()
-            && roster.contains(from)
-            && Election::is_plausible(number, held)
-            && Election::is_plausible(term, self.accepted().number)
+    fn is_ours(&self, from: PeerId, roster: &Roster) -> bool {
+        roster.group == self.group() && roster.contains(from)
     }
 
     fn take_roster(&mut self, roster: Roster, phone: &mut Phone, now: Instant) {
@@ -1025,7 +1042,7 @@ impl Membership {
 
     fn merge(&mut self, from: PeerId, roster: &Roster, phone: &mut Phone, now: Instant) {
         let older = roster.version.stamp() <= self.roster.version.stamp();
-        if !self.election.is_leading() || !older || !self.is_plausible(from, roster) {
+        if !self.election.is_leading() || !older || !self.is_ours(from, roster) {
             return;
         }
         if !self.roster.accounts_for(roster) {
@@ -1042,7 +1059,7 @@ impl Membership {
     pub(super) fn introduced(&mut self, roster: Roster, phone: &mut Phone, now: Instant) {
         let known = roster.version <= self.roster.version;
         // Whatever we lead later must be above it.
-        let believed = self.election.believe(roster.version.term);
+        let believed = self.election.believe(roster.version.term, now);
         let standing = self.election.standing().is_some();
         if !known && believed && !standing && roster.contains(phone.id) {
             self.keep_to_merge();

@@ -132,6 +132,12 @@ pub enum Body {
         /// What it does in it.
         stance: Stance,
     },
+    /// To the leader: a member seeks one, and has obeyed a number that is not below the leader's.
+    /// It may not know the leader, and so would not be heard by it.
+    Ahead {
+        /// What it obeyed.
+        term: Term,
+    },
     /// "I would lead this term. Would you follow?"
     Stand {
         /// The term it would lead.
@@ -528,6 +534,7 @@ mod tests {
             roster().prop_map(Body::Roster),
             roster().prop_map(Body::Merge),
             roster().prop_map(Body::Introduce),
+            term().prop_map(|term| Body::Ahead { term }),
             (term(), rank()).prop_map(|(term, rank)| {
                 Body::Hello {
                     term,

@@ -1,4 +1,77 @@
 //! Nearby phones become a group because people tapped, and stay one whatever phones do.
+//!
+//! A [`Group`] is one phone's part in that. It decides whom to let in, who leads, and who belongs;
+//! the shell carries messages, keeps time, writes to disk, and shows what people have to see.
+//! All that goes in is [`InEvent`], all that comes out is [`OutEvent`].
+//!
+//! # States
+//!
+//! ```text
+//!            Ask · Knock · Present            both said yes: Welcome
+//!   alone ───────────────────────► pairing ─────────────────────────┐
+//!     │  ▲                            │ no · time over              │
+//!     │  └────────────────────────────┘                             ▼
+//!     │            Invite, or a yes to one who wants in     ┌───────────────┐
+//!     ├────────────────────────────────────────────────────►│    member     │
+//!     │                                                     │ Following     │  `election.rs`
+//!     │◄────────────────────────────────────────────────────┤ Standing      │
+//!     │        left · removed · switched to another         │ Leading       │
+//!     ▼                                                     └───────────────┘
+//!   (restart: a member again, from what was saved, without being let in anew)
+//! ```
+//!
+//! Pairing goes on beside membership: a member may be asked, and may ask; who then enters another
+//! group leaves the first at that moment. Two groups that meet stay two until somebody taps.
+//!
+//! # Story, and where it is told
+//!
+//! | what happens | messages | file |
+//! | --- | --- | --- |
+//! | discovery lists phones to tap on | | `nearby.rs` |
+//! | two people compare six digits | `Knock` `Answer` `Reveal` `Confirm` | `code.rs`, `admission.rs` |
+//! | or one uses the other's link or code | `Present` `Accept` | `invite.rs`, `admission.rs` |
+//! | the host has the leader write the newcomer down | `Admit` `Wait` `Welcome` `Refuse` | `admission.rs`, `membership.rs` |
+//! | the leader lives, the members obey | `Heartbeat` `Ack` `Roster` `About` | `membership.rs` |
+//! | it does not: somebody stands | `Stand` `Grant` `Decline` `Yield` | `election.rs` |
+//! | phones meet again after a cut or a night | `Hello` `Introduce` `Ahead` `Merge` | `membership.rs`, `roster.rs` |
+//! | somebody leaves or is removed | `Leaving` `Leave` `NotMember` `NoMember` | `membership.rs` |
+//!
+//! # Times
+//!
+//! A heartbeat every 0.5 s; suspect after 1.6 s of silence, lost after 3.5 s, or 1.5 s after the
+//! connection was closed. Candidates stand 0.3 s apart in order of rank and wait 0.6 s for
+//! those that do not answer. Each constant says where it came from, where it stands.
+//!
+//! # What always holds
+//!
+//! - Nobody is in a group unless people on both sides said so, on both phones.
+//! - A phone obeys one leader: that of the highest number that it accepted. It accepts only higher
+//!   numbers, one leader per number, and saves what it accepted before it acts on it
+//!   ([`OutEvent::Save`] comes first). So no phone ever obeys two leaders of one number.
+//! - A roster counts only if it comes from the leader obeyed, in that leader's term, with a higher
+//!   number, and with this phone in it. (To a phone that seeks a leader a member may introduce
+//!   one; it then knows whom to listen to, and obeys nobody by that.)
+//! - Whoever was removed is a stranger: its terms, rosters and votes are not looked at.
+//! - Every table has a bound ([`Sizes`]), every message a length, every stranger a pace; all
+//!   strangers together have one too.
+//!
+//! # What it protects against, and what not
+//!
+//! The connection proves who speaks (Noise or TLS, the key is the [`PeerId`]), so nobody speaks for
+//! another, replays another's words, or reads along. A phone in the middle of a pairing shows two
+//! codes. A stranger gets no further than the door, and learns there names, and whether a group's
+//! id that it already knows is ours.
+//!
+//! It does **not** protect against a *member* that lies: it may claim a higher number and lead, and
+//! as the leader let in or remove whom it likes; lie about its rank; tell a phone that it was
+//! removed. A majority could not be had (two phones must go on when a third dies), so a member is
+//! trusted with that much. What it cannot do is make a phone obey two leaders, use the numbers up,
+//! grow memory, or come back after it was removed. Nor does this protect against people who say
+//! yes without looking; against a crowd of made-up phones that keep the four places at the door or
+//! the list of nearby phones full (an invite still works); or against radio jamming. A phone
+//! whose disk is put back to an old state may for a moment obey a leader of that time. One that
+//! forgot every other member, or was away until all whom it knew had left, has to be tapped again:
+//! rosters are not signed, so strangers cannot prove to it that they are members.
 
 mod admission;
 mod bounded;
@@ -27,7 +100,7 @@ use self::nearby::Nearby;
 use crate::PeerId;
 
 pub use self::admission::{
-    INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
+    INVITE_LIFETIME_MAX, INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
 };
 pub use self::bounded::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name,
@@ -450,6 +523,7 @@ impl Group {
             },
             Command::Invite { lifetime } => {
                 let group = self.found_if_none(now);
+                let lifetime = lifetime.min(INVITE_LIFETIME_MAX);
                 let secret = self.admission.issue(lifetime, &mut self.phone, now);
                 let invited = OutEvent::Invited {
                     group,
@@ -659,5 +733,166 @@ impl Phone {
             membership,
             blocked: self.blocked.iter().copied().collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    /// Two phones, and what they say to each other carried by hand.
+    struct Pair {
+        phones: [Group; 2],
+        seen: [Vec<OutEvent>; 2],
+        now: Instant,
+    }
+
+    #[test]
+    fn two_people_who_see_one_code_and_say_yes_are_in_one_group() {
+        let mut pair = Pair::new();
+        let (anna, bela) = (pair.phones[0].id(), pair.phones[1].id());
+
+        pair.command(
+            0,
+            Command::Ask {
+                peer: bela,
+                purpose: Purpose::Join,
+            },
+        );
+        let codes = pair.seen.each_ref().map(|seen| seen.iter().find_map(code));
+        assert!(codes[0].is_some() && codes[0] == codes[1], "{codes:?}");
+
+        pair.command(0, Command::Confirm(bela));
+        assert!(
+            pair.phones.iter().all(|phone| phone.roster().is_none()),
+            "one yes is none"
+        );
+
+        pair.command(1, Command::Confirm(anna));
+        assert!(pair.phones[0].is_member(bela) && pair.phones[1].is_member(anna));
+        assert_eq!(pair.phones[0].leader().map(|term| term.leader), Some(bela));
+    }
+
+    #[test]
+    fn a_restarted_phone_is_a_member_still_and_seeks_its_leader() {
+        let mut pair = Pair::new();
+        pair.command(
+            1,
+            Command::Invite {
+                lifetime: Duration::from_secs(60),
+            },
+        );
+        let saved = pair.phones[1].saved();
+
+        let rng = ChaCha12Rng::seed_from_u64(7);
+        let name = Name::tidy("Bela");
+        let restarted = Group::new(pair.phones[1].id(), name, saved, rng, pair.now);
+
+        assert_eq!(restarted.roster(), pair.phones[1].roster());
+        assert_eq!(
+            restarted.leader(),
+            None,
+            "it led, and does not know who leads by this time"
+        );
+    }
+
+    #[test]
+    fn a_phone_that_drops_unwelcome_codes_gets_few_throws() {
+        let mut pair = Pair::new();
+        let bela = pair.phones[1].id();
+        let mut answers = 0;
+        for n in 0..202u8 {
+            pair.now += Duration::from_millis(600);
+            let thrower = PeerId([n; 32]);
+            let mut rng = ChaCha12Rng::seed_from_u64(u64::from(n));
+            let commit = Commit::seal(Nonce::draw(&mut rng), thrower, bela);
+            let (purpose, name) = (Purpose::Join, Name::tidy("Anna"));
+            for door in [
+                Door::Knock {
+                    purpose,
+                    name,
+                    commit,
+                },
+                Door::Refuse(Refusal::Cancelled),
+            ] {
+                let message = Box::new(Message::Door(door));
+                pair.phones[1].handle(
+                    InEvent::Received {
+                        from: thrower,
+                        message,
+                    },
+                    pair.now,
+                );
+            }
+            answers += std::iter::from_fn(|| pair.phones[1].poll())
+                .filter(is_answer)
+                .count();
+        }
+
+        assert_eq!(answers, 6, "four, and one a minute");
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let now = Instant::now();
+            let phone = |id: u8, name: &str| {
+                let rng = ChaCha12Rng::seed_from_u64(u64::from(id));
+                Group::new(
+                    PeerId([id; 32]),
+                    Name::tidy(name),
+                    Saved::default(),
+                    rng,
+                    now,
+                )
+            };
+
+            Self {
+                phones: [phone(1, "Anna"), phone(2, "Bela")],
+                seen: [Vec::new(), Vec::new()],
+                now,
+            }
+        }
+
+        /// Carries out a command, and all that follows from it at once.
+        fn command(&mut self, at: usize, command: Command) {
+            self.phones[at].handle(InEvent::Command(command), self.now);
+            while let Some((at, event)) = self.poll() {
+                let (here, there) = (self.phones[at].id(), self.phones[1 - at].id());
+                match event {
+                    OutEvent::Send { message, .. } => {
+                        let received = InEvent::Received {
+                            from: here,
+                            message,
+                        };
+                        self.phones[1 - at].handle(received, self.now);
+                    }
+                    OutEvent::Dial { .. } => {
+                        self.phones[at].handle(InEvent::Connected(there), self.now);
+                    }
+                    event => self.seen[at].push(event),
+                }
+            }
+        }
+
+        fn poll(&mut self) -> Option<(usize, OutEvent)> {
+            (0..2).find_map(|at| Some((at, self.phones[at].poll()?)))
+        }
+    }
+
+    fn code(event: &OutEvent) -> Option<Code> {
+        if let OutEvent::Match { code, .. } = event {
+            Some(*code)
+        } else {
+            None
+        }
+    }
+
+    fn is_answer(event: &OutEvent) -> bool {
+        let OutEvent::Send { message, .. } = event else {
+            return false;
+        };
+        matches!(**message, Message::Door(Door::Answer { .. }))
     }
 }

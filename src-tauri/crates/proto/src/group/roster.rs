@@ -56,7 +56,7 @@ pub struct Term {
 pub struct Version {
     /// Term of the leader that wrote it.
     pub term: Term,
-    /// Count of the group's rosters; goes on from term to term.
+    /// Count of the rosters of that term, from 1.
     pub number: u64,
 }
 
@@ -119,7 +119,7 @@ pub enum RosterError {
     /// An entry is from the future.
     #[error("an entry was written after the roster")]
     Future,
-    /// A number above [`NUMBER_MAX`].
+    /// A number above 2⁶².
     #[error("its number is absurd")]
     Absurd,
 }
@@ -217,9 +217,14 @@ impl Roster {
 
     /// Starts the next roster, in the leader's `term`, and returns the stamp of its new entries.
     pub(super) fn advance(&mut self, term: Term) -> Stamp {
+        let before = if self.version.term == term {
+            self.version.number
+        } else {
+            0
+        };
         self.version = Version {
             term,
-            number: self.version.number + 1,
+            number: before + 1,
         };
         self.version.stamp()
     }

@@ -28,7 +28,7 @@ use crate::plan::Plan;
 use crate::wire::{self, CacheOp, Run, Step};
 use crate::{PeerId, RequestId, SequenceId, StepId};
 
-use super::{OutEvent, Pick, Sample, Token, decode_steps_max, prefill_steps_max};
+use super::{OutEvent, Pick, REASON_BYTES_MAX, Sample, Token, decode_steps_max, prefill_steps_max};
 
 /// Questions that may be open or waiting. A guess: more than a group of twelve asks at once.
 const REQUESTS_MAX: usize = 64;
@@ -227,6 +227,16 @@ impl<H> Head<H> {
     }
 
     pub(super) fn refused(&mut self, request: RequestId, reason: RefusalReason) {
+        let reason = match reason {
+            // A template's words may have any length; an answer's frame has not.
+            RefusalReason::Invalid(why) => {
+                RefusalReason::Invalid(wire::clean_text(&why, REASON_BYTES_MAX))
+            }
+            other @ (RefusalReason::PromptTooLong { .. }
+            | RefusalReason::PromptEmpty
+            | RefusalReason::Busy { .. }
+            | RefusalReason::NoModel) => other,
+        };
         if let Some(entry) = self.requests.remove(&request)
             && !matches!(entry.state, State::Leaving { .. })
         {

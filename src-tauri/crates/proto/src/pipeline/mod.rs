@@ -30,7 +30,7 @@ use crate::{Epoch, PeerId, RequestId, SequenceId, StepId};
 use head::Head;
 use stage::Stage;
 
-/// Bytes of what an engine says about a failure: some lines on a screen.
+/// Bytes of what an engine says about a failure or a refusal: some lines on a screen.
 const REASON_BYTES_MAX: usize = 512;
 
 /// A token's number in the model's vocabulary.
@@ -118,6 +118,15 @@ pub enum InEvent<H> {
         /// What its engine said.
         reason: String,
     },
+    /// A stage told the head that it cannot reach the phone before or after it.
+    NeighbourLost {
+        /// Phone that runs the stage.
+        from: PeerId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Phone that it cannot reach.
+        neighbour: PeerId,
+    },
     /// A phone of the ring is gone.
     PhoneLost(PeerId),
 }
@@ -188,6 +197,15 @@ pub enum OutEvent<H> {
         epoch: Epoch,
         /// What the engine said.
         reason: String,
+    },
+    /// Tell the head that this phone cannot reach the one before or after it.
+    SendNeighbourLost {
+        /// The head.
+        to: PeerId,
+        /// Epoch of the plan.
+        epoch: Epoch,
+        /// Phone that cannot be reached.
+        neighbour: PeerId,
     },
     /// Tell an asker how its answer goes on.
     Answer {
@@ -289,6 +307,18 @@ impl<H> Pipeline<H> {
                     tracing::warn!(%from, "Failure that is none of ours, dropped");
                 }
             }
+            InEvent::NeighbourLost {
+                from,
+                epoch,
+                neighbour,
+            } => {
+                let is_ours = epoch == self.plan.epoch && self.plan.stage_of(from).is_some();
+                if is_ours && self.plan.needs(neighbour) {
+                    self.at_head(|head| head.fail(&FailureReason::PhoneLost(neighbour)));
+                } else {
+                    tracing::warn!(%from, "Loss that is none of ours, dropped");
+                }
+            }
             InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
         }
 
@@ -320,7 +350,11 @@ impl<H> Pipeline<H> {
             Some(head) => head.asker_lost(phone, now),
             // The head may still reach both of us, and would wait for ever.
             None if is_neighbour && phone != self.plan.head => {
-                self.failed(self.me, &format!("it lost its connection to phone {phone}"));
+                self.events.push_back(OutEvent::SendNeighbourLost {
+                    to: self.plan.head,
+                    epoch: self.plan.epoch,
+                    neighbour: phone,
+                });
             }
             None => {}
         }
@@ -329,7 +363,7 @@ impl<H> Pipeline<H> {
     /// Ends every answer, here or at the head, because `phone` cannot go on.
     fn failed(&mut self, phone: PeerId, reason: &str) {
         let reason = wire::clean_text(reason, REASON_BYTES_MAX);
-        tracing::warn!(%phone, reason, "Stage failed");
+        tracing::info!(%phone, reason, "Stage failed");
 
         match &mut self.head {
             Some(head) => head.fail(&FailureReason::StageFailed { phone, reason }),
@@ -538,7 +572,10 @@ mod tests {
 
             member.handle(InEvent::PhoneLost(lost), Instant::now());
 
-            let told = matches!(member.poll(), Some(OutEvent::SendFailure { to: ANNA, .. }));
+            let told = matches!(
+                member.poll(),
+                Some(OutEvent::SendNeighbourLost { to: ANNA, neighbour, .. }) if neighbour == lost
+            );
             assert_eq!(told, tells, "lost {lost}");
         }
     }
@@ -590,6 +627,50 @@ mod tests {
         });
 
         assert!(matches!(head.answers()[..], [Answer::Refused(_)]));
+    }
+
+    #[test]
+    fn whom_a_neighbour_cannot_reach_is_lost_to_the_ring() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA, CARL]));
+        head.ask(DORA, 0, 3);
+        head.events.clear();
+
+        for (from, epoch, neighbour) in [(DORA, 1, CARL), (BELA, 2, CARL), (BELA, 1, DORA)] {
+            let epoch = Epoch(epoch);
+            head.handle(InEvent::NeighbourLost {
+                from,
+                epoch,
+                neighbour,
+            });
+        }
+        assert!(head.answers().is_empty());
+
+        head.handle(InEvent::NeighbourLost {
+            from: BELA,
+            epoch: Epoch(1),
+            neighbour: CARL,
+        });
+        let lost = Answer::Failed(FailureReason::PhoneLost(CARL));
+        assert_eq!(head.answers(), [&lost]);
+    }
+
+    #[test]
+    fn a_refusal_is_kept_short() {
+        let mut head = Ring::new(testing::plan(&[ANNA, BELA]));
+        let request = request(DORA, 0);
+        head.handle(InEvent::Ask {
+            request,
+            ask: ask(),
+        });
+
+        let reason = RefusalReason::Invalid("of no use ".repeat(1 << 20));
+        head.handle(InEvent::Refused { request, reason });
+
+        let [answer] = head.answers()[..] else {
+            panic!("one question was asked");
+        };
+        let frame = wire::encode_frame(answer, StreamKind::Chat);
+        assert!(frame.len() < 2 * REASON_BYTES_MAX);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! and then plain llama.cpp, so that a machine that slows down slows both; what counts is the ratio of
 //! the medians.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -15,8 +14,8 @@ use serde::Serialize;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::Outcome;
-use crate::args::{ModelArgs, PhoneArgs, PhonesArgs};
-use crate::group::{Group, Options};
+use crate::args::GroupArgs;
+use crate::group::Group;
 use crate::lines::Line;
 use crate::plain::{Plain, Run};
 
@@ -33,23 +32,13 @@ const SHORT_PROMPT: usize = 16;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    phones: PhonesArgs,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    phone: PhoneArgs,
+    group: GroupArgs,
     /// Rounds; each measures the group and plain llama.cpp
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Tokens written in each round
     #[arg(long, default_value_t = 64)]
     tokens: u32,
-    /// Where the phones keep their shards [default: a temporary folder]
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
-    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-    listen: String,
     /// Write the figures as JSON
     #[arg(long)]
     json: bool,
@@ -59,27 +48,28 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<Outcome> {
     ensure!(args.rounds > 0, "--rounds must be at least 1");
     ensure!(args.tokens > 1, "--tokens must be at least 2");
-    let options = Options {
-        n_phones: args.phones.phones,
-        model: &args.model,
-        phone: &args.phone,
-        data: args.data.as_deref(),
-        listen: &args.listen,
-    };
+    let group = &args.group;
     let mut bench = Bench {
-        plain: Plain::load(&args.model.model, args.phone.threads, args.model.context)?,
-        group: Group::start(&options, |_, _| {}).await?,
+        plain: Plain::load(
+            &group.model.model,
+            group.phone.threads,
+            group.model.run.context,
+        )?,
+        group: Group::new(group)?,
         rng: ChaCha12Rng::seed_from_u64(0),
         n_asked: 0,
         system: System::new()?,
     };
 
     let measured = tokio::select! {
-        _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
-        measured = bench.measure(args.rounds, args.tokens) => measured,
+        _ = tokio::signal::ctrl_c() => None,
+        measured = bench.start_and_measure(&args) => Some(measured),
     };
     bench.group.stop().await;
 
+    let Some(measured) = measured else {
+        return Ok(Outcome::Interrupted);
+    };
     let table = measured?.table(&args);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&table)?);
@@ -113,6 +103,12 @@ struct Measured {
 }
 
 impl Bench {
+    async fn start_and_measure(&mut self, args: &Args) -> Result<Measured> {
+        self.group.start(&args.group, |_, _| {}).await?;
+
+        self.measure(args.rounds, args.tokens).await
+    }
+
     async fn measure(&mut self, rounds: u32, n_tokens: u32) -> Result<Measured> {
         let mut measured = Measured {
             same_text: true,
@@ -274,9 +270,9 @@ impl Measured {
         ));
 
         Table {
-            model: args.model.model.display().to_string(),
-            phones: args.phones.phones,
-            threads: args.phone.threads,
+            model: args.group.model.model.display().to_string(),
+            phones: args.group.phones,
+            threads: args.group.phone.threads,
             rounds: args.rounds,
             rows,
             bytes_per_token: self.bytes_per_token,

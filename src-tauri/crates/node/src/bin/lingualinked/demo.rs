@@ -1,16 +1,16 @@
 //! `lingualinked demo`: a group of phones on this machine, and a chat with it.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use node::disk;
 use proto::chat::{Message, Prompt};
+use proto::plan::PlanError;
 use rustyline::error::ReadlineError;
 
 use crate::Outcome;
-use crate::args::{AnswerArgs, ModelArgs, PhoneArgs, PhonesArgs};
-use crate::group::{Group, Options};
+use crate::args::{AnswerArgs, GroupArgs};
+use crate::group::Group;
 use crate::lines::{self, Line};
 
 /// Phone that is asked: the first one, which leads.
@@ -20,22 +20,12 @@ const ASKED: usize = 0;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    phones: PhonesArgs,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    phone: PhoneArgs,
+    group: GroupArgs,
     /// Ask this and end; without it, chat
     #[arg(long)]
     prompt: Option<String>,
     #[command(flatten)]
     answer: AnswerArgs,
-    /// Where the phones keep their shards [default: a temporary folder]
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
-    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-    listen: String,
     /// Write events as JSON lines
     #[arg(long)]
     json: bool,
@@ -44,67 +34,60 @@ pub struct Args {
 /// Starts a group, chats, ends it.
 pub async fn run(args: Args) -> Result<Outcome> {
     let json = args.json;
-    let result = demo(args).await;
 
-    match result {
-        Err(error) if json => {
-            lines::print(&Line::Error {
-                id: None,
-                message: format!("{error:#}"),
-            })?;
-            Ok(Outcome::Failed)
-        }
-        other => other,
-    }
+    lines::or_error_line(json, demo(args).await)
 }
 
 async fn demo(args: Args) -> Result<Outcome> {
-    let n_phones = args.phones.phones;
     describe(&args)?;
-    let options = Options {
-        n_phones,
-        model: &args.model,
-        phone: &args.phone,
-        data: args.data.as_deref(),
-        listen: &args.listen,
-    };
-
+    let mut group = Group::new(&args.group)?;
     let mut progress = Progress::new(args.json);
-    let started = Group::start(&options, |phone, line| progress.show(phone, line));
-    let mut group = tokio::select! {
-        _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
-        group = started => group?,
+    let started = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        started = group.start(&args.group, |phone, line| progress.show(phone, line)) => Some(started),
     };
-    show_plan(group.plan(), args.json)?;
-
-    let mut chat = Chat {
-        group: &mut group,
-        answer: args.answer,
-        json: args.json,
-        n_asked: 0,
-    };
-    let outcome = match args.prompt {
-        Some(prompt) => chat.ask_once(prompt).await,
-        None => chat.converse().await,
+    let outcome = match started {
+        None => Ok(Outcome::Interrupted),
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) => chat(&mut group, args).await,
     };
     group.stop().await;
 
     outcome
 }
 
+/// Chats with a group that runs.
+async fn chat(group: &mut Group, args: Args) -> Result<Outcome> {
+    show_plan(group.plan(), args.json)?;
+    let mut chat = Chat {
+        group,
+        answer: args.answer,
+        json: args.json,
+        n_asked: 0,
+    };
+
+    match args.prompt {
+        Some(prompt) => chat.ask_once(prompt).await,
+        None => chat.converse().await,
+    }
+}
+
 /// Opens the model before any phone is started: what is wrong with it is said once, and at once.
 fn describe(args: &Args) -> Result<()> {
-    let n_phones = args.phones.phones;
-    let cut = disk::open_and_cut(&args.model.model, args.model.n_shards(n_phones))?;
+    let (n_phones, model) = (args.group.phones, &args.group.model);
+    let cut = disk::open_and_cut(&model.model, model.run.n_shards(n_phones))?;
     let n_shards = cut.shards().len() - 1; // the ends are no layers
-    if (n_shards as u32) < n_phones {
-        bail!("{n_phones} phones cannot share {n_shards} shards: ask for fewer phones");
+    let n_phones = n_phones as usize;
+    if n_shards < n_phones {
+        bail!(PlanError::MorePhonesThanShards { n_phones, n_shards });
     }
 
     if !args.json {
         let megabytes = cut.len_bytes() as f64 / 1e6;
-        println!("Cutting the model into {n_shards} shards and the ends, {megabytes:.0} MB.");
-        println!("Starting {n_phones} phones on this machine.");
+        say(&format!(
+            "Cutting the model into {n_shards} shards and the ends, {megabytes:.0} MB."
+        ))?;
+        say(&format!("Starting {n_phones} phones on this machine."))?;
     }
     Ok(())
 }
@@ -121,7 +104,7 @@ impl Chat<'_> {
     /// Asks one question, prints the answer.
     async fn ask_once(&mut self, prompt: String) -> Result<Outcome> {
         if !self.json {
-            println!("\n> {prompt}");
+            say(&format!("\n> {prompt}"))?;
         }
         let message = user(prompt);
 
@@ -135,8 +118,9 @@ impl Chat<'_> {
     /// Reads questions and prints answers, until the end of the input.
     async fn converse(&mut self) -> Result<Outcome> {
         let mut history = Vec::new();
-        if !self.json && std::io::stdin().is_terminal() {
-            println!("\nAsk something. Ctrl-C stops an answer, Ctrl-D ends.");
+        let on_terminal = std::io::stdin().is_terminal();
+        if !self.json && on_terminal {
+            say("\nAsk something. Ctrl-C stops an answer, Ctrl-D ends.")?;
         }
 
         let mut editor = rustyline::DefaultEditor::new().context("cannot use the terminal")?;
@@ -145,7 +129,14 @@ impl Chat<'_> {
                 let line = editor.readline("> ");
                 (editor, line)
             });
-            let (back, line) = read.await.context("reading the terminal failed")?;
+            let read = tokio::select! {
+                biased;
+                // A terminal is given back only when its line ends, and its Ctrl-C is then a character.
+                _ = tokio::signal::ctrl_c(), if !on_terminal => return Ok(Outcome::Interrupted),
+                loss = self.group.loss(), if !on_terminal => return Err(loss),
+                read = read => read,
+            };
+            let (back, line) = read.context("reading the terminal failed")?;
             editor = back;
             let line = match line {
                 Ok(line) => line,
@@ -250,7 +241,7 @@ fn show_plan(plan: &Line, json: bool) -> Result<()> {
     }
 
     if let Line::Plan { head, stages, .. } = plan {
-        println!("\nWho runs what:");
+        say("\nWho runs what:")?;
         for stage in stages {
             let [start, end] = stage.layers;
             let ends = if stage.phone == *head {
@@ -258,10 +249,16 @@ fn show_plan(plan: &Line, json: bool) -> Result<()> {
             } else {
                 ""
             };
-            println!("  {}: layers {start} to {}{ends}", stage.phone, end - 1);
+            let layers = format!("layers {start} to {}", end - 1);
+            say(&format!("  {}: {layers}{ends}", stage.phone))?;
         }
     }
     Ok(())
+}
+
+/// Says a line to people, as long as somebody reads it.
+fn say(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
 }
 
 /// Shows on a terminal how far the phones are.

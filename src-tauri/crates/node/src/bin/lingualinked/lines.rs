@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use anyhow::Result;
 use node::event_loop::Event;
 use proto::PeerId;
 use proto::chat::{Answer, Ask, FailureReason, Figures, Finish};
 use proto::phone::Notice;
 use proto::plan::Plan;
 use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -132,7 +135,47 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Names(BTreeMap<PeerId, String>);
 
+impl Line {
+    /// Returns the number of the question that a line belongs to.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Self::Queued { id, .. }
+            | Self::Reading { id, .. }
+            | Self::Token { id, .. }
+            | Self::Done { id, .. }
+            | Self::Error { id, .. } => *id,
+            Self::Listening { .. }
+            | Self::Joined { .. }
+            | Self::Preparing { .. }
+            | Self::Loading { .. }
+            | Self::Plan { .. } => None,
+        }
+    }
+
+    /// Returns the line without that number.
+    pub fn without_id(mut self) -> Self {
+        match &mut self {
+            Self::Queued { id, .. }
+            | Self::Reading { id, .. }
+            | Self::Token { id, .. }
+            | Self::Done { id, .. }
+            | Self::Error { id, .. } => *id = None,
+            Self::Listening { .. }
+            | Self::Joined { .. }
+            | Self::Preparing { .. }
+            | Self::Loading { .. }
+            | Self::Plan { .. } => {}
+        }
+        self
+    }
+}
+
 impl Names {
+    /// Starts with this phone's own.
+    pub fn of_phone(me: PeerId, name: String) -> Self {
+        Self(BTreeMap::from([(me, name)]))
+    }
+
     /// Notes the names in an event.
     pub fn hear(&mut self, event: &Event) {
         match event {
@@ -142,10 +185,9 @@ impl Names {
             Event::Notice(Notice::InForce { names, .. }) => {
                 self.0.extend(names.iter().map(|(p, n)| (*p, n.clone())));
             }
-            Event::Notice(Notice::Broken { .. })
+            Event::Notice(Notice::Broken { .. } | Notice::NoLeader)
             | Event::Preparing { .. }
-            | Event::Loading { .. }
-            | Event::Lost { .. } => {}
+            | Event::Loading { .. } => {}
         }
     }
 
@@ -159,12 +201,15 @@ impl Names {
 
     /// Says why an answer broke off.
     pub fn failure(&self, reason: &FailureReason) -> String {
+        // A guest has heard no names, and a key tells a person nothing.
+        let name = |phone| self.0.get(phone).map_or("a phone", String::as_str);
+
         match reason {
             FailureReason::PhoneLost(phone) => {
-                format!("{} left the group, and its layers with it", self.of(*phone))
+                format!("{} left the group, and its layers with it", name(phone))
             }
             FailureReason::StageFailed { phone, reason } => {
-                format!("{} cannot go on: {reason}", self.of(*phone))
+                format!("{} cannot go on: {reason}", name(phone))
             }
             FailureReason::HeadLost => reason.to_string(),
         }
@@ -179,9 +224,9 @@ impl Names {
                 id: None,
                 message: format!("{}: {reason}", self.of(phone)),
             },
-            Event::Lost { phone, reason } => Line::Error {
+            Event::Notice(Notice::NoLeader) => Line::Error {
                 id: None,
-                message: format!("{}: {reason}", self.of(phone)),
+                message: "the phone that leads the group cannot be reached, or has left it".into(),
             },
             Event::Preparing {
                 done_bytes,
@@ -251,6 +296,40 @@ impl AnswerLines {
             },
         }
     }
+}
+
+/// Says what a command failed with as a line, where a program reads lines.
+///
+/// # Errors
+///
+/// The same where people read, for `main` to say.
+pub fn or_error_line(json: bool, result: Result<Outcome>) -> Result<Outcome> {
+    match result {
+        Err(error) if json => {
+            print(&Line::Error {
+                id: None,
+                message: message(&error),
+            })?;
+            Ok(Outcome::Failed)
+        }
+        other => other,
+    }
+}
+
+/// Returns what went wrong and why, each thing said once: some of our errors have their cause's words in
+/// their own.
+pub fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |message, cause| {
+            let cause = cause.to_string();
+            if message.ends_with(&cause) {
+                message
+            } else {
+                format!("{message}: {cause}")
+            }
+        })
 }
 
 /// Writes a line to standard output at once.
