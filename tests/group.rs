@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use proto::PeerId;
 use proto::group::message::{Door, Message, Presence, WaitReason, encode};
 use proto::group::{
-    Addresses, Command, CommandError, Commit, InEvent, LeaveReason, Name, Nonce, Older, OutEvent,
-    PairingEnd, Purpose, Rank, Secret, When,
+    Address, Addresses, Command, CommandError, Commit, InEvent, LeaveReason, Name, Nonce, Older,
+    OutEvent, PairingEnd, Purpose, Rank, Secret, When,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -507,6 +507,31 @@ fn a_phone_that_did_not_make_the_invite_cannot_take_its_place() {
     world.run_for(Duration::from_secs(90));
 
     assert_eq!(world.group(1), None);
+}
+
+/// A new name and new addresses reach everyone, and outlive the leader that wrote them down.
+#[test]
+fn names_and_addresses_reach_everyone() {
+    let mut world = GroupWorld::new(4, 4, Conditions::WIFI);
+    world.form();
+    let address = Address::new(b"/ip4/10.0.0.7/tcp/4001").expect("short");
+    let addresses: Addresses = [address].into_iter().collect();
+    for i in 0..4 {
+        world.tell(i, InEvent::Readdressed(addresses.clone()));
+        world.command(i, Command::Rename(Name::tidy(&format!("New {i}"))));
+    }
+    world.run_for(Duration::from_secs(10));
+    world.crash(world.leader_index(0).expect("settled"), false);
+    world.run_for(Duration::from_secs(10));
+
+    for i in (0..4).filter(|&i| world.is_awake(i)) {
+        let roster = world.roster(i).expect("a member");
+        for j in 0..4 {
+            let entry = roster.member(world.id(j)).expect("all four");
+            assert_eq!(entry.name, Name::tidy(&format!("New {j}")));
+            assert_eq!(entry.addresses, addresses);
+        }
+    }
 }
 
 // Getting out.
