@@ -99,8 +99,7 @@ fn models_that_cannot_be_run() {
         let for_people = Program::run(&scratch, &demo);
 
         for_programs.assert_refused(words);
-        let message = for_programs.lines().next().expect("one line")["message"].clone();
-        let message = message.as_str().expect("text").to_owned();
+        let message = for_programs.errors().remove(0);
         assert_eq!(for_people.stderr, format!("lingualinked: {message}\n"));
         assert_eq!((for_people.status, for_people.stdout), (1, Vec::new()));
         assert!(!said_twice(&message), "{message:?}");

@@ -220,13 +220,20 @@ impl Answer {
         &self.end
     }
 
+    /// Returns the message with which it broke off.
+    #[track_caller]
+    pub fn message(&self) -> &str {
+        assert_eq!(self.end["event"], "error", "{self:#?}");
+
+        self.end["message"]
+            .as_str()
+            .expect("an error has a message")
+    }
+
     /// Asserts that it broke off, with all of `words` in the message.
     #[track_caller]
     pub fn assert_failed(&self, words: &[&str]) {
-        assert_eq!(self.end["event"], "error", "{self:#?}");
-        let message = self.end["message"]
-            .as_str()
-            .expect("an error has a message");
+        let message = self.message();
         for word in words {
             assert!(message.contains(word), "no {word:?} in {message:?}");
         }

@@ -86,6 +86,13 @@ impl Program {
 
     /// Waits for the next line; `None` after the last.
     pub fn line(&mut self) -> Option<Value> {
+        let text = self.text_line()?;
+
+        Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")))
+    }
+
+    /// Waits for the next line of one that speaks to people; `None` after the last.
+    pub fn text_line(&mut self) -> Option<String> {
         let text = match self.lines.recv_timeout(SILENCE_MAX) {
             Ok(text) => text,
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -95,7 +102,7 @@ impl Program {
         };
         self.said.push(text.clone());
 
-        Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")))
+        Some(text)
     }
 
     /// Waits for a line of which `wanted` holds.
@@ -204,17 +211,27 @@ impl Ended {
         })
     }
 
+    /// Returns the messages of its errors.
+    pub fn errors(&self) -> Vec<String> {
+        let errors = self.lines().filter(|line| line["event"] == "error");
+
+        errors
+            .map(|line| {
+                line["message"]
+                    .as_str()
+                    .expect("an error has a message")
+                    .to_owned()
+            })
+            .collect()
+    }
+
     /// Asserts that it was refused: status 1, and on standard output one error that has all of `words` in it.
     #[track_caller]
     pub fn assert_refused(&self, words: &[&str]) {
-        let errors = self
-            .lines()
-            .filter(|line| line["event"] == "error")
-            .collect::<Vec<_>>();
-        let [error] = &errors[..] else {
+        let errors = self.errors();
+        let [message] = &errors[..] else {
             panic!("not one error: {self:#?}");
         };
-        let message = error["message"].as_str().expect("an error has a message");
 
         assert_eq!(self.status, 1, "{self:#?}");
         for word in words {
