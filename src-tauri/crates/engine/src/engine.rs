@@ -69,7 +69,8 @@ impl LoadOptions {
             ShardKind::Layers(_) => (self.n_ctx, self.n_sequences),
             ShardKind::Ends => (self.n_batch, 1),
         };
-        let n_positions = u64::from(n_ctx.next_multiple_of(256)) * u64::from(n_sequences);
+        let n_ctx = u64::from(n_ctx).next_multiple_of(256);
+        let n_positions = n_ctx * u64::from(n_sequences);
         let kv_bytes = entry.kv_bytes_per_token.saturating_mul(n_positions);
         let buffer_bytes = CONTEXT_BYTES * u64::from(self.n_batch.div_ceil(128));
 
@@ -107,14 +108,14 @@ impl Engine {
     /// - [`LoadError::Unreadable`] if the file is no GGUF, or cut short
     /// - [`LoadError::WrongLayers`] if it does not hold as many layers as the entry says
     /// - [`LoadError::WrongModel`] if it is of another model than the manifest
-    /// - [`LoadError::Backend`] if llama.cpp refuses it, or has no memory
+    /// - [`LoadError::Backend`] if llama.cpp refuses it or the options, or has no memory
     /// - [`LoadError::Cancelled`]
     ///
     /// Hashes are not checked: the node does so when a shard arrives.
     ///
     /// # Panics
     ///
-    /// If the entry is that of the ends, or `n_ctx`, `n_sequences` or `n_batch` is 0.
+    /// If the entry is that of the ends.
     ///
     /// # Blocking
     ///
@@ -274,15 +275,11 @@ impl Engine {
         model: &Arc<Model>,
         options: &ContextOptions,
     ) -> Result<Context, LoadError> {
-        let sizes = [options.n_ctx, options.n_sequences, options.n_batch];
-        assert!(!sizes.contains(&0), "a context of nothing: {options:?}");
         let new = || Context::new(Arc::clone(model), Arc::clone(&self.pool), options);
         let (context, reason) = llama::first_error(new);
 
-        context.ok_or_else(|| LoadError::Backend {
-            path: path.to_owned(),
-            reason,
-        })
+        let path = path.to_owned();
+        context.ok_or(LoadError::Backend { path, reason })
     }
 }
 

@@ -172,6 +172,47 @@ fn what_llama_cpp_refuses_is_told_in_its_words() {
     );
 }
 
+/// Options may come from another phone's plan.
+#[test]
+fn impossible_options_are_refused() {
+    let cut = cut("tiny-llama");
+    let (entry, path) = (&cut.manifest.layers[0], cut.path(1));
+    let impossible = [
+        LoadOptions {
+            n_ctx: 0,
+            ..options(1)
+        },
+        LoadOptions {
+            n_ctx: u32::MAX,
+            ..options(1)
+        },
+        LoadOptions {
+            n_batch: 0,
+            ..options(1)
+        },
+        options(0),
+        options(257),
+        options(u32::MAX),
+    ];
+
+    for options in impossible {
+        let refused = engine().load_layers(&path, &cut.manifest, entry, &options, &mut go_on);
+        assert!(
+            matches!(refused, Err(LoadError::Backend { .. })),
+            "{options:?}"
+        );
+        let budget = LoadOptions {
+            memory_budget_bytes: Some(0),
+            ..options
+        };
+        let refused = engine().load_layers(&path, &cut.manifest, entry, &budget, &mut go_on);
+        assert!(
+            matches!(refused, Err(LoadError::OutOfMemory { .. })),
+            "{budget:?}"
+        );
+    }
+}
+
 /// What a path may hold that a C string or a terminal does not like.
 #[test]
 fn paths_may_hold_anything() {

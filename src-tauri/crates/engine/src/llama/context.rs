@@ -89,6 +89,9 @@ impl Context {
         pool: Arc<ThreadPool>,
         options: &ContextOptions,
     ) -> Option<Self> {
+        if [options.n_ctx, options.n_sequences, options.n_batch].contains(&0) {
+            return None; // llama.cpp takes 0 for "as large as can be"
+        }
         let n_ctx = options.n_ctx.checked_next_multiple_of(N_CTX_STEP)?;
         let n_cells = n_ctx.checked_mul(options.n_sequences)?;
         let n_threads = i32::try_from(pool.n_threads()).ok()?;
