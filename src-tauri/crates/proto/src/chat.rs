@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::PeerId;
 use crate::pipeline::Token;
 use crate::plan::N_CTX_MAX;
+use crate::wire;
 
 /// Characters of text in one question, all messages together, in UTF-8 bytes.
 ///
@@ -41,7 +42,7 @@ pub struct Message {
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
     /// A conversation, put into the model's own template.
-    Chat(Vec<Message>),
+    Chat(#[serde(deserialize_with = "wire::at_most::<_, _, MESSAGES_MAX>")] Vec<Message>),
     /// Text as it is.
     Text(String),
     /// Tokens as they are.
@@ -78,6 +79,7 @@ pub struct Ask {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Text before which the answer ends.
+    #[serde(deserialize_with = "wire::at_most::<_, _, STOP_STRINGS_MAX>")]
     pub stop: Vec<String>,
     /// Goes on after the model has ended its turn, up to `max_tokens`: for measurements.
     #[serde(default)]
@@ -325,7 +327,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{self, Chat, StreamKind};
+    use crate::wire::{Chat, StreamKind};
 
     #[test]
     fn a_plain_question_is_valid() {

@@ -16,7 +16,7 @@ use std::ops::Range;
 use gguf_tools::{LayerRange, Manifest, ModelHash};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::N_EMBD_MAX;
+use crate::wire::{self, N_EMBD_MAX};
 use crate::{Epoch, PeerId};
 
 /// Stages that a plan may have: the phones that a group may have.
@@ -70,6 +70,7 @@ pub struct Plan {
     /// Phone that holds the ends.
     pub head: PeerId,
     /// Stages in ring order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, STAGES_MAX>")]
     pub stages: Vec<Stage>,
     /// Numbers in a hidden state.
     pub n_embd: u32,
