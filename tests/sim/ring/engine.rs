@@ -234,7 +234,7 @@ impl Engine {
             Sample {
                 token,
                 text: model::text_of(token),
-                end: model::is_end(token),
+                end: model::is_end(token) && !ask.ignore_end,
             }
         });
 

@@ -180,6 +180,7 @@ impl Forger {
                         ..Sampling::default()
                     },
                     stop: Vec::new(),
+                    ignore_end: false,
                 }),
             },
         }

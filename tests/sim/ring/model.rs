@@ -4,6 +4,7 @@
 //! position, and makes of a row a digest of all that it saw up to there. So a row that skips a layer, a
 //! cache with a gap, a stale tail that was not truncated: each gives another text.
 
+use proto::chat::Ask;
 use proto::pipeline::Token;
 
 /// Tokens of the vocabulary. Small, so that conversations share beginnings by chance too.
@@ -44,7 +45,7 @@ pub struct Alone {
 }
 
 /// Returns what one phone with the whole model would answer.
-pub fn alone(n_layers: u32, n_ctx: usize, prompt: &[Token], max_tokens: u32, seed: u64) -> Alone {
+pub fn alone(n_layers: u32, n_ctx: usize, prompt: &[Token], ask: &Ask) -> Alone {
     let mut caches = vec![Cache::default(); n_layers as usize];
     let mut read = |token| {
         let mut row = Row::embed(token);
@@ -58,16 +59,16 @@ pub fn alone(n_layers: u32, n_ctx: usize, prompt: &[Token], max_tokens: u32, see
     let mut tokens = Vec::new();
     while let Some(last) = row {
         let position = prompt.len() + tokens.len();
-        let token = sample(&last, position, seed);
+        let token = sample(&last, position, ask.sampling.seed);
         tokens.push(token);
 
-        if is_end(token) {
+        if is_end(token) && !ask.ignore_end {
             return Alone {
                 tokens,
                 stopped: true,
             };
         }
-        if tokens.len() == max_tokens as usize || position + 1 == n_ctx {
+        if tokens.len() == ask.max_tokens as usize || position + 1 == n_ctx {
             break;
         }
         row = Some(read(token));

@@ -1,6 +1,9 @@
 //! What a world is made of: phones, network, conversations and faults, as data.
 
-use gguf_tools::{LayerRange, Manifest, ShardEntry, ShardKind};
+use gguf_tools::{
+    Architecture, CHUNK_BYTES, ChunkHash, LayerRange, MANIFEST_VERSION, Manifest, ShardEntry,
+    ShardHash, ShardKind,
+};
 use proto::PeerId;
 use proto::pipeline::Token;
 use proto::plan::{ActivationType, Sizes};
@@ -86,6 +89,8 @@ pub struct Turn {
     pub words: Vec<Token>,
     /// Tokens after which the answer ends.
     pub max_tokens: u32,
+    /// Whether the answer goes on after the model has ended its turn.
+    pub ignore_end: bool,
     /// Pause before it is asked.
     pub pause: Micros,
     /// When the asker has had enough.
@@ -243,15 +248,30 @@ pub fn manifest(shards: &[u32]) -> Manifest {
     let layers = shards.iter().map(|n| {
         let layers = LayerRange::new(start, start + n).expect("a shard has a layer");
         start += n;
-        ShardEntry {
-            kind: ShardKind::Layers(layers),
-        }
+        shard(ShardKind::Layers(layers))
     });
 
     Manifest {
+        version: MANIFEST_VERSION,
+        name: "a model".into(),
+        architecture: Architecture::Llama,
         layers: layers.collect(),
         n_layers: start,
         n_embd: 64,
+        n_vocab: 500,
+        n_ctx_train: 1024,
+        ends: shard(ShardKind::Ends),
+        dependencies: Vec::new(),
+    }
+}
+
+fn shard(kind: ShardKind) -> ShardEntry {
+    ShardEntry {
+        kind,
+        bytes: CHUNK_BYTES,
+        hash: ShardHash([1; 32]),
+        chunks: vec![ChunkHash([2; 32])],
+        kv_bytes_per_token: 128,
     }
 }
 
@@ -319,6 +339,7 @@ fn roll_turn(rng: &mut ChaCha12Rng) -> Turn {
     Turn {
         words: words(rng, 0..40),
         max_tokens: rng.random_range(1..40),
+        ignore_end: false,
         pause: rng.random_range(0..200_000),
         cancel,
     }

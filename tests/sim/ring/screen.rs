@@ -144,6 +144,7 @@ impl Screen {
                 ..Sampling::default()
             },
             stop: Vec::new(),
+            ignore_end: turn.ignore_end,
         };
         let enough = match turn.cancel {
             Some(Cancel::After(pause) | Cancel::Leave(pause)) => Some(pause),
@@ -152,7 +153,7 @@ impl Screen {
         self.open = Some(Open {
             question,
             asked_at: now,
-            expected: expected(model, &prompt, turn.max_tokens, question),
+            expected: expected(model, &prompt, &ask),
             n_prompt: u32::try_from(prompt.len()).expect("prompts are short"),
             turn,
             read: None,
@@ -297,12 +298,7 @@ impl Open {
     }
 }
 
-fn expected(
-    model: Model,
-    prompt: &[Token],
-    max_tokens: u32,
-    seed: u64,
-) -> Result<Alone, RefusalReason> {
+fn expected(model: Model, prompt: &[Token], ask: &Ask) -> Result<Alone, RefusalReason> {
     let prompt_tokens = u32::try_from(prompt.len()).expect("prompts are short");
     if prompt_tokens == 0 {
         return Err(RefusalReason::PromptEmpty);
@@ -315,11 +311,5 @@ fn expected(
     }
 
     let n_ctx = model.n_ctx as usize;
-    Ok(model::alone(
-        model.n_layers,
-        n_ctx,
-        prompt,
-        max_tokens,
-        seed,
-    ))
+    Ok(model::alone(model.n_layers, n_ctx, prompt, ask))
 }

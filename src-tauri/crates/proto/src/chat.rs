@@ -459,6 +459,7 @@ mod tests {
             max_tokens: 100,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            ignore_end: false,
         }
     }
 

@@ -837,6 +837,7 @@ mod tests {
                 max_tokens: 7,
                 sampling: Sampling::default(),
                 stop: vec!["stop".into()],
+                ignore_end: false,
             }),
         });
         let answers = [
