@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::PeerId;
 use crate::pipeline::Token;
+use crate::plan::N_CTX_MAX;
+use crate::wire;
 
 /// Characters of text in one question, all messages together, in UTF-8 bytes.
 ///
@@ -13,8 +15,18 @@ pub const ASK_BYTES_MAX: usize = 512 * 1024;
 /// Tokens that a question may ask to be answered with.
 pub const COMPLETION_TOKENS_MAX: u32 = 32_768;
 
+/// Messages in one question: a context of 131,072 tokens, of which a message takes 64. A guess.
+pub const MESSAGES_MAX: usize = 2048;
+
 /// Stop strings in one question; more is no chat.
 pub const STOP_STRINGS_MAX: usize = 8;
+
+/// Bytes in one stop string; the text that may be its beginning is held back.
+pub const STOP_STRING_BYTES_MAX: usize = 256;
+
+/// Tokens that a repetition penalty may look back on: the longest context. The sampler makes room for
+/// as many.
+pub const REPETITION_WINDOW_MAX: u32 = N_CTX_MAX;
 
 /// One message of a conversation.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +42,7 @@ pub struct Message {
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
     /// A conversation, put into the model's own template.
-    Chat(Vec<Message>),
+    Chat(#[serde(deserialize_with = "wire::at_most::<_, _, MESSAGES_MAX>")] Vec<Message>),
     /// Text as it is.
     Text(String),
     /// Tokens as they are.
@@ -67,6 +79,7 @@ pub struct Ask {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Text before which the answer ends.
+    #[serde(deserialize_with = "wire::at_most::<_, _, STOP_STRINGS_MAX>")]
     pub stop: Vec<String>,
     /// Goes on after the model has ended its turn, up to `max_tokens`: for measurements.
     #[serde(default)]
@@ -206,8 +219,9 @@ impl Ask {
     ///
     /// # Errors
     ///
-    /// - [`RefusalReason::PromptEmpty`] if there is no message, text or token
-    /// - [`RefusalReason::Invalid`] if a number is not finite or out of its range, or there is too much text
+    /// - [`RefusalReason::PromptEmpty`] if there is no text or token
+    /// - [`RefusalReason::Invalid`] if a number is not finite or out of its range, or there is too much of
+    ///   text, messages or stop strings
     pub fn validate(&self) -> Result<(), RefusalReason> {
         let bytes = match &self.prompt {
             Prompt::Chat(messages) => messages
@@ -222,7 +236,17 @@ impl Ask {
         }
 
         let sampling = &self.sampling;
+        let n_messages = match &self.prompt {
+            Prompt::Chat(messages) => messages.len(),
+            Prompt::Text(_) | Prompt::Tokens(_) => 1,
+        };
         let checks = [
+            (
+                n_messages <= MESSAGES_MAX,
+                format!(
+                    "the prompt has {n_messages} messages, at most {MESSAGES_MAX} are possible"
+                ),
+            ),
             (
                 bytes <= ASK_BYTES_MAX,
                 format!("the prompt has {bytes} bytes, at most {ASK_BYTES_MAX} are possible"),
@@ -232,8 +256,18 @@ impl Ask {
                 format!("max_tokens must be between 1 and {COMPLETION_TOKENS_MAX}"),
             ),
             (
-                self.stop.len() <= STOP_STRINGS_MAX && self.stop.iter().all(|s| !s.is_empty()),
-                format!("at most {STOP_STRINGS_MAX} stop strings, none empty"),
+                self.stop.len() <= STOP_STRINGS_MAX
+                    && self
+                        .stop
+                        .iter()
+                        .all(|s| (1..=STOP_STRING_BYTES_MAX).contains(&s.len())),
+                format!(
+                    "at most {STOP_STRINGS_MAX} stop strings, of 1 to {STOP_STRING_BYTES_MAX} bytes each"
+                ),
+            ),
+            (
+                sampling.repetition_window <= REPETITION_WINDOW_MAX,
+                format!("repetition_window must be at most {REPETITION_WINDOW_MAX}"),
             ),
             (
                 (0.0..=100.0).contains(&sampling.temperature),
@@ -286,6 +320,153 @@ impl Answer {
         match self {
             Self::Done { .. } | Self::Refused(_) | Self::Failed(_) => true,
             Self::Queued { .. } | Self::Reading { .. } | Self::Token { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Chat, StreamKind};
+
+    #[test]
+    fn a_plain_question_is_valid() {
+        assert_eq!(ask().validate(), Ok(()));
+    }
+
+    #[test]
+    fn nothing_to_go_on_from_is_refused() {
+        for prompt in [
+            Prompt::Text(String::new()),
+            Prompt::Tokens(Vec::new()),
+            Prompt::Chat(Vec::new()),
+            Prompt::Chat(vec![message(0); 3]),
+        ] {
+            let ask = Ask { prompt, ..ask() };
+            assert_eq!(ask.validate(), Err(RefusalReason::PromptEmpty));
+        }
+    }
+
+    /// Each row is the last value that is right, and the first that is wrong.
+    #[test]
+    fn numbers_are_checked_at_their_bounds() {
+        type Set<T> = fn(&mut Ask, T);
+        let floats: [(Set<f32>, f32, f32); 8] = [
+            (|a, x| a.sampling.temperature = x, 100.0, 100.1),
+            (|a, x| a.sampling.temperature = x, 0.0, -0.1),
+            (|a, x| a.sampling.temperature = x, 0.7, f32::NAN),
+            (|a, x| a.sampling.top_p = x, 1.0, 1.1),
+            (|a, x| a.sampling.min_p = x, 1.0, f32::INFINITY),
+            (|a, x| a.sampling.min_p = x, 0.0, f32::NEG_INFINITY),
+            (|a, x| a.sampling.repetition_penalty = x, 10.0, 10.1),
+            (|a, x| a.sampling.repetition_penalty = x, 0.1, 0.0),
+        ];
+        let lengths: [(Set<usize>, usize, usize); 7] = [
+            (|a, n| a.max_tokens = n as u32, 1, 0),
+            (|a, n| a.max_tokens = n as u32, 32_768, 32_769),
+            (
+                |a, n| a.sampling.repetition_window = n as u32,
+                131_072,
+                131_073,
+            ),
+            (
+                |a, n| a.prompt = Prompt::Text("x".repeat(n)),
+                ASK_BYTES_MAX,
+                ASK_BYTES_MAX + 1,
+            ),
+            (
+                |a, n| a.prompt = Prompt::Chat(vec![message(1); n]),
+                MESSAGES_MAX,
+                MESSAGES_MAX + 1,
+            ),
+            (
+                |a, n| a.stop = vec!["x".into(); n],
+                STOP_STRINGS_MAX,
+                STOP_STRINGS_MAX + 1,
+            ),
+            (
+                |a, n| a.stop = vec!["x".repeat(n)],
+                STOP_STRING_BYTES_MAX,
+                0,
+            ),
+        ];
+
+        for (row, (set, right, wrong)) in floats.into_iter().enumerate() {
+            assert_eq!(with(set, right).validate(), Ok(()), "float {row}: {right}");
+            assert!(with(set, wrong).validate().is_err(), "float {row}: {wrong}");
+        }
+        for (row, (set, right, wrong)) in lengths.into_iter().enumerate() {
+            assert_eq!(with(set, right).validate(), Ok(()), "length {row}: {right}");
+            assert!(
+                with(set, wrong).validate().is_err(),
+                "length {row}: {wrong}"
+            );
+        }
+    }
+
+    /// A frame of a valid question must never be too long: writing it would panic.
+    #[test]
+    fn the_longest_valid_questions_fit_a_frame() {
+        let stop = vec!["x".repeat(STOP_STRING_BYTES_MAX); STOP_STRINGS_MAX];
+        let per_message = ASK_BYTES_MAX / MESSAGES_MAX;
+
+        for prompt in [
+            Prompt::Text("x".repeat(ASK_BYTES_MAX)),
+            Prompt::Tokens(vec![u32::MAX; ASK_BYTES_MAX / size_of::<Token>()]),
+            Prompt::Chat(vec![message(per_message); MESSAGES_MAX]),
+        ] {
+            let stop = stop.clone();
+            let ask = Ask {
+                prompt,
+                stop,
+                ..ask()
+            };
+            assert_eq!(ask.validate(), Ok(()));
+
+            let ask = std::sync::Arc::new(ask);
+            let number = u64::MAX;
+            wire::encode_frame(&Chat::Ask { number, ask }, StreamKind::Chat);
+        }
+    }
+
+    /// What people say stays out of logs.
+    #[test]
+    fn questions_and_answers_are_not_shown_in_logs() {
+        let secret = "secret";
+        let ask = Ask {
+            prompt: Prompt::Text(secret.into()),
+            stop: vec![secret.into()],
+            ..ask()
+        };
+        let answer = Answer::Token {
+            token: 1,
+            text: secret.into(),
+        };
+
+        assert!(!format!("{ask:?} {answer:?}").contains(secret));
+    }
+
+    fn with<T>(set: fn(&mut Ask, T), value: T) -> Ask {
+        let mut ask = ask();
+        set(&mut ask, value);
+
+        ask
+    }
+
+    fn ask() -> Ask {
+        Ask {
+            prompt: Prompt::Text("hello".into()),
+            max_tokens: 100,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            ignore_end: false,
+        }
+    }
+
+    fn message(bytes: usize) -> Message {
+        Message {
+            role: String::new(),
+            content: "x".repeat(bytes),
         }
     }
 }

@@ -285,7 +285,7 @@ impl<H> Phone<H> {
             message: Control::Join {
                 version: wire::VERSION,
                 name: phone.identity.name.clone(),
-                addresses: phone.identity.addresses.clone(),
+                addresses: phone.identity.addresses.clone().capped(),
             },
         });
 
@@ -312,7 +312,7 @@ impl<H> Phone<H> {
         phone.joined.push(Joined {
             phone: phone.identity.me,
             name: phone.identity.name.clone(),
-            addresses: phone.identity.addresses.clone(),
+            addresses: phone.identity.addresses.clone().capped(),
         });
         phone.start_when_complete();
         phone.exchange(None);

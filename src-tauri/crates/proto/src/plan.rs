@@ -16,6 +16,7 @@ use std::ops::Range;
 use gguf_tools::{LayerRange, Manifest, ModelHash};
 use serde::{Deserialize, Serialize};
 
+use crate::wire::{self, N_EMBD_MAX};
 use crate::{Epoch, PeerId};
 
 /// Stages that a plan may have: the phones that a group may have.
@@ -69,6 +70,7 @@ pub struct Plan {
     /// Phone that holds the ends.
     pub head: PeerId,
     /// Stages in ring order.
+    #[serde(deserialize_with = "wire::at_most::<_, _, STAGES_MAX>")]
     pub stages: Vec<Stage>,
     /// Numbers in a hidden state.
     pub n_embd: u32,
@@ -183,6 +185,8 @@ impl Plan {
     /// - [`PlanError::NoStages`] if there are no phones
     /// - [`PlanError::TooManyStages`] if there are more than [`STAGES_MAX`]
     /// - [`PlanError::MorePhonesThanShards`] if a phone would get nothing
+    /// - [`PlanError::PhoneTwice`] if two phones are the same
+    /// - [`PlanError::OutOfRange`] if one of `sizes` is zero or beyond its cap
     pub fn even(
         epoch: Epoch,
         manifest: &Manifest,
@@ -214,7 +218,7 @@ impl Plan {
             })
             .collect();
 
-        Ok(Self {
+        let plan = Self {
             epoch,
             model: manifest.hash(),
             head,
@@ -225,7 +229,10 @@ impl Plan {
             chunk_tokens: sizes.chunk_tokens,
             activation: sizes.activation,
             relay_headers: sizes.relay_headers,
-        })
+        };
+        plan.validate(manifest)?;
+
+        Ok(plan)
     }
 
     /// Checks that the plan covers every layer of `manifest` once, in order, with sane sizes.
@@ -314,6 +321,7 @@ impl Plan {
             ("n_ctx", self.n_ctx, N_CTX_MAX),
             ("n_sequences", self.n_sequences, SEQUENCES_MAX),
             ("chunk_tokens", self.chunk_tokens, CHUNK_TOKENS_MAX),
+            ("n_embd", self.n_embd, N_EMBD_MAX),
         ];
 
         for (what, found, max) in sizes {
@@ -362,4 +370,147 @@ fn layers_of(manifest: &Manifest, shards: &Range<u32>) -> Option<LayerRange> {
     let (first, last) = (run.first()?.layers()?, run.last()?.layers()?);
 
     LayerRange::new(first.start(), last.end()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{self, ANNA, BELA, CARL, SIZES};
+
+    #[test]
+    fn the_first_phone_is_the_head_and_the_ring_closes_at_it() {
+        let plan = testing::plan(&[ANNA, BELA, CARL]);
+
+        assert_eq!(plan.head, ANNA);
+        assert_eq!(plan.phones().collect::<Vec<_>>(), [ANNA, BELA, CARL]);
+        assert_eq!(plan.n_hops(), 3);
+    }
+
+    #[test]
+    fn hops_within_a_phone_cross_no_network() {
+        let mut plan = testing::plan(&[ANNA, BELA, CARL]);
+        for (head, n_hops) in [(ANNA, 3), (BELA, 4), (CARL, 3), (PeerId([0xdd; 32]), 4)] {
+            plan.head = head;
+            assert_eq!(plan.n_hops(), n_hops, "head {head}");
+        }
+
+        assert_eq!(testing::plan(&[ANNA]).n_hops(), 0);
+    }
+
+    /// Each row breaks a good plan in one way, and is told what is wrong.
+    #[test]
+    fn what_cannot_be_followed_is_refused() {
+        use PlanError::*;
+        type Break = fn(&mut Plan);
+        type IsRight = fn(&PlanError) -> bool;
+        let rows: [(Break, IsRight); 18] = [
+            (|p| p.model.0[0] ^= 1, |e| matches!(e, WrongModel { .. })),
+            (|p| p.n_embd += 1, |e| matches!(e, WrongWidth { .. })),
+            (|p| p.n_ctx = 0, |e| is_size(e, "n_ctx")),
+            (|p| p.n_ctx = N_CTX_MAX + 1, |e| is_size(e, "n_ctx")),
+            (|p| p.n_sequences = 0, |e| is_size(e, "n_sequences")),
+            (|p| p.n_sequences = u32::MAX, |e| is_size(e, "n_sequences")),
+            (|p| p.chunk_tokens = 0, |e| is_size(e, "chunk_tokens")),
+            (
+                |p| p.chunk_tokens = CHUNK_TOKENS_MAX + 1,
+                |e| is_size(e, "chunk_tokens"),
+            ),
+            (|p| p.stages.clear(), |e| *e == NoStages),
+            (
+                |p| p.stages = vec![p.stages[0].clone(); STAGES_MAX + 1],
+                |e| matches!(e, TooManyStages { .. }),
+            ),
+            (
+                |p| p.stages[2].phone = ANNA,
+                |e| *e == PhoneTwice { phone: ANNA },
+            ),
+            (|p| p.stages.swap(0, 1), |e| is_gap(e, 0)),
+            (|p| p.stages[1].shards = 1..1, |e| is_gap(e, 1)),
+            (|p| p.stages[1].shards = 1..u32::MAX, |e| is_gap(e, 1)),
+            (|p| p.stages[2].shards = 0..3, |e| is_gap(e, 2)),
+            (
+                |p| p.stages = [&p.stages[..1], &p.stages[2..]].concat(),
+                |e| is_gap(e, 1),
+            ),
+            (|p| p.stages.truncate(2), |e| is_gap(e, 2)),
+            (
+                |p| p.stages[0].layers = p.stages[1].layers,
+                |e| matches!(e, WrongLayers { stage: 0, .. }),
+            ),
+        ];
+        let manifest = testing::manifest(&[2, 2, 2]);
+        assert_eq!(
+            testing::plan(&[ANNA, BELA, CARL]).validate(&manifest),
+            Ok(())
+        );
+
+        for (i, (break_it, is_right)) in rows.into_iter().enumerate() {
+            let mut plan = testing::plan(&[ANNA, BELA, CARL]);
+            break_it(&mut plan);
+            let error = plan.validate(&manifest).expect_err("it is broken");
+            assert!(is_right(&error), "row {i}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shared_is_refused() {
+        let even = |shards: &[u32], phones: &[PeerId], sizes| {
+            Plan::even(Epoch(1), &testing::manifest(shards), phones, sizes).map(drop)
+        };
+        let phones = [ANNA, BELA];
+        let more = (0..=STAGES_MAX)
+            .map(|i| PeerId([i as u8; 32]))
+            .collect::<Vec<_>>();
+
+        assert_eq!(even(&[1], &[], SIZES), Err(PlanError::NoStages));
+        assert_eq!(
+            even(&[2], &phones, SIZES),
+            Err(PlanError::MorePhonesThanShards {
+                n_phones: 2,
+                n_shards: 1
+            })
+        );
+        assert!(matches!(
+            even(&[1; 99], &more, SIZES),
+            Err(PlanError::TooManyStages { .. })
+        ));
+        assert_eq!(
+            even(&[1, 1], &[ANNA, ANNA], SIZES),
+            Err(PlanError::PhoneTwice { phone: ANNA })
+        );
+        let no_room = Sizes { n_ctx: 0, ..SIZES };
+        assert!(matches!(
+            even(&[1, 1], &phones, no_room),
+            Err(PlanError::OutOfRange { what: "n_ctx", .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn an_even_plan_covers_every_layer_once_in_order_and_is_even(
+            shards in proptest::collection::vec(1u32..5, 1..40),
+            n_phones in 1usize..=STAGES_MAX,
+        ) {
+            let manifest = testing::manifest(&shards);
+            let phones = (0..n_phones).map(|i| PeerId([i as u8; 32])).collect::<Vec<_>>();
+            let plan = Plan::even(Epoch(1), &manifest, &phones, SIZES);
+            prop_assert_eq!(plan.is_ok(), n_phones <= shards.len());
+            let Ok(plan) = plan else { return Ok(()) };
+
+            let covered = plan.stages.iter().flat_map(|s| s.layers.start()..s.layers.end());
+            prop_assert!(covered.eq(0..shards.iter().sum()));
+            let lens = plan.stages.iter().map(|s| s.shards.len());
+            prop_assert!(lens.clone().max() <= lens.min().map(|shortest| shortest + 1));
+        }
+    }
+
+    fn is_size(error: &PlanError, name: &str) -> bool {
+        matches!(error, PlanError::OutOfRange { what, .. } if *what == name)
+    }
+
+    fn is_gap(error: &PlanError, at: usize) -> bool {
+        matches!(error, PlanError::NotContiguous { stage, .. } if *stage == at)
+    }
 }

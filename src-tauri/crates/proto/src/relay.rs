@@ -394,6 +394,7 @@ mod tests {
             max_tokens: 1,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            ignore_end: false,
         })
     }
 

@@ -1,6 +1,9 @@
 //! A small model and its plans, for tests.
 
-use gguf_tools::{LayerRange, Manifest, ShardEntry, ShardKind};
+use gguf_tools::{
+    Architecture, CHUNK_BYTES, ChunkHash, LayerRange, MANIFEST_VERSION, Manifest, ShardEntry,
+    ShardHash, ShardKind,
+};
 
 use crate::plan::{ActivationType, Plan, Sizes};
 use crate::{Epoch, PeerId};
@@ -30,14 +33,29 @@ pub(crate) fn manifest(shards: &[u32]) -> Manifest {
     let layers = shards.iter().map(|n| {
         let layers = LayerRange::new(start, start + n).expect("a shard has a layer");
         start += n;
-        ShardEntry {
-            kind: ShardKind::Layers(layers),
-        }
+        shard(ShardKind::Layers(layers))
     });
 
     Manifest {
+        version: MANIFEST_VERSION,
+        name: "a model".into(),
+        architecture: Architecture::Llama,
         layers: layers.collect(),
         n_layers: start,
         n_embd: 64,
+        n_vocab: 500,
+        n_ctx_train: 1024,
+        ends: shard(ShardKind::Ends),
+        dependencies: Vec::new(),
+    }
+}
+
+fn shard(kind: ShardKind) -> ShardEntry {
+    ShardEntry {
+        kind,
+        bytes: CHUNK_BYTES,
+        hash: ShardHash([1; 32]),
+        chunks: vec![ChunkHash([2; 32])],
+        kv_bytes_per_token: 128,
     }
 }

@@ -12,13 +12,16 @@
 //! Every length is compared with its cap before anything is allocated for it. A frame that cannot be
 //! read ends the stream: its sender is broken or hostile.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use gguf_tools::Manifest;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::chat::{Answer, Ask};
-use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan};
+use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX, STAGES_MAX};
 use crate::{Epoch, PeerId, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
@@ -43,6 +46,12 @@ pub const ADDRESS_BYTES_MAX: usize = 160;
 
 /// Numbers in a hidden state: twice the widest supported model's (Llama 3.1 405B: 16,384).
 pub const N_EMBD_MAX: u32 = 32_768;
+
+/// Cache operations in a step: one for each sequence.
+const CACHE_OPS_MAX: usize = SEQUENCES_MAX as usize;
+
+/// Phones of a plan: one for each stage, and one that holds only the ends.
+const PHONES_MAX: usize = STAGES_MAX + 1;
 
 /// Bytes before an activation's numbers.
 pub const ACTIVATION_HEADER_BYTES: usize = 24;
@@ -69,8 +78,10 @@ pub struct Step {
     /// Its number; stages run steps in this order.
     pub id: StepId,
     /// Done to the caches before the step runs.
+    #[serde(deserialize_with = "at_most::<_, _, CACHE_OPS_MAX>")]
     pub cache_ops: Vec<CacheOp>,
     /// Whose tokens go round; the hidden state has their rows in this order.
+    #[serde(deserialize_with = "at_most::<_, _, { CHUNK_TOKENS_MAX as usize }>")]
     pub runs: Vec<Run>,
 }
 
@@ -101,7 +112,7 @@ pub enum CacheOp {
 
 /// Where a phone can be reached: multiaddresses as text, which only the shell reads.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses(pub Vec<String>);
+pub struct Addresses(#[serde(deserialize_with = "at_most::<_, _, ADDRESSES_MAX>")] pub Vec<String>);
 
 /// A control frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +133,7 @@ pub enum Control {
         /// What its model is.
         manifest: Arc<Manifest>,
         /// Where the plan's phones can be reached.
+        #[serde(deserialize_with = "at_most::<_, _, PHONES_MAX>")]
         addresses: Vec<(PeerId, Addresses)>,
     },
     /// A phone has loaded its part of a plan.
@@ -245,7 +257,7 @@ pub enum StepError {
         n_ctx: u32,
     },
     /// More cache operations than sequences.
-    #[error("{found} cache operations")]
+    #[error("{found} cache operations, at most one for each sequence")]
     TooManyCacheOps {
         /// Operations in the header.
         found: usize,
@@ -276,7 +288,7 @@ impl Step {
                 max: plan.chunk_tokens,
             });
         }
-        if self.cache_ops.len() > 2 * plan.n_sequences as usize {
+        if self.cache_ops.len() > plan.n_sequences as usize {
             return Err(StepError::TooManyCacheOps {
                 found: self.cache_ops.len(),
             });
@@ -447,6 +459,39 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// Reads a list of at most `MAX` elements.
+///
+/// An element may take a byte on the wire and dozens in memory: a frame's cap alone does not bound it.
+pub(crate) fn at_most<'de, D, T, const MAX: usize>(list: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct AtMost<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if elements.len() == MAX {
+                    return Err(serde::de::Error::invalid_length(MAX + 1, &self));
+                }
+                elements.push(element);
+            }
+
+            Ok(elements)
+        }
+    }
+
+    list.deserialize_seq(AtMost::<T, MAX>(PhantomData))
+}
+
 /// Returns the bytes that a step header takes on the wire.
 pub fn step_frame_bytes(step: &Step) -> usize {
     // One more for the number of the enum's variant.
@@ -497,4 +542,350 @@ fn is_shown(c: char) -> bool {
 /// Returns whether a character shows nothing where it stands at the end: space, or a joiner.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{200c}'..='\u{200d}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chat::{FailureReason, Figures, Finish, Message, Prompt, RefusalReason, Sampling};
+    use crate::testing::{self, ANNA, BELA, CARL};
+
+    #[test]
+    fn every_message_comes_out_as_it_went_in() {
+        for message in controls() {
+            assert_eq!(
+                decode(&body(&message, StreamKind::Control)).as_ref(),
+                Ok(&message)
+            );
+        }
+        for message in chats() {
+            assert_eq!(
+                decode(&body(&message, StreamKind::Chat)).as_ref(),
+                Ok(&message)
+            );
+        }
+        for activation in [ActivationType::F32, ActivationType::F16] {
+            let header = ActivationHeader {
+                epoch: Epoch(u64::MAX),
+                step: StepId(1),
+                n_numbers: CHUNK_TOKENS_MAX * N_EMBD_MAX,
+                activation,
+            };
+            assert_eq!(ActivationHeader::decode(&header.encode()), Ok(header));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_message_is_none_and_neither_is_more() {
+        for message in controls() {
+            let bytes = body(&message, StreamKind::Control);
+            for end in 0..bytes.len() {
+                assert!(
+                    decode::<Control>(&bytes[..end]).is_err(),
+                    "{end} of {message:?}"
+                );
+            }
+
+            let longer = [&bytes[..], &[0]].concat();
+            assert_eq!(decode::<Control>(&longer), Err(DecodeError::Trailing(1)));
+        }
+    }
+
+    #[test]
+    fn a_length_is_compared_with_its_cap() {
+        for (kind, max) in [
+            (StreamKind::Control, CONTROL_FRAME_BYTES_MAX),
+            (StreamKind::Chat, CHAT_FRAME_BYTES_MAX),
+        ] {
+            let length = u32::try_from(max).unwrap();
+            let found = u64::from(length) + 1;
+
+            assert_eq!(decode_length(length.to_le_bytes(), kind), Ok(max));
+            assert_eq!(
+                decode_length((length + 1).to_le_bytes(), kind),
+                Err(DecodeError::TooLong { found, max })
+            );
+        }
+    }
+
+    #[test]
+    fn an_activation_that_no_plan_asks_for_is_refused() {
+        let mut header = ActivationHeader {
+            epoch: Epoch(1),
+            step: StepId(1),
+            n_numbers: CHUNK_TOKENS_MAX * N_EMBD_MAX + 1,
+            activation: ActivationType::F16,
+        };
+        assert!(matches!(
+            ActivationHeader::decode(&header.encode()),
+            Err(DecodeError::TooLong { .. })
+        ));
+
+        header.n_numbers = 1;
+        let mut bytes = header.encode();
+        bytes[20] = 2;
+        assert_eq!(
+            ActivationHeader::decode(&bytes),
+            Err(DecodeError::UnknownActivationType(2))
+        );
+    }
+
+    /// A list's elements may take a byte each on the wire; their number is bounded all the same.
+    #[test]
+    fn a_list_is_no_longer_than_its_cap() {
+        let addresses = |n| postcard::to_stdvec(&vec![""; n]).unwrap();
+        assert!(decode::<Addresses>(&addresses(ADDRESSES_MAX)).is_ok());
+        assert!(decode::<Addresses>(&addresses(ADDRESSES_MAX + 1)).is_err());
+
+        let mut step = step();
+        step.cache_ops = vec![step.cache_ops[0]; CACHE_OPS_MAX + 1];
+        assert!(decode::<Step>(&postcard::to_stdvec(&step).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_frame_is_counted_as_long_as_it_is() {
+        let step = step();
+        let frame = encode_frame(&Control::Step(Arc::new(step.clone())), StreamKind::Control);
+
+        assert_eq!(step_frame_bytes(&step), frame.len());
+        assert_eq!(
+            activation_frame_bytes(3, 64, ActivationType::F16),
+            24 + 3 * 64 * 2
+        );
+    }
+
+    /// Each row changes one thing about a good header.
+    #[test]
+    fn a_step_that_leaves_its_plan_is_refused() {
+        type Break = fn(&mut Step);
+        let right: [Break; 4] = [
+            |_| {},
+            |s| s.runs[0].n_wanted = 0,
+            |s| s.runs[0].position = testing::SIZES.n_ctx - 2,
+            |s| s.runs[0].n_tokens = testing::SIZES.chunk_tokens - 1,
+        ];
+        let wrong: [Break; 13] = [
+            |s| s.runs.clear(),
+            |s| s.runs[0].n_tokens = 0,
+            |s| s.runs[0].n_tokens = testing::SIZES.chunk_tokens,
+            |s| s.runs[0].n_tokens = u32::MAX,
+            |s| s.runs = vec![s.runs[0]; 5],
+            |s| s.runs[0].n_wanted = s.runs[0].n_tokens + 1,
+            |s| s.runs[0].n_wanted = u32::MAX,
+            |s| s.runs[0].position = testing::SIZES.n_ctx - 1,
+            |s| s.runs[0].position = u32::MAX,
+            |s| s.runs[1].sequence.0 = testing::SIZES.n_sequences,
+            |s| s.runs[0].sequence.0 = u32::MAX,
+            |s| s.cache_ops = vec![s.cache_ops[0]; 3],
+            |s| {
+                s.cache_ops[0] = CacheOp::Truncate {
+                    sequence: SequenceId(2),
+                    n_positions: 0,
+                }
+            },
+        ];
+        let plan = testing::plan(&[ANNA, BELA]);
+
+        for (row, change) in right.into_iter().enumerate() {
+            let mut step = step();
+            change(&mut step);
+            assert_eq!(step.validate(&plan), Ok(()), "right {row}");
+        }
+        for (row, change) in wrong.into_iter().enumerate() {
+            let mut step = step();
+            change(&mut step);
+            assert!(step.validate(&plan).is_err(), "wrong {row}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_shown_without_tricks() {
+        for (name, shown) in [
+            ("Anna's phone", "Anna's phone"),
+            ("  Zoë 📱 ", "Zoë 📱"),
+            ("👩‍👩‍👧", "👩‍👩‍👧"),
+            ("", "phone"),
+            (" \t\n", "phone"),
+            ("\u{200b}\u{200d}\u{feff}", "phone"),
+            ("evil\u{202e}gpj.exe", "evilgpj.exe"),
+            ("\u{2066}a\u{2069}\u{200f}b\u{61c}", "ab"),
+            ("\u{1b}[2Jgone\r\n\0", "[2Jgone"),
+            ("two\u{2028}lines", "twolines"),
+        ] {
+            assert_eq!(clean_name(name), shown, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_cut_between_characters() {
+        for (name, bytes) in [
+            ("x".repeat(NAME_BYTES_MAX), NAME_BYTES_MAX),
+            ("x".repeat(NAME_BYTES_MAX + 1), NAME_BYTES_MAX),
+            ("x".repeat(NAME_BYTES_MAX - 1) + "é", NAME_BYTES_MAX - 1),
+            ("x".repeat(NAME_BYTES_MAX - 2) + "é", NAME_BYTES_MAX),
+            ("📱".repeat(NAME_BYTES_MAX), NAME_BYTES_MAX),
+            ("x".repeat(NAME_BYTES_MAX - 1) + " y", NAME_BYTES_MAX - 1),
+        ] {
+            assert_eq!(clean_name(&name).len(), bytes, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_few_and_short() {
+        let long = "x".repeat(ADDRESS_BYTES_MAX + 1);
+        let addresses = [vec![long], vec!["x".repeat(ADDRESS_BYTES_MAX); 20]].concat();
+
+        let capped = Addresses(addresses).capped();
+
+        assert_eq!(capped.0.len(), ADDRESSES_MAX);
+        assert!(capped.0.iter().all(|a| a.len() == ADDRESS_BYTES_MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_error_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode::<Control>(&bytes);
+            let _ = decode::<Chat>(&bytes);
+            if let Some(length) = bytes.first_chunk() {
+                let _ = decode_length(*length, StreamKind::Control);
+            }
+            if let Some(header) = bytes.first_chunk() {
+                let _ = ActivationHeader::decode(header);
+            }
+        }
+
+        /// Bytes that are nearly right reach deeper than any.
+        #[test]
+        fn a_damaged_message_gives_an_error_or_a_message(
+            which in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(),
+            with in any::<[u8; 4]>(),
+        ) {
+            let controls = controls();
+            let mut bytes = body(which.get(&controls), StreamKind::Control);
+            let at = at.index(bytes.len());
+            bytes.splice(at..(at + 4).min(at), with);
+            if let Ok(Control::Step(step)) = decode::<Control>(&bytes) {
+                let _ = step.validate(&testing::plan(&[ANNA, BELA]));
+            }
+
+            let chats = chats();
+            let mut bytes = body(which.get(&chats), StreamKind::Chat);
+            let at = at % bytes.len();
+            bytes[at] ^= with[0];
+            if let Ok(Chat::Ask { ask, .. }) = decode::<Chat>(&bytes) {
+                let _ = ask.validate();
+            }
+        }
+
+        #[test]
+        fn a_clean_name_is_clean_already(name in any::<String>()) {
+            let clean = clean_name(&name);
+
+            prop_assert!((1..=NAME_BYTES_MAX).contains(&clean.len()));
+            prop_assert!(clean.chars().all(is_shown));
+            prop_assert_eq!(clean_name(&clean), clean);
+        }
+    }
+
+    /// Returns one of each control message.
+    fn controls() -> Vec<Control> {
+        let addresses = Addresses(vec!["/ip4/10.0.0.1/tcp/4001".into()]);
+
+        vec![
+            Control::Join {
+                version: VERSION,
+                name: "Anna".into(),
+                addresses: addresses.clone(),
+            },
+            Control::Prepare {
+                plan: Arc::new(testing::plan(&[ANNA, BELA, CARL])),
+                manifest: Arc::new(testing::manifest(&[2, 2, 2])),
+                addresses: vec![(ANNA, addresses), (BELA, Addresses::default())],
+            },
+            Control::Ready { epoch: Epoch(1) },
+            Control::NotReady {
+                epoch: Epoch(u64::MAX),
+                reason: "no room".into(),
+            },
+            Control::Commit { epoch: Epoch(0) },
+            Control::Step(Arc::new(step())),
+            Control::StageFailed {
+                epoch: Epoch(3),
+                reason: "no memory".into(),
+            },
+        ]
+    }
+
+    /// Returns one of each chat message, with one of each prompt and answer.
+    fn chats() -> Vec<Chat> {
+        let message = Message {
+            role: "user".into(),
+            content: "hello".into(),
+        };
+        let prompts = [
+            Prompt::Chat(vec![message]),
+            Prompt::Text("hello".into()),
+            Prompt::Tokens(vec![0, u32::MAX]),
+        ];
+        let asks = prompts.into_iter().map(|prompt| Chat::Ask {
+            number: 1,
+            ask: Arc::new(Ask {
+                prompt,
+                max_tokens: 7,
+                sampling: Sampling::default(),
+                stop: vec!["stop".into()],
+                ignore_end: false,
+            }),
+        });
+        let answers = [
+            Answer::Queued { ahead: 3 },
+            Answer::Reading { done: 1, total: 2 },
+            Answer::Token {
+                token: 5,
+                text: "five".into(),
+            },
+            Answer::Done {
+                finish: Finish::Length,
+                figures: Figures {
+                    ttft_ms: 0.5,
+                    ..Figures::default()
+                },
+            },
+            Answer::Refused(RefusalReason::Busy { waiting: 64 }),
+            Answer::Failed(FailureReason::PhoneLost(ANNA)),
+        ];
+        let answers = answers
+            .into_iter()
+            .map(|answer| Chat::Answer { number: 2, answer });
+
+        asks.chain(answers)
+            .chain([Chat::Cancel { number: 1 }])
+            .collect()
+    }
+
+    fn step() -> Step {
+        let run = |sequence, n_tokens| Run {
+            sequence: SequenceId(sequence),
+            position: 9,
+            n_tokens,
+            n_wanted: 1,
+        };
+
+        Step {
+            epoch: Epoch(1),
+            id: StepId(300),
+            cache_ops: vec![CacheOp::Truncate {
+                sequence: SequenceId(1),
+                n_positions: 9,
+            }],
+            runs: vec![run(0, 2), run(1, 1)],
+        }
+    }
+
+    fn body<T: Serialize>(message: &T, kind: StreamKind) -> Vec<u8> {
+        encode_frame(message, kind).split_off(LENGTH_BYTES)
+    }
 }

@@ -700,6 +700,7 @@ mod tests {
             max_tokens: 10,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            ignore_end: false,
         })
     }
 

@@ -1,0 +1,793 @@
+//! The ring: phones that run a model together while people talk to it.
+//!
+//! Each phone is a whole [`Phone`]; around it stand a fake engine, a fake network, and people.
+//! The promise is checked as the world runs: every answer is what one phone alone would have written,
+//! every token passes layers `0..n` once and in order, every cache is without gaps, nobody is passed
+//! over, no step goes outside of the credits, and in the end nothing is left.
+//!
+//! ```text
+//!   Screen ──► Phone ──► Engine         one job at a time, in order
+//!              ▲   │
+//!              └───┴──► Network         each message as bytes, after a delay
+//! ```
+
+mod engine;
+mod forger;
+mod model;
+mod scenario;
+mod screen;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gguf_tools::Manifest;
+use proto::phone::{Gather, Identity, InEvent, Notice, OutEvent, Phone};
+use proto::plan::{Plan, Stage};
+use proto::relay::ClientId;
+use proto::wire::{self, ActivationHeader, Addresses, Chat, Control, StreamKind};
+use proto::{Epoch, PeerId, RequestId, StepId};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+pub use engine::Pace;
+pub use model::Hidden;
+pub use scenario::{
+    Cancel, Conversation, Fault, Formation, Network, Place, Scenario, Turn, manifest, peer,
+};
+pub use screen::{Ended, How};
+
+use engine::{Engine, Job};
+use forger::Forger;
+use screen::{Model, Next, Screen};
+use watch::Watch;
+
+/// Simulated time since the world began, in microseconds.
+pub type Micros = u64;
+
+/// Things that may happen in one world. Ten times what the longest rolled one takes: more is a loop.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// Longest time until a phone notices that another is gone.
+const NOTICED_AFTER_MAX: Micros = 200_000;
+
+/// First of the guests' numbers; phones of the ring have those below.
+const GUESTS: usize = 100;
+
+/// Number of a leader that takes no part in the ring.
+const LEADER: usize = 200;
+
+/// Number of somebody who has no business here.
+const OUTSIDER: usize = 201;
+
+/// Phones, people, and what is between them.
+pub struct World {
+    scenario: Scenario,
+    rng: ChaCha12Rng,
+    origin: Instant,
+    now: Micros,
+    /// What happens when; the counter keeps ties in the order of their making.
+    events: BTreeMap<(Micros, u64), Event>,
+    n_events: u64,
+    phones: BTreeMap<PeerId, Shell>,
+    leader: Option<ProposingLeader>,
+    screens: Vec<Screen>,
+    plan: Option<Arc<Plan>>,
+    watch: Watch,
+    /// When the last message of each stream arrives: streams keep their order.
+    streams: BTreeMap<(PeerId, PeerId, StreamKind), Micros>,
+    /// Who has noticed that whom is gone.
+    noticed: BTreeSet<(PeerId, PeerId)>,
+    forger: Option<Forger>,
+    questions: BTreeMap<RequestId, watch::Question>,
+}
+
+/// What a run showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Simulated time from start to the last event.
+    pub elapsed: Micros,
+    /// How each question ended, conversation by conversation.
+    pub ended: Vec<Vec<Ended>>,
+    /// Rows that went all the way round.
+    pub n_rows: u64,
+    /// Steps that were sent.
+    pub n_steps: u64,
+    /// When the last phone noticed a loss, if there was one.
+    pub last_noticed: Option<Micros>,
+}
+
+/// One phone: its decisions, and a fake of what carries them out.
+struct Shell {
+    machine: Phone<Hidden>,
+    engine: Engine,
+    in_force: bool,
+    lost: bool,
+}
+
+/// A leader outside of the ring: proposes one plan once all have joined.
+struct ProposingLeader {
+    plan: Arc<Plan>,
+    manifest: Arc<Manifest>,
+    joined: BTreeSet<PeerId>,
+    ready: BTreeSet<PeerId>,
+}
+
+/// What happens.
+#[derive(Debug)]
+enum Event {
+    /// A message arrives.
+    Arrive(Message),
+    /// An engine is done with its job.
+    JobDone(PeerId),
+    /// Somebody asks their next question.
+    Ask(usize),
+    /// Somebody has had enough of their question of this number.
+    Enough(usize, u64),
+    /// A phone falls silent.
+    Lose(PeerId),
+    /// A phone notices that another is gone.
+    Notice { by: PeerId, gone: PeerId },
+    /// The forger has something to send.
+    Forge,
+}
+
+/// A message on its way.
+#[derive(Debug, Clone)]
+struct Message {
+    from: PeerId,
+    to: PeerId,
+    packet: Packet,
+}
+
+/// A message as it goes over the wire.
+#[derive(Debug, Clone)]
+enum Packet {
+    Control(Vec<u8>),
+    Chat(Vec<u8>),
+    Activation([u8; wire::ACTIVATION_HEADER_BYTES], Hidden),
+}
+
+impl World {
+    /// Builds the world that `scenario` tells.
+    pub fn new(scenario: Scenario) -> Self {
+        let mut rng = ChaCha12Rng::seed_from_u64(scenario.seed);
+        let leader = proposing_leader(&scenario, &mut rng);
+        let n_stages = match &leader {
+            Some(leader) => leader.plan.stages.len(),
+            None => scenario.n_phones(),
+        };
+        let screens = scenario.conversations.iter().cloned().enumerate();
+
+        let mut world = Self {
+            phones: (0..scenario.n_phones())
+                .map(|phone| (peer(phone), shell(&scenario, phone)))
+                .collect(),
+            screens: screens.map(|(i, talk)| Screen::new(i, talk)).collect(),
+            watch: Watch::new(n_stages, scenario.is_reordered()),
+            forger: Forger::of(&scenario),
+            plan: None,
+            leader,
+            rng,
+            scenario,
+            origin: Instant::now(), // an origin only: nothing reads the clock again
+            now: 0,
+            events: BTreeMap::new(),
+            n_events: 0,
+            streams: BTreeMap::new(),
+            noticed: BTreeSet::new(),
+            questions: BTreeMap::new(),
+        };
+        world.begin();
+
+        world
+    }
+
+    /// Runs until nothing more happens.
+    ///
+    /// # Panics
+    ///
+    /// If the promise is broken.
+    pub fn run(mut self) -> Outcome {
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.now = at;
+            self.happen(event);
+            assert!(self.n_events < EVENTS_MAX, "the world never ends");
+        }
+
+        self.end()
+    }
+
+    fn begin(&mut self) {
+        for phone in self.phones.keys().copied().collect::<Vec<_>>() {
+            self.act_all(phone);
+        }
+        for screen in 0..self.screens.len() {
+            if let Some(pause) = self.screens[screen].pause() {
+                self.after(pause, Event::Ask(screen));
+            }
+        }
+        if let Fault::Loss { phone, at } = self.scenario.fault {
+            self.after(at, Event::Lose(peer(phone)));
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive(message) => self.arrive(message),
+            Event::JobDone(phone) => self.job_done(phone),
+            Event::Ask(screen) => self.ask(screen),
+            Event::Enough(screen, number) => self.enough(screen, number),
+            Event::Lose(phone) => self.lose(phone),
+            Event::Notice { by, gone } => self.notice(by, gone),
+            Event::Forge => self.forge(),
+        }
+    }
+
+    // ── Messages ──────────────────────────────────────────────────────────────────────────────────
+
+    /// Reads a message as a shell would, and passes it to whom it is for.
+    fn arrive(&mut self, message: Message) {
+        let Message { from, to, packet } = message;
+        if self.noticed.contains(&(to, from)) {
+            return; // its connection is gone
+        }
+
+        if let Some(screen) = self.guest(to) {
+            return self.arrive_at_guest(screen, packet);
+        }
+        if to == peer(LEADER) {
+            return self.arrive_at_leader(from, packet);
+        }
+        if let Some(event) = read(from, packet) {
+            self.handle(to, event);
+        }
+    }
+
+    fn arrive_at_guest(&mut self, screen: usize, packet: Packet) {
+        let Packet::Chat(bytes) = packet else {
+            unreachable!("guests have chat streams only");
+        };
+        let Ok(Chat::Answer { number, answer }) = decode(&bytes, StreamKind::Chat) else {
+            unreachable!("guests get answers only");
+        };
+
+        if self.screens[screen].left {
+            return;
+        }
+        assert_eq!(
+            number,
+            self.screens[screen].number(),
+            "answer to another question"
+        );
+        self.tell(screen, answer);
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "it leads, and that is all")]
+    fn arrive_at_leader(&mut self, from: PeerId, packet: Packet) {
+        let Packet::Control(bytes) = packet else {
+            return;
+        };
+        let Ok(message) = decode::<Control>(&bytes, StreamKind::Control) else {
+            return;
+        };
+        let leader = self.leader.as_mut().expect("it was told something");
+        let everybody = leader.plan.phones().collect::<BTreeSet<_>>();
+
+        let order = match message {
+            Control::Join { .. } if leader.joined.insert(from) && leader.joined == everybody => {
+                Control::Prepare {
+                    plan: Arc::clone(&leader.plan),
+                    manifest: Arc::clone(&leader.manifest),
+                    addresses: Vec::new(),
+                }
+            }
+            Control::Ready { epoch } if leader.ready.insert(from) && leader.ready == everybody => {
+                Control::Commit { epoch }
+            }
+            _ => return,
+        };
+        for to in everybody {
+            let frame = wire::encode_frame(&order, StreamKind::Control);
+            self.send(peer(LEADER), to, Packet::Control(frame));
+        }
+    }
+
+    /// Puts a message on its way.
+    fn send(&mut self, from: PeerId, to: PeerId, packet: Packet) {
+        if let Some(forger) = &mut self.forger {
+            forger.overhear(from, to, &packet);
+        }
+
+        let network = self.scenario.network;
+        let mut at = self.now + network.delay + self.rng.random_range(0..=network.jitter);
+        if !(network.reorder && may_overtake(&packet)) {
+            let last = self.streams.entry((from, to, packet.kind())).or_default();
+            at = at.max(*last);
+            *last = at;
+        }
+
+        self.at(at, Event::Arrive(Message { from, to, packet }));
+    }
+
+    // ── Phones ────────────────────────────────────────────────────────────────────────────────────
+
+    /// Gives a phone an event and does what it wants.
+    fn handle(&mut self, phone: PeerId, event: InEvent<Hidden>) {
+        self.watch_in(phone, &event);
+        let now = self.origin + Duration::from_micros(self.now);
+        let Some(shell) = self.phones.get_mut(&phone).filter(|shell| !shell.lost) else {
+            return;
+        };
+
+        shell.machine.handle(event, now);
+        self.act_all(phone);
+    }
+
+    fn act_all(&mut self, phone: PeerId) {
+        while let Some(wish) = self.phones.get_mut(&phone).and_then(|s| s.machine.poll()) {
+            self.watch_out(phone, &wish);
+            self.act(phone, wish);
+        }
+    }
+
+    fn act(&mut self, phone: PeerId, wish: OutEvent<Hidden>) {
+        match wish {
+            OutEvent::SendControl { to, message } => {
+                let frame = wire::encode_frame(&message, StreamKind::Control);
+                self.send(phone, to, Packet::Control(frame));
+            }
+            OutEvent::SendChat { to, message } => {
+                let frame = wire::encode_frame(&message, StreamKind::Chat);
+                self.send(phone, to, Packet::Chat(frame));
+            }
+            OutEvent::SendActivation {
+                to,
+                epoch,
+                step,
+                hidden,
+            } => {
+                let header = activation_header(epoch, step, &hidden);
+                self.send(phone, to, Packet::Activation(header, hidden));
+            }
+            OutEvent::Tell { client, answer } => {
+                let screen = usize::try_from(client.0).expect("few screens");
+                self.tell(screen, answer);
+            }
+            OutEvent::Load { plan, .. } => self.job(phone, Job::Load(plan)),
+            OutEvent::Open { request, ask } => self.job(phone, Job::Open(request, ask)),
+            OutEvent::Close { request } => self.job(phone, Job::Close(request)),
+            OutEvent::Embed { step, tokens } => self.job(phone, Job::Embed(step, tokens)),
+            OutEvent::Compute { step, hidden, last } => {
+                self.job(phone, Job::Compute(step, hidden, last));
+            }
+            OutEvent::Sample {
+                step,
+                hidden,
+                picks,
+            } => self.job(phone, Job::Sample(step, hidden, picks)),
+            OutEvent::Notice(notice) => self.noticed_by(phone, notice),
+        }
+    }
+
+    fn job(&mut self, phone: PeerId, job: Job) {
+        let shell = self.phones.get_mut(&phone).expect("a phone of the ring");
+
+        if let Some(takes) = shell.engine.push(job) {
+            self.after(takes, Event::JobDone(phone));
+        }
+    }
+
+    fn job_done(&mut self, phone: PeerId) {
+        let shell = self.phones.get_mut(&phone).expect("a phone of the ring");
+        if shell.lost {
+            return;
+        }
+
+        let (result, takes) = shell.engine.finish();
+        if let Some(takes) = takes {
+            self.after(takes, Event::JobDone(phone));
+        }
+        if let Some(event) = result {
+            self.handle(phone, event);
+        }
+    }
+
+    fn noticed_by(&mut self, phone: PeerId, notice: Notice) {
+        match notice {
+            Notice::InForce { plan, .. } => {
+                let shell = self.phones.get_mut(&phone).expect("a phone of the ring");
+                assert!(!shell.in_force, "one plan, in force once");
+                shell.in_force = true;
+                self.plan = Some(plan);
+
+                if self.phones.values().all(|shell| shell.in_force) && self.forger.is_some() {
+                    self.after(0, Event::Forge);
+                }
+            }
+            Notice::Broken { phone, reason } => {
+                let lossy = matches!(self.scenario.fault, Fault::Loss { .. });
+                assert!(lossy, "broken by {phone}: {reason}");
+            }
+            Notice::Joined { .. } => {}
+        }
+    }
+
+    // ── People ────────────────────────────────────────────────────────────────────────────────────
+
+    fn ask(&mut self, screen: usize) {
+        if self.screens[screen].left || self.screens[screen].pause().is_none() {
+            return;
+        }
+        let (model, now) = (self.model(), self.now);
+        let (ask, enough) = self.screens[screen].ask(model, now);
+        let number = self.screens[screen].number();
+        if let Some(pause) = enough {
+            self.after(pause, Event::Enough(screen, number));
+        }
+
+        match self.screens[screen].place {
+            Place::Screen(phone) => {
+                let client = ClientId(screen as u64);
+                self.handle(peer(phone), InEvent::Ask { client, ask });
+            }
+            Place::Guest { via } => self.guest_says(screen, via, &Chat::Ask { number, ask }),
+        }
+    }
+
+    fn enough(&mut self, screen: usize, number: u64) {
+        if self.screens[screen].leave(number) {
+            let Place::Guest { via } = self.screens[screen].place else {
+                unreachable!("only guests leave");
+            };
+            return self.notice_later(peer(via), peer(GUESTS + screen));
+        }
+        if !self.screens[screen].cancel(number) {
+            return;
+        }
+
+        match self.screens[screen].place {
+            Place::Screen(phone) => {
+                let client = ClientId(screen as u64);
+                self.handle(peer(phone), InEvent::Cancel { client });
+            }
+            Place::Guest { via } => self.guest_says(screen, via, &Chat::Cancel { number }),
+        }
+    }
+
+    fn guest_says(&mut self, screen: usize, via: usize, message: &Chat) {
+        let frame = wire::encode_frame(message, StreamKind::Chat);
+
+        self.send(peer(GUESTS + screen), peer(via), Packet::Chat(frame));
+    }
+
+    fn tell(&mut self, screen: usize, answer: proto::chat::Answer) {
+        let model = self.model();
+        let number = self.screens[screen].number();
+
+        match self.screens[screen].told(answer, model, self.now) {
+            Next::Ask(pause) => self.after(pause, Event::Ask(screen)),
+            Next::Cancel => self.after(0, Event::Enough(screen, number)),
+            Next::Wait | Next::Over => {}
+        }
+    }
+
+    fn model(&self) -> Model {
+        Model {
+            n_layers: self.scenario.n_layers(),
+            n_ctx: self.scenario.sizes.n_ctx,
+            may_fail: matches!(self.scenario.fault, Fault::Loss { at, .. } if at <= self.now),
+            reorder: self.scenario.is_reordered(),
+        }
+    }
+
+    fn guest(&self, peer_id: PeerId) -> Option<usize> {
+        (0..self.screens.len()).find(|&screen| peer(GUESTS + screen) == peer_id)
+    }
+
+    // ── Faults ────────────────────────────────────────────────────────────────────────────────────
+
+    fn lose(&mut self, gone: PeerId) {
+        self.phones
+            .get_mut(&gone)
+            .expect("a phone of the ring")
+            .lost = true;
+        for by in self.phones.keys().copied().collect::<Vec<_>>() {
+            self.notice_later(by, gone);
+        }
+
+        for screen in &mut self.screens {
+            let (Place::Screen(phone) | Place::Guest { via: phone }) = screen.place;
+            if peer(phone) == gone {
+                screen.go();
+            }
+        }
+    }
+
+    fn notice_later(&mut self, by: PeerId, gone: PeerId) {
+        let pause = self.rng.random_range(0..NOTICED_AFTER_MAX);
+
+        self.after(pause, Event::Notice { by, gone });
+    }
+
+    fn notice(&mut self, by: PeerId, gone: PeerId) {
+        self.noticed.insert((by, gone));
+        self.handle(by, InEvent::PhoneLost(gone));
+    }
+
+    fn forge(&mut self) {
+        let plan = self.plan.as_ref().expect("forged once a plan is in force");
+        let forger = self.forger.as_mut().expect("there is one");
+
+        let Some(message) = forger.forge(plan, &mut self.rng) else {
+            for by in self.phones.keys().copied().collect::<Vec<_>>() {
+                self.notice_later(by, peer(OUTSIDER));
+            }
+            return;
+        };
+        let pause = self.rng.random_range(0..20_000);
+        self.at(self.now, Event::Arrive(message));
+        self.after(pause, Event::Forge);
+    }
+
+    // ── Watching ──────────────────────────────────────────────────────────────────────────────────
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some events tell something"
+    )]
+    fn watch_in(&mut self, phone: PeerId, event: &InEvent<Hidden>) {
+        let Some(plan) = self.plan.as_ref().filter(|plan| plan.head == phone) else {
+            return;
+        };
+        let tail = plan.stages.last().map(|stage| stage.phone);
+
+        match event {
+            InEvent::Opened { request, .. } => self.watch.opened(self.questions[request]),
+            InEvent::Activation {
+                from, epoch, step, ..
+            } if Some(*from) == tail && *epoch == plan.epoch => self.watch.returned(*step),
+            InEvent::Computed { step, .. } if Some(phone) == tail => self.watch.returned(*step),
+            _ => {}
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only some wishes tell something"
+    )]
+    fn watch_out(&mut self, phone: PeerId, wish: &OutEvent<Hidden>) {
+        if self.plan.as_ref().is_none_or(|plan| plan.head != phone) {
+            return;
+        }
+
+        match wish {
+            OutEvent::Embed { step, .. } => self.watch.sent(*step),
+            OutEvent::Open { request, ask } => {
+                self.questions.insert(*request, ask.sampling.seed);
+            }
+            OutEvent::Tell { client, answer } => {
+                let screen = usize::try_from(client.0).expect("few screens");
+                let question = self.screens[screen].question();
+                self.watch.told(question.expect("it was asked"), answer);
+            }
+            OutEvent::SendChat {
+                to,
+                message: Chat::Answer { number, answer },
+            } => {
+                let request = RequestId {
+                    asker: *to,
+                    number: *number,
+                };
+                if let Some(&question) = self.questions.get(&request) {
+                    self.watch.told(question, answer);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // ── Time ──────────────────────────────────────────────────────────────────────────────────────
+
+    fn after(&mut self, pause: Micros, event: Event) {
+        self.at(self.now + pause, event);
+    }
+
+    fn at(&mut self, at: Micros, event: Event) {
+        self.n_events += 1;
+        self.events.insert((at, self.n_events), event);
+    }
+
+    /// Checks that nothing is left, and tells what was seen.
+    fn end(self) -> Outcome {
+        for (i, screen) in self.screens.iter().enumerate() {
+            assert!(!screen.is_waiting(), "conversation {i} was never answered");
+        }
+        let lossy = matches!(self.scenario.fault, Fault::Loss { .. });
+        if !lossy {
+            self.watch.end();
+            self.nothing_is_left();
+        }
+
+        Outcome {
+            elapsed: self.now,
+            n_rows: self.phones.values().map(|shell| shell.engine.n_rows).sum(),
+            n_steps: self.watch.n_steps,
+            last_noticed: match self.scenario.fault {
+                Fault::Loss { at, .. } => Some(at + NOTICED_AFTER_MAX),
+                Fault::None | Fault::Hostile { .. } => None,
+            },
+            ended: self
+                .screens
+                .into_iter()
+                .map(|screen| screen.ended)
+                .collect(),
+        }
+    }
+
+    /// No question, step or sampler is left on any phone, and every layer's cache holds the same tokens.
+    fn nothing_is_left(&self) {
+        let mut caches = BTreeMap::new();
+
+        for (phone, shell) in &self.phones {
+            assert!(
+                shell.machine.is_idle(),
+                "{phone} still waits: {:#?}",
+                shell.machine
+            );
+            let samplers = shell.engine.samplers().collect::<Vec<_>>();
+            assert!(
+                samplers.is_empty(),
+                "samplers were never closed: {samplers:?}"
+            );
+
+            for (layer, sequence, tokens) in shell.engine.caches() {
+                let first = caches.entry(sequence).or_insert(tokens);
+                assert_eq!(
+                    *first, tokens,
+                    "layer {layer} of {sequence:?} holds other tokens"
+                );
+            }
+        }
+    }
+}
+
+impl Packet {
+    fn kind(&self) -> StreamKind {
+        match self {
+            Self::Control(_) => StreamKind::Control,
+            Self::Chat(_) => StreamKind::Chat,
+            Self::Activation(..) => StreamKind::Activation,
+        }
+    }
+}
+
+/// Reads a packet as a shell would; what cannot be read goes nowhere.
+fn read(from: PeerId, packet: Packet) -> Option<InEvent<Hidden>> {
+    match packet {
+        Packet::Control(bytes) => {
+            let message = decode(&bytes, StreamKind::Control).ok()?;
+            Some(InEvent::Control { from, message })
+        }
+        Packet::Chat(bytes) => {
+            let message = decode(&bytes, StreamKind::Chat).ok()?;
+            Some(InEvent::Chat { from, message })
+        }
+        Packet::Activation(header, hidden) => {
+            let header = ActivationHeader::decode(&header).ok()?;
+            Some(InEvent::Activation {
+                from,
+                epoch: header.epoch,
+                step: header.step,
+                hidden,
+            })
+        }
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(
+    frame: &[u8],
+    kind: StreamKind,
+) -> Result<T, wire::DecodeError> {
+    let (length, message) = frame
+        .split_first_chunk::<{ wire::LENGTH_BYTES }>()
+        .expect("a frame has a length");
+    let length = wire::decode_length(*length, kind)?;
+
+    wire::decode(&message[..length.min(message.len())])
+}
+
+fn activation_header(
+    epoch: Epoch,
+    step: StepId,
+    hidden: &Hidden,
+) -> [u8; wire::ACTIVATION_HEADER_BYTES] {
+    let header = ActivationHeader {
+        epoch,
+        step,
+        n_numbers: u32::try_from(hidden.len()).expect("few rows"),
+        activation: proto::plan::ActivationType::F32,
+    };
+
+    header.encode()
+}
+
+/// Returns whether a packet may come before one that was sent earlier: the machines do not mind for
+/// activations and step headers, whose second byte after the length is the message's kind.
+fn may_overtake(packet: &Packet) -> bool {
+    match packet {
+        Packet::Activation(..) => true,
+        Packet::Control(bytes) => {
+            matches!(decode(bytes, StreamKind::Control), Ok(Control::Step(_)))
+        }
+        Packet::Chat(_) => false,
+    }
+}
+
+fn shell(scenario: &Scenario, phone: usize) -> Shell {
+    let leader = match scenario.formation {
+        Formation::Gathered => 0,
+        Formation::Proposed { .. } => LEADER,
+    };
+    let identity = Identity {
+        me: peer(phone),
+        name: format!("phone {phone}"),
+        addresses: Addresses::default(),
+        leader: peer(leader),
+    };
+    let machine = if phone == leader {
+        let gather = Gather {
+            n_phones: scenario.n_phones(),
+            manifest: Arc::new(scenario.manifest()),
+            sizes: scenario.sizes,
+        };
+        Phone::leader(identity, gather).expect("there are shards enough")
+    } else {
+        Phone::member(identity)
+    };
+
+    Shell {
+        machine,
+        engine: Engine::new(peer(phone), scenario.paces[phone], scenario.n_layers()),
+        in_force: false,
+        lost: false,
+    }
+}
+
+fn proposing_leader(scenario: &Scenario, rng: &mut ChaCha12Rng) -> Option<ProposingLeader> {
+    let Formation::Proposed { head, only_ends } = scenario.formation else {
+        return None;
+    };
+    let manifest = Arc::new(scenario.manifest());
+    let mut phones = (0..scenario.n_phones()).collect::<Vec<_>>();
+    phones.retain(|&phone| !(only_ends && phone == head));
+    rand::seq::SliceRandom::shuffle(phones.as_mut_slice(), rng);
+
+    let runs = scenario::uneven(rng, scenario.shards.len(), phones.len());
+    let stages = phones.into_iter().zip(runs).map(|(phone, shards)| Stage {
+        phone: peer(phone),
+        layers: scenario::layers_of(&manifest, &shards),
+        shards,
+    });
+    let sizes = scenario.sizes;
+    let plan = Plan {
+        epoch: Epoch(rng.random_range(1..1 << 40)),
+        model: manifest.hash(),
+        head: peer(head),
+        stages: stages.collect(),
+        n_embd: manifest.n_embd,
+        n_ctx: sizes.n_ctx,
+        n_sequences: sizes.n_sequences,
+        chunk_tokens: sizes.chunk_tokens,
+        activation: sizes.activation,
+        relay_headers: sizes.relay_headers,
+    };
+
+    Some(ProposingLeader {
+        plan: Arc::new(plan),
+        manifest,
+        joined: BTreeSet::new(),
+        ready: BTreeSet::new(),
+    })
+}
