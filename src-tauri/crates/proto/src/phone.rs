@@ -4,28 +4,43 @@
 //! out as an [`OutEvent`]; everything that a phone decides lies between.
 //!
 //! ```text
-//!            Joined            plan in force
-//!  gather ───────────► reconfig ─────────────► pipeline ◄──── questions ──── relay
-//!                                                  └──────── answers ───────►
+//!          who leads, who is here              plan in force
+//!  group ────────────────────────► reconfig ─────────────────► pipeline ◄──── questions ──── relay
+//!                                                                  └──────── answers ───────►
 //! ```
+//!
+//! A phone in no group leads itself, and runs a model alone if it is asked to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gguf_tools::Manifest;
+use rand_chacha::ChaCha12Rng;
 
 use crate::chat::{Answer, Ask, RefusalReason};
+use crate::group::message::Presence;
+use crate::group::{self, Group, Name, Roster, Saved};
 use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
-use crate::plan::{Plan, PlanError, Sizes};
-use crate::reconfig::{self, Reconfig};
+use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes};
+use crate::reconfig::{self, Cause, Reconfig, Status};
 use crate::relay::{self, ClientId, Relay};
-use crate::wire::{self, Addresses, Chat, Control, Step};
+use crate::wire::{Chat, Control, Step};
 use crate::{Epoch, PeerId, RequestId, StepId};
+
+/// How long the leader waits after a plan broke before it makes another.
+///
+/// Until a phone whose connection was cut is given up on or back
+/// ([`group::LOST_AFTER_DISCONNECT`]), with a heartbeat's room.
+const REPLAN_AFTER: Duration = Duration::from_millis(2000);
 
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum InEvent<H> {
+    /// Something about the group: see [`group::InEvent`].
+    Group(group::InEvent),
+    /// A person wants this phone's model to be run.
+    Run(Work),
     /// A control message came.
     Control {
         /// Phone that sent it.
@@ -51,8 +66,6 @@ pub enum InEvent<H> {
         /// The hidden state.
         hidden: H,
     },
-    /// The last connection to a phone is gone.
-    PhoneLost(PeerId),
     /// A screen of this phone asks.
     Ask {
         /// That screen; it has one question open at a time.
@@ -122,6 +135,8 @@ pub enum InEvent<H> {
 /// What to do.
 #[derive(Debug, Clone)]
 pub enum OutEvent<H> {
+    /// Something about the group: see [`group::OutEvent`].
+    Group(group::OutEvent),
     /// Send a control message.
     SendControl {
         /// Phone that gets it.
@@ -161,8 +176,6 @@ pub enum OutEvent<H> {
         plan: Arc<Plan>,
         /// What its model is.
         manifest: Arc<Manifest>,
-        /// Where the plan's phones can be reached.
-        addresses: Vec<(PeerId, Addresses)>,
     },
     /// See [`pipeline::OutEvent::Open`].
     Open {
@@ -208,19 +221,10 @@ pub enum OutEvent<H> {
 /// What a person would notice.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// A phone asked for a part in the work.
-    Joined {
-        /// That phone.
-        phone: PeerId,
-        /// Its name.
-        name: String,
-    },
     /// A plan is in force: questions can be asked.
     InForce {
         /// The plan.
         plan: Arc<Plan>,
-        /// Names of the phones that joined here, for people.
-        names: BTreeMap<PeerId, String>,
     },
     /// There is no plan, or not any more.
     Broken {
@@ -231,45 +235,43 @@ pub enum Notice {
     },
 }
 
-/// Who this phone is.
+/// A model that is to be run.
 #[derive(Debug, Clone)]
-pub struct Identity {
-    /// This phone.
-    pub me: PeerId,
-    /// Its name, for people.
-    pub name: String,
-    /// Where it can be reached.
-    pub addresses: Addresses,
-    /// Phone that leads; may be this one.
-    pub leader: PeerId,
-}
-
-/// What the leader waits for, and what it then starts.
-#[derive(Debug, Clone)]
-pub struct Gather {
-    /// Phones that take part, this one among them.
-    pub n_phones: usize,
+pub struct Work {
     /// The model.
     pub manifest: Arc<Manifest>,
     /// What it is run with.
     pub sizes: Sizes,
+    /// Phones that are waited for, this one among them, before the first plan is made. Later plans
+    /// are made with those that are there.
+    pub n_phones: usize,
 }
 
-/// A phone that takes part.
-#[derive(Debug)]
-struct Joined {
-    phone: PeerId,
-    name: String,
-    addresses: Addresses,
+impl Work {
+    /// Checks that the model can be shared by as many phones as are waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::even`].
+    pub fn validate(&self) -> Result<(), PlanError> {
+        let n_phones = self.n_phones.min(STAGES_MAX + 1);
+        let phones = (0..n_phones).map(|i| PeerId([i as u8; 32]));
+        let phones = phones.collect::<Vec<_>>();
+
+        Plan::even(Epoch(1), &self.manifest, &phones, self.sizes).map(|_| ())
+    }
 }
 
 /// One phone.
 #[derive(Debug)]
 pub struct Phone<H> {
-    identity: Identity,
-    gather: Option<Gather>,
-    /// Phones that joined, in that order.
-    joined: Vec<Joined>,
+    me: PeerId,
+    group: Group,
+    work: Option<Work>,
+    /// When the leader makes another plan in place of one that broke.
+    replan_at: Option<Instant>,
+    /// Whether the group was told that an answer is being written here.
+    writing: bool,
     reconfig: Reconfig,
     relay: Relay,
     pipeline: Option<Pipeline<H>>,
@@ -277,69 +279,42 @@ pub struct Phone<H> {
 }
 
 impl<H> Phone<H> {
-    /// Starts a phone that follows `identity.leader`.
-    pub fn member(identity: Identity) -> Self {
-        let mut phone = Self::new(identity);
-        phone.events.push_back(OutEvent::SendControl {
-            to: phone.identity.leader,
-            message: Control::Join {
-                version: wire::VERSION,
-                name: phone.identity.name.clone(),
-                addresses: phone.identity.addresses.clone().capped(),
-            },
-        });
+    /// Starts the phone `me`, as it was when `saved` was written.
+    pub fn new(me: PeerId, name: Name, saved: Saved, rng: ChaCha12Rng, now: Instant) -> Self {
+        let mut phone = Self {
+            me,
+            group: Group::new(me, name, saved, rng, now),
+            work: None,
+            replan_at: None,
+            writing: false,
+            reconfig: Reconfig::new(me),
+            relay: Relay::new(me),
+            pipeline: None,
+            events: VecDeque::new(),
+        };
+        phone.settle(now);
 
         phone
     }
 
-    /// Starts a phone that leads, and brings a plan into force once enough phones have joined.
-    ///
-    /// # Errors
-    ///
-    /// As [`Plan::even`], if the model cannot be shared by so many phones.
-    pub fn leader(identity: Identity, gather: Gather) -> Result<Self, PlanError> {
-        let n_phones = gather.n_phones.min(crate::plan::STAGES_MAX + 1);
-        let placeholders = (0..n_phones).map(|i| PeerId([i as u8; 32]));
-        Plan::even(
-            Epoch(0),
-            &gather.manifest,
-            &placeholders.collect::<Vec<_>>(),
-            gather.sizes,
-        )?;
-
-        let mut phone = Self::new(identity);
-        phone.gather = Some(gather);
-        phone.joined.push(Joined {
-            phone: phone.identity.me,
-            name: phone.identity.name.clone(),
-            addresses: phone.identity.addresses.clone().capped(),
-        });
-        phone.start_when_complete();
-        phone.exchange(None);
-
-        Ok(phone)
-    }
-
-    fn new(identity: Identity) -> Self {
-        Self {
-            reconfig: Reconfig::new(identity.me, identity.leader),
-            relay: Relay::new(identity.me),
-            identity,
-            gather: None,
-            joined: Vec::new(),
-            pipeline: None,
-            events: VecDeque::new(),
-        }
+    /// Returns the group that this phone is in.
+    pub fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Takes note of `event`.
     pub fn handle(&mut self, event: InEvent<H>, now: Instant) {
         match event {
+            InEvent::Group(event) => self.group_event(event, now),
+            InEvent::Run(work) => self.work = Some(work),
             InEvent::Control { from, message } => self.control(from, message, now),
-            InEvent::Chat { from, message } => self.relay.handle(from, message),
+            InEvent::Chat { from, message } => {
+                if self.group.is_member(from) {
+                    self.relay.handle(from, message);
+                }
+            }
             InEvent::Ask { client, ask } => self.relay.ask(client, ask),
             InEvent::Cancel { client } => self.relay.cancel(client),
-            InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
             InEvent::Loaded { epoch } => self.reconfig.loaded(epoch),
             InEvent::LoadFailed { epoch, reason } => self.reconfig.load_failed(epoch, reason),
             InEvent::Activation {
@@ -376,15 +351,23 @@ impl<H> Phone<H> {
             }
         }
 
-        self.exchange(Some(now));
+        self.settle(now);
     }
 
-    /// Does what is due. No machine of this phone waits for a time yet.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.group.poll_timeout().is_some_and(|due| due <= now) {
+            self.group.handle_timeout(now);
+        }
+
+        self.settle(now);
+    }
 
     /// Returns when to wake the phone, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let replan_at = self.replan_at.filter(|_| self.leads() && self.work.is_some());
+
+        [self.group.poll_timeout(), replan_at].into_iter().flatten().min()
     }
 
     /// Returns the next thing to do.
@@ -397,13 +380,26 @@ impl<H> Phone<H> {
         self.relay.is_idle() && self.pipeline.as_ref().is_none_or(Pipeline::is_idle)
     }
 
+    /// Lets the group take note of something that may also cost the ring a phone.
+    fn group_event(&mut self, event: group::InEvent, now: Instant) {
+        let lost = match event {
+            group::InEvent::Disconnected(phone) => Some(phone),
+            _ => None,
+        };
+        self.group.handle(event, now);
+
+        if let Some(phone) = lost {
+            self.phone_lost(phone, now); // what was on its way is gone with the connection
+        }
+    }
+
     fn control(&mut self, from: PeerId, message: Control, now: Instant) {
+        if !self.group.is_member(from) {
+            tracing::warn!(%from, "Control message from a phone that is no member, dropped");
+            return;
+        }
+
         match message {
-            Control::Join {
-                version,
-                name,
-                addresses,
-            } => self.join(from, version, &name, addresses),
             Control::Step(step) => self.pipe(pipeline::InEvent::Step { from, step }, now),
             Control::StageFailed { epoch, reason } => {
                 let event = pipeline::InEvent::StageFailed {
@@ -413,6 +409,7 @@ impl<H> Phone<H> {
                 };
                 self.pipe(event, now);
             }
+            Control::InForce { plan } => self.announced(from, plan),
             Control::Prepare { .. }
             | Control::Ready { .. }
             | Control::NotReady { .. }
@@ -420,58 +417,73 @@ impl<H> Phone<H> {
         }
     }
 
-    fn join(&mut self, from: PeerId, version: u32, name: &str, addresses: Addresses) {
-        if version != wire::VERSION {
-            tracing::warn!(%from, version, "Phone of another version, not taken");
-            return;
-        }
-        let Some(gather) = &self.gather else {
-            tracing::warn!(%from, "Phone asks to join one that does not lead, dropped");
-            return;
-        };
-        let known = self.joined.iter().any(|joined| joined.phone == from);
-        if known || self.joined.len() >= gather.n_phones {
-            return;
+    /// The leader tells a phone without a part who answers questions.
+    fn announced(&mut self, from: PeerId, plan: Arc<Plan>) {
+        let sound = plan.stages.len() <= STAGES_MAX && !plan.needs(self.me);
+        if self.leader() != Some(from) || !sound {
+            return tracing::warn!(%from, "Announcement that is not the leader's, dropped");
         }
 
-        let name = wire::clean_name(name);
-        self.joined.push(Joined {
-            phone: from,
-            name: name.clone(),
-            addresses: addresses.capped(),
-        });
+        self.relay.plan_in_force(Arc::clone(&plan));
         self.events
-            .push_back(OutEvent::Notice(Notice::Joined { phone: from, name }));
-        self.start_when_complete();
+            .push_back(OutEvent::Notice(Notice::InForce { plan }));
     }
 
-    fn start_when_complete(&mut self) {
-        let Some(gather) = &self.gather else { return };
-        if self.joined.len() < gather.n_phones {
+    /// Returns whom this phone obeys: itself in no group, nobody while a leader is sought.
+    fn leader(&self) -> Option<PeerId> {
+        match self.group.roster() {
+            None => Some(self.me),
+            Some(_) => self.group.leader().map(|term| term.leader),
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.leader() == Some(self.me)
+    }
+
+    /// Returns the phones that can compute, this one first: it has the model.
+    fn phones_here(&self) -> Vec<PeerId> {
+        let members = self.group.roster().into_iter().flat_map(|r| r.members.iter());
+        let here = |&phone: &PeerId| {
+            phone != self.me && self.group.presence(phone) == Some(Presence::Here)
+        };
+        let others = members.map(|member| member.peer).filter(here);
+
+        std::iter::once(self.me)
+            .chain(others.collect::<BTreeSet<_>>())
+            .collect()
+    }
+
+    /// Makes a plan, if this phone leads, has a model to run, and there is none.
+    fn plan_if_due(&mut self, now: Instant) {
+        let Some(work) = self.work.as_ref().filter(|_| self.leads()) else {
+            return;
+        };
+        let mut phones = self.phones_here();
+        phones.truncate(work.manifest.layers.len().min(STAGES_MAX));
+        let due = match self.reconfig.status() {
+            Status::None => phones.len() >= work.n_phones,
+            Status::Preparing | Status::InForce => false,
+            // Those who could not will not be able to: others may.
+            Status::Failed(Cause::CannotLoad) => !self.reconfig.was_for(&phones),
+            Status::Failed(Cause::Lost) => self.replan_at.is_none_or(|at| at <= now),
+        };
+        if !due {
             return;
         }
 
-        let phones = self.joined.iter().map(|joined| joined.phone);
-        let plan = Plan::even(
-            self.reconfig.next_epoch(),
-            &gather.manifest,
-            &phones.collect::<Vec<_>>(),
-            gather.sizes,
-        );
-        let plan = plan.expect("tried with as many phones at the start");
-        let manifest = Arc::clone(&gather.manifest);
-        let addresses = self.joined.iter();
-        let addresses = addresses.map(|joined| (joined.phone, joined.addresses.clone()));
-        self.reconfig
-            .propose(Arc::new(plan), manifest, addresses.collect());
+        self.replan_at = None;
+        let epoch = self.reconfig.next_epoch();
+        match Plan::even(epoch, &work.manifest, &phones, work.sizes) {
+            Ok(plan) => {
+                let manifest = Arc::clone(&work.manifest);
+                self.reconfig.propose(Arc::new(plan), manifest);
+            }
+            Err(error) => tracing::error!(%error, "No plan can be made"),
+        }
     }
 
     fn phone_lost(&mut self, phone: PeerId, now: Instant) {
-        let planned = self.pipeline.as_ref().map(|p| Arc::clone(p.plan()));
-        if planned.is_none_or(|plan| !plan.needs(phone)) {
-            self.joined.retain(|joined| joined.phone != phone);
-        }
-
         self.pipe(pipeline::InEvent::PhoneLost(phone), now);
         self.reconfig.phone_lost(phone);
         self.relay.phone_lost(phone);
@@ -483,11 +495,27 @@ impl<H> Phone<H> {
         }
     }
 
-    /// Passes what the machines want to each other or to the shell, until none wants anything.
-    fn exchange(&mut self, now: Option<Instant>) {
+    /// Lets everything that follows from the last event happen.
+    fn settle(&mut self, now: Instant) {
         loop {
-            if let Some(event) = self.reconfig.poll() {
-                self.route_reconfig(event);
+            self.exchange(now);
+            self.reconfig.follow(self.leader());
+            self.plan_if_due(now);
+            self.tell_writing(now);
+
+            if !self.wants_anything() {
+                return;
+            }
+        }
+    }
+
+    /// Passes what the machines want to each other or to the shell, until none wants anything.
+    fn exchange(&mut self, now: Instant) {
+        loop {
+            if let Some(event) = self.group.poll() {
+                self.route_group(event, now);
+            } else if let Some(event) = self.reconfig.poll() {
+                self.route_reconfig(event, now);
             } else if let Some(event) = self.pipeline.as_mut().and_then(Pipeline::poll) {
                 self.route_pipeline(event);
             } else if let Some(event) = self.relay.poll() {
@@ -498,30 +526,95 @@ impl<H> Phone<H> {
         }
     }
 
-    fn route_reconfig(&mut self, event: reconfig::OutEvent) {
+    fn wants_anything(&self) -> bool {
+        self.reconfig.wants_anything() || self.group.wants_anything()
+    }
+
+    /// Tells the group when this phone, as the head, begins and ends to write.
+    fn tell_writing(&mut self, now: Instant) {
+        let writing = self.pipeline.as_ref().is_some_and(|p| !p.is_idle());
+
+        if std::mem::replace(&mut self.writing, writing) != writing {
+            self.group.handle(group::InEvent::Writing(writing), now);
+        }
+    }
+
+    fn route_group(&mut self, event: group::OutEvent, now: Instant) {
+        match &event {
+            group::OutEvent::Present {
+                peer,
+                presence: Presence::Lost,
+            } => self.phone_lost(*peer, now),
+            group::OutEvent::Present {
+                peer,
+                presence: Presence::Here,
+            } => self.announce_to(*peer),
+            group::OutEvent::Members(roster) => self.members_changed(roster, now),
+            group::OutEvent::Left { .. } => self.alone_again(now),
+            _ => {}
+        }
+
+        self.events.push_back(OutEvent::Group(event));
+    }
+
+    /// Tells a member that came who answers questions.
+    fn announce_to(&mut self, phone: PeerId) {
+        if let Some(plan) = self.reconfig.in_force()
+            && self.leads()
+            && !plan.needs(phone)
+        {
+            let message = Control::InForce {
+                plan: Arc::clone(plan),
+            };
+            self.events
+                .push_back(OutEvent::SendControl { to: phone, message });
+        }
+    }
+
+    /// A phone that is no member any more has no part in anything.
+    fn members_changed(&mut self, roster: &Roster, now: Instant) {
+        let gone = self.pipeline.as_ref().map(|pipeline| {
+            let phones = pipeline.plan().phones();
+            let gone = phones.filter(|&phone| phone != self.me && !roster.contains(phone));
+            gone.collect::<Vec<_>>()
+        });
+
+        for phone in gone.unwrap_or_default() {
+            self.phone_lost(phone, now);
+        }
+    }
+
+    /// This phone has left its group: what it ran with others it runs no more.
+    fn alone_again(&mut self, now: Instant) {
+        let others = self.pipeline.as_ref().map(|pipeline| {
+            let phones = pipeline.plan().phones();
+            phones.filter(|&phone| phone != self.me).collect::<Vec<_>>()
+        });
+
+        for phone in others.unwrap_or_default() {
+            self.phone_lost(phone, now);
+        }
+        self.relay.no_plan();
+    }
+
+    fn route_reconfig(&mut self, event: reconfig::OutEvent, now: Instant) {
         let event = match event {
             reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
-            reconfig::OutEvent::Load {
-                plan,
-                manifest,
-                addresses,
-            } => {
+            reconfig::OutEvent::Load { plan, manifest } => {
                 // Its part begins now: the first steps may come before the word that all are ready.
-                self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.identity.me));
-                OutEvent::Load {
-                    plan,
-                    manifest,
-                    addresses,
-                }
+                self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.me));
+                OutEvent::Load { plan, manifest }
             }
             reconfig::OutEvent::InForce { plan } => {
                 self.relay.plan_in_force(Arc::clone(&plan));
                 tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
-                let names = self.joined.iter().map(|j| (j.phone, j.name.clone()));
-                let names = names.collect();
-                OutEvent::Notice(Notice::InForce { plan, names })
+                for phone in self.phones_here() {
+                    self.announce_to(phone);
+                }
+                OutEvent::Notice(Notice::InForce { plan })
             }
             reconfig::OutEvent::Failed { phone, reason, .. } => {
+                self.replan_at = Some(now + REPLAN_AFTER);
                 OutEvent::Notice(Notice::Broken { phone, reason })
             }
         };
@@ -571,14 +664,12 @@ impl<H> Phone<H> {
         self.events.push_back(event);
     }
 
-    fn route_relay(&mut self, event: relay::OutEvent, now: Option<Instant>) {
+    fn route_relay(&mut self, event: relay::OutEvent, now: Instant) {
         match event {
             relay::OutEvent::Ask { request, ask } => {
-                let now = now.expect("questions come as events, with their time");
                 self.pipe(pipeline::InEvent::Ask { request, ask }, now);
             }
             relay::OutEvent::Cancel { request } => {
-                let now = now.expect("a question was asked before it is cancelled");
                 self.pipe(pipeline::InEvent::Cancel { request }, now);
             }
             relay::OutEvent::Send { to, message } => {

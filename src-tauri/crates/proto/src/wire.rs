@@ -117,24 +117,12 @@ pub struct Addresses(#[serde(deserialize_with = "at_most::<_, _, ADDRESSES_MAX>"
 /// A control frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Control {
-    /// A phone asks the leader for a part in the work.
-    Join {
-        /// [`VERSION`] of the sender.
-        version: u32,
-        /// Its name, for people.
-        name: String,
-        /// Where it can be reached.
-        addresses: Addresses,
-    },
     /// The leader proposes a plan: get your shards, load them, say so.
     Prepare {
         /// The plan.
         plan: Arc<Plan>,
         /// What its model is.
         manifest: Arc<Manifest>,
-        /// Where the plan's phones can be reached.
-        #[serde(deserialize_with = "at_most::<_, _, PHONES_MAX>")]
-        addresses: Vec<(PeerId, Addresses)>,
     },
     /// A phone has loaded its part of a plan.
     Ready {
@@ -145,6 +133,8 @@ pub enum Control {
     NotReady {
         /// The plan's epoch.
         epoch: Epoch,
+        /// Newest epoch that the phone knows of.
+        newest: Epoch,
         /// Why, for people.
         reason: String,
     },
@@ -152,6 +142,11 @@ pub enum Control {
     Commit {
         /// The plan's epoch.
         epoch: Epoch,
+    },
+    /// The leader tells a member without a part that a plan is in force.
+    InForce {
+        /// The plan.
+        plan: Arc<Plan>,
     },
     /// A step header, from the head.
     Step(Arc<Step>),
