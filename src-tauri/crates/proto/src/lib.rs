@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod reconfig;
 pub mod relay;
+pub mod ring;
 #[cfg(test)]
 mod testing;
 pub mod wire;

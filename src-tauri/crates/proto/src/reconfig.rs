@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use gguf_tools::Manifest;
 
-use crate::plan::{Plan, STAGES_MAX};
-use crate::wire::{self, Addresses, Control};
+use crate::plan::Plan;
+use crate::wire::{self, Control};
 use crate::{Epoch, PeerId};
 
 /// Bytes of what a phone says about why it is not ready: some lines on a screen.
@@ -330,8 +330,10 @@ impl Reconfig {
         }
 
         // A member that lies can use up epochs, but not so many that none is left.
-        self.known = self.known.max(Epoch(newest.0.min(epoch.0 + EPOCHS_APART_MAX)));
-        let cause = if newest >= epoch && newest != epoch {
+        self.known = self
+            .known
+            .max(Epoch(newest.0.min(epoch.0 + EPOCHS_APART_MAX)));
+        let cause = if newest > epoch {
             Cause::Lost
         } else {
             Cause::CannotLoad
@@ -415,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_member_loads_says_so_and_waits_for_the_word() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
 
         member.handle(ANNA, prepare(1));
         member.loaded(Epoch(1));
@@ -431,21 +433,20 @@ mod tests {
 
     #[test]
     fn only_the_leader_is_followed_and_only_forward() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
         member.handle(ANNA, prepare(5));
         member.loaded(Epoch(5));
         said(&mut member);
 
         for (from, message) in [
             (CARL, prepare(6)),
-            (ANNA, prepare(5)),
-            (ANNA, prepare(0)),
             (CARL, Control::Commit { epoch: Epoch(5) }),
             (ANNA, Control::Commit { epoch: Epoch(4) }),
             (
                 CARL,
                 Control::NotReady {
                     epoch: Epoch(5),
+                    newest: Epoch(5),
                     reason: String::new(),
                 },
             ),
@@ -459,18 +460,68 @@ mod tests {
     /// A leader may name the last epoch there is; the next plan is then refused, and nothing overflows.
     #[test]
     fn nothing_follows_the_last_epoch() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
+        let not_ready = |epoch| {
+            Said::Sent(Control::NotReady {
+                epoch: Epoch(epoch),
+                newest: Epoch(u64::MAX),
+                reason: "it follows a newer plan".into(),
+            })
+        };
 
         member.handle(ANNA, prepare(u64::MAX));
         member.handle(ANNA, prepare(u64::MAX));
         member.handle(ANNA, prepare(1));
 
-        assert_eq!(said(&mut member), [Said::Load]);
+        assert_eq!(
+            said(&mut member),
+            [Said::Load, not_ready(u64::MAX), not_ready(1)]
+        );
+    }
+
+    /// A leader that was apart from a member learns what it has to exceed.
+    #[test]
+    fn a_leader_counts_on_from_what_members_know() {
+        let mut leader = proposing(&[ANNA, BELA]);
+
+        leader.handle(
+            BELA,
+            Control::NotReady {
+                epoch: Epoch(1),
+                newest: Epoch(7),
+                reason: String::new(),
+            },
+        );
+
+        assert_eq!(leader.status(), Status::Failed(Cause::Lost));
+        assert_eq!(leader.next_epoch(), Epoch(8));
+    }
+
+    #[test]
+    fn what_an_old_leader_was_preparing_fails_and_what_is_in_force_stays() {
+        for in_force in [false, true] {
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare(1));
+            member.loaded(Epoch(1));
+            if in_force {
+                member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+            }
+
+            member.follow(None);
+            member.follow(Some(CARL));
+
+            let expected = if in_force {
+                Status::InForce
+            } else {
+                Status::Failed(Cause::Lost)
+            };
+            assert_eq!(member.status(), expected);
+        }
     }
 
     #[test]
     fn a_plan_that_does_not_fit_its_model_is_refused() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
         let mut plan = testing::plan(&[ANNA, BELA]);
         plan.n_ctx = 0;
 
@@ -490,6 +541,7 @@ mod tests {
         let mut leader = proposing(&[ANNA, BELA]);
         let not_ready = || Control::NotReady {
             epoch: Epoch(1),
+            newest: Epoch(1),
             reason: "a lie".into(),
         };
 
@@ -544,16 +596,20 @@ mod tests {
 
     /// Returns the first phone's machine; it leads, and has told the others of a plan.
     fn proposing(phones: &[PeerId]) -> Reconfig {
-        let mut leader = Reconfig::new(phones[0], phones[0]);
+        let mut leader = Reconfig::new(phones[0]);
         let manifest = testing::manifest(&vec![2; phones.len()]);
-        leader.propose(
-            Arc::new(testing::plan(phones)),
-            Arc::new(manifest),
-            Vec::new(),
-        );
+        leader.propose(Arc::new(testing::plan(phones)), Arc::new(manifest));
         said(&mut leader);
 
         leader
+    }
+
+    /// Returns BELA's machine, which obeys `leader`.
+    fn following(leader: PeerId) -> Reconfig {
+        let mut member = Reconfig::new(BELA);
+        member.follow(Some(leader));
+
+        member
     }
 
     fn prepare(epoch: u64) -> Control {
@@ -569,7 +625,6 @@ mod tests {
         Control::Prepare {
             plan: Arc::new(plan),
             manifest: Arc::new(manifest),
-            addresses: Vec::new(),
         }
     }
 }

@@ -21,8 +21,8 @@ use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{Answer, Ask};
-use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX, STAGES_MAX};
-use crate::{Epoch, PeerId, SequenceId, StepId};
+use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
+use crate::{Epoch, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
 pub const VERSION: u32 = 1;
@@ -38,20 +38,11 @@ pub const CHAT_FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a phone's name as a person chose it.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Addresses of one phone: IPv4 and IPv6, TCP and QUIC, on two interfaces.
-pub const ADDRESSES_MAX: usize = 8;
-
-/// Bytes of one address: an IPv6 multiaddress with a peer id takes about 120.
-pub const ADDRESS_BYTES_MAX: usize = 160;
-
 /// Numbers in a hidden state: twice the widest supported model's (Llama 3.1 405B: 16,384).
 pub const N_EMBD_MAX: u32 = 32_768;
 
 /// Cache operations in a step: one for each sequence.
 const CACHE_OPS_MAX: usize = SEQUENCES_MAX as usize;
-
-/// Phones of a plan: one for each stage, and one that holds only the ends.
-const PHONES_MAX: usize = STAGES_MAX + 1;
 
 /// Bytes before an activation's numbers.
 pub const ACTIVATION_HEADER_BYTES: usize = 24;
@@ -109,10 +100,6 @@ pub enum CacheOp {
         n_positions: u32,
     },
 }
-
-/// Where a phone can be reached: multiaddresses as text, which only the shell reads.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses(#[serde(deserialize_with = "at_most::<_, _, ADDRESSES_MAX>")] pub Vec<String>);
 
 /// A control frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -320,15 +307,6 @@ impl Run {
             n_wanted: self.n_wanted,
             n_ctx: plan.n_ctx,
         })
-    }
-}
-
-impl Addresses {
-    /// Returns these addresses as far as they are few and short enough to be kept.
-    pub fn capped(mut self) -> Self {
-        self.0.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
-        self.0.truncate(ADDRESSES_MAX);
-        self
     }
 }
 
@@ -630,10 +608,6 @@ mod tests {
     /// A list's elements may take a byte each on the wire; their number is bounded all the same.
     #[test]
     fn a_list_is_no_longer_than_its_cap() {
-        let addresses = |n| postcard::to_stdvec(&vec![""; n]).unwrap();
-        assert!(decode::<Addresses>(&addresses(ADDRESSES_MAX)).is_ok());
-        assert!(decode::<Addresses>(&addresses(ADDRESSES_MAX + 1)).is_err());
-
         let mut step = step();
         step.cache_ops = vec![step.cache_ops[0]; CACHE_OPS_MAX + 1];
         assert!(decode::<Step>(&postcard::to_stdvec(&step).unwrap()).is_err());
@@ -727,17 +701,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn addresses_are_few_and_short() {
-        let long = "x".repeat(ADDRESS_BYTES_MAX + 1);
-        let addresses = [vec![long], vec!["x".repeat(ADDRESS_BYTES_MAX); 20]].concat();
-
-        let capped = Addresses(addresses).capped();
-
-        assert_eq!(capped.0.len(), ADDRESSES_MAX);
-        assert!(capped.0.iter().all(|a| a.len() == ADDRESS_BYTES_MAX));
-    }
-
     proptest! {
         #[test]
         fn any_bytes_give_an_error_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -787,25 +750,21 @@ mod tests {
 
     /// Returns one of each control message.
     fn controls() -> Vec<Control> {
-        let addresses = Addresses(vec!["/ip4/10.0.0.1/tcp/4001".into()]);
-
         vec![
-            Control::Join {
-                version: VERSION,
-                name: "Anna".into(),
-                addresses: addresses.clone(),
-            },
             Control::Prepare {
                 plan: Arc::new(testing::plan(&[ANNA, BELA, CARL])),
                 manifest: Arc::new(testing::manifest(&[2, 2, 2])),
-                addresses: vec![(ANNA, addresses), (BELA, Addresses::default())],
             },
             Control::Ready { epoch: Epoch(1) },
             Control::NotReady {
                 epoch: Epoch(u64::MAX),
+                newest: Epoch(2),
                 reason: "no room".into(),
             },
             Control::Commit { epoch: Epoch(0) },
+            Control::InForce {
+                plan: Arc::new(testing::plan(&[ANNA])),
+            },
             Control::Step(Arc::new(step())),
             Control::StageFailed {
                 epoch: Epoch(3),
