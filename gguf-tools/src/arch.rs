@@ -159,6 +159,14 @@ impl Architecture {
         self != Architecture::Bloom
     }
 
+    /// Returns whether llama.cpp insists that the whole of each head is rotated.
+    pub(crate) fn rotates_whole_heads(self) -> bool {
+        matches!(
+            self,
+            Architecture::Llama | Architecture::Qwen2 | Architecture::Qwen3
+        )
+    }
+
     /// Returns whether llama.cpp makes the queries as wide as the hidden state, whatever the heads.
     pub(crate) fn queries_are_n_embd_wide(self) -> bool {
         matches!(

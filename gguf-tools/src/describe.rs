@@ -89,7 +89,7 @@ impl Gguf {
             kv_bytes_per_token_and_layer: heads.kv_bytes_per_token(),
             tied_embeddings: self.tensor("output.weight").is_none(),
             tokenizer: self.find_text("tokenizer.ggml.model")?.map(str::to_owned),
-            has_chat_template: self.find_text("tokenizer.chat_template")?.is_some(),
+            has_chat_template: self.value("tokenizer.chat_template").is_some(),
         })
     }
 

@@ -13,7 +13,7 @@ use crate::arch::Architecture;
 use crate::cut::Cut;
 use crate::hash::{ChunkHash, ModelHash, ShardHash};
 use crate::layers::LayerRange;
-use crate::model::LAYERS_MAX;
+use crate::model::{LAYERS_MAX, N_EMBD_MAX, N_VOCAB_MAX};
 use crate::shard::{ShardKind, VirtualShard};
 
 /// Bytes in a chunk, all but the last of a shard: the most that is received before it is checked.
@@ -36,10 +36,6 @@ const DEPENDENCIES_MAX: usize = 64;
 
 /// Longest tensor name accepted, in bytes (`GGML_MAX_NAME` less its terminator).
 const TENSOR_NAME_BYTES_MAX: usize = 63;
-
-/// Widest hidden state and largest vocabulary accepted, as when a model is cut.
-const N_EMBD_MAX: u32 = 1 << 17;
-const N_VOCAB_MAX: u32 = 1 << 24;
 
 /// Most cache that a token may take in one layer: f16 keys and values as wide as the widest state.
 const KV_BYTES_PER_TOKEN_AND_LAYER_MAX: u64 = 2 * 2 * N_EMBD_MAX as u64;
@@ -230,7 +226,7 @@ impl Cut {
         let mut entries = self
             .shards()
             .iter()
-            .map(|shard| entry(shard, &mut progress));
+            .map(|shard| entry_of(shard, &mut progress));
         let ends = entries.next().expect("the first shard is the ends");
 
         Manifest {
@@ -248,7 +244,7 @@ impl Cut {
     }
 }
 
-fn entry(shard: &VirtualShard, progress: &mut dyn FnMut(u64)) -> ShardEntry {
+fn entry_of(shard: &VirtualShard, progress: &mut dyn FnMut(u64)) -> ShardEntry {
     let mut buffer = vec![0; CHUNK_BYTES as usize];
     let mut whole = blake3::Hasher::new();
     let mut chunks = Vec::new();
@@ -494,4 +490,159 @@ pub fn verify_file(
     }
 
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consistent_manifest_is_accepted() {
+        assert_eq!(manifest().validate(), Ok(()));
+    }
+
+    type Lie = fn(&mut Manifest);
+
+    /// Every lie that a peer could tell, each in one place.
+    #[test]
+    fn every_lie_is_found() {
+        let lies: [(&str, Lie); 20] = [
+            ("version 2", |m| m.version = 2),
+            ("length of the name is 257", |m| m.name = "x".repeat(257)),
+            ("n_layers is 0", |m| m.n_layers = 0),
+            ("n_layers is 513", |m| m.n_layers = 513),
+            ("n_embd is 0", |m| m.n_embd = 0),
+            ("n_embd is 4294967295", |m| m.n_embd = u32::MAX),
+            ("n_vocab is 4294967295", |m| m.n_vocab = u32::MAX),
+            ("n_ctx_train is 0", |m| m.n_ctx_train = 0),
+            ("for layers 0..2", |m| m.ends.kind = layers(0, 2)),
+            ("for ends stands where one from layer 2", |m| {
+                m.layers[1].kind = ShardKind::Ends
+            }),
+            ("for 0..2 stands where one from layer 2", |m| {
+                m.layers[1] = m.layers[0].clone()
+            }),
+            ("for 3..5 stands where one from layer 2", |m| {
+                m.layers[1].kind = layers(3, 5)
+            }),
+            ("end at layer 2, the model has 5", |m| m.layers.truncate(1)),
+            ("end at layer 5, the model has 4", |m| m.n_layers = 4),
+            ("size of a shard is 0", |m| m.ends.bytes = 0),
+            ("size of a shard is 18446744073709551615", |m| {
+                m.ends.bytes = u64::MAX
+            }),
+            ("should have 3 chunk hashes, it has 2", |m| {
+                m.ends.bytes = 2 * CHUNK_BYTES + 1
+            }),
+            ("should have 2 chunk hashes, it has 0", |m| {
+                m.ends.chunks.clear()
+            }),
+            ("kv_bytes_per_token is 18446744073709551615", |m| {
+                m.layers[0].kv_bytes_per_token = u64::MAX;
+            }),
+            ("end of bound layers is 6", |m| {
+                let range = LayerRange::new(4, 6).unwrap();
+                m.dependencies.push(Dependency::BoundTogether(range));
+            }),
+        ];
+
+        for (said, lie) in lies {
+            let mut manifest = manifest();
+            lie(&mut manifest);
+            let error = manifest.validate().expect_err(said).to_string();
+            assert!(error.contains(said), "{error:?} should say {said:?}");
+        }
+    }
+
+    #[test]
+    fn dependencies_are_bounded() {
+        let replicated = |tensor: String, bytes| Dependency::Replicated { tensor, bytes };
+        let endless = vec![Dependency::RecomputedLocally(Recomputed::Masks); 65];
+        let lies = [
+            vec![replicated("x".repeat(64), 1)],
+            vec![replicated(String::new(), 1)],
+            vec![replicated("x".to_owned(), 0)],
+            endless,
+        ];
+
+        for dependencies in lies {
+            let manifest = Manifest {
+                dependencies,
+                ..manifest()
+            };
+            let outcome = manifest.validate();
+            assert!(
+                matches!(outcome, Err(ManifestError::OutOfBounds { .. })),
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_survives_json_and_postcard_and_any_change_changes_its_hash() {
+        let manifest = manifest();
+
+        let json = serde_json::to_string(&manifest).unwrap();
+        let bytes = postcard::to_allocvec(&manifest).unwrap();
+        let mut other = manifest.clone();
+        other.layers[1].chunks[0].0[31] ^= 1;
+
+        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+        assert_eq!(postcard::from_bytes::<Manifest>(&bytes).unwrap(), manifest);
+        assert_ne!(other.hash(), manifest.hash());
+    }
+
+    #[test]
+    fn chunks_are_whole_but_for_the_last() {
+        let entry = entry(ShardKind::Ends, CHUNK_BYTES + 7);
+
+        let bytes = (0..4)
+            .map(|index| entry.chunk_bytes(index))
+            .collect::<Vec<_>>();
+        assert_eq!(bytes, [Some(CHUNK_BYTES), Some(7), None, None]);
+    }
+
+    #[test]
+    fn long_names_are_cut_between_letters() {
+        assert_eq!(shorten("short"), "short");
+        assert_eq!(shorten(&"é".repeat(200)).len(), 256);
+        assert_eq!(shorten(&format!("x{}", "é".repeat(200))).len(), 255);
+    }
+
+    /// Five layers in two shards, all of two chunks.
+    fn manifest() -> Manifest {
+        Manifest {
+            version: MANIFEST_VERSION,
+            name: "test".to_owned(),
+            architecture: Architecture::Llama,
+            n_layers: 5,
+            n_embd: 64,
+            n_vocab: 512,
+            n_ctx_train: 2048,
+            ends: entry(ShardKind::Ends, CHUNK_BYTES + 1),
+            layers: vec![
+                entry(layers(0, 2), CHUNK_BYTES + 1),
+                entry(layers(2, 5), 2 * CHUNK_BYTES),
+            ],
+            dependencies: vec![Dependency::RecomputedLocally(Recomputed::Rope)],
+        }
+    }
+
+    fn layers(start: u32, end: u32) -> ShardKind {
+        ShardKind::Layers(LayerRange::new(start, end).unwrap())
+    }
+
+    fn entry(kind: ShardKind, bytes: u64) -> ShardEntry {
+        let chunks = bytes.div_ceil(CHUNK_BYTES);
+
+        ShardEntry {
+            kind,
+            bytes,
+            hash: ShardHash::of(b"whole"),
+            chunks: (0..chunks)
+                .map(|index| ChunkHash::of(&index.to_le_bytes()))
+                .collect(),
+            kv_bytes_per_token: 128,
+        }
+    }
 }

@@ -1,12 +1,49 @@
 //! What a model is, in the numbers that matter for cutting it, checked.
+//!
+//! llama.cpp answers most contradictions in a file with an error, but some by ending the process.
+//! A phone must survive a wrong file, so those are looked for here, in models and in shards alike.
 
 use crate::arch::Architecture;
-use crate::reader::{Gguf, ReadError};
+use crate::reader::{Gguf, ReadError, Tensor};
 use crate::refusal::Refusal;
-use crate::value::Value;
+use crate::tensor_type::TensorType;
+use crate::value::{Array, Value};
 
 /// Most layers in a model: `LLAMA_MAX_LAYERS`, beyond which llama.cpp ends the process.
 pub const LAYERS_MAX: u32 = 512;
+
+/// Widest hidden state accepted; the widest open model has 16,384.
+pub(crate) const N_EMBD_MAX: u32 = 1 << 17;
+
+/// Largest vocabulary accepted; the largest open one has 262,208 tokens.
+pub(crate) const N_VOCAB_MAX: u32 = 1 << 24;
+
+/// Lists with one entry per layer that are understood.
+pub(crate) const PER_LAYER_KEYS: [&str; 4] = [
+    "attention.head_count",
+    "attention.head_count_kv",
+    "feed_forward_length",
+    "attention.sliding_window_pattern",
+];
+
+/// Things that llama.cpp would do with a whole model and not, or otherwise, with its shards. Each
+/// is harmless at 0 (or false, or absent).
+const FEATURES: [&str; 10] = [
+    "expert_count",
+    "expert_used_count",
+    "nextn_predict_layers",
+    "n_deepstack_layers",
+    "pooling_type",
+    "dense_2_feat_out",
+    "dense_3_feat_in",
+    // The head size of the first layer would count for all, and that is another in each shard.
+    "attention.key_length_swa",
+    "attention.value_length_swa",
+    "rope.dimension_count_swa",
+];
+
+/// Types that llama.cpp cannot multiply with: whole numbers, and those of intermediate results.
+const NO_MATRIX_TYPES: [&str; 7] = ["I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"];
 
 /// Bytes of one element of the KV cache, which is kept as f16.
 const KV_ELEMENT_BYTES: u64 = 2;
@@ -102,6 +139,7 @@ impl Model {
         check_lists(gguf, architecture, n_layers)?;
         let heads = Heads::read(gguf, architecture.name(), n_embd)?;
         check_heads(heads, architecture)?;
+        check_head_sizes(gguf, architecture, heads, n_embd)?;
         check_epsilon(gguf, architecture)?;
         check_layer_count(architecture, n_layers)?;
         check_tensors(gguf, architecture, n_layers)?;
@@ -122,36 +160,6 @@ impl Model {
     }
 }
 
-/// Widest hidden state accepted; the widest open model has 16,384.
-const N_EMBD_MAX: u32 = 1 << 17;
-
-/// Largest vocabulary accepted; the largest open one has 262,208 tokens.
-const N_VOCAB_MAX: u32 = 1 << 24;
-
-/// Lists with one entry per layer that are understood.
-pub(crate) const PER_LAYER_KEYS: [&str; 4] = [
-    "attention.head_count",
-    "attention.head_count_kv",
-    "feed_forward_length",
-    "attention.sliding_window_pattern",
-];
-
-/// Things that llama.cpp would do with a whole model and not, or otherwise, with its shards. Each
-/// is harmless at 0 (or false, or absent).
-const FEATURES: [&str; 10] = [
-    "expert_count",
-    "expert_used_count",
-    "nextn_predict_layers",
-    "n_deepstack_layers",
-    "pooling_type",
-    "dense_2_feat_out",
-    "dense_3_feat_in",
-    // The head size of the first layer would count for all, and that is another in each shard.
-    "attention.key_length_swa",
-    "attention.value_length_swa",
-    "rope.dimension_count_swa",
-];
-
 fn check_kind(gguf: &Gguf) -> Result<(), Refusal> {
     if let Some(found) = gguf.find_text("general.type")?
         && found != "model"
@@ -171,7 +179,7 @@ fn check_features(gguf: &Gguf, architecture: Architecture, n_embd: u32) -> Resul
     let refuse = |key: String, value: Value<'_>| Refusal::Feature {
         architecture,
         key,
-        found: format!("{value:?}"),
+        found: value.to_string(),
     };
 
     for feature in FEATURES {
@@ -257,6 +265,50 @@ fn check_heads(heads: Heads, architecture: Architecture) -> Result<(), Refusal> 
     Ok(())
 }
 
+/// Checks the sizes of heads against each other, on which llama.cpp insists when it builds a graph.
+fn check_head_sizes(
+    gguf: &Gguf,
+    architecture: Architecture,
+    heads: Heads,
+    n_embd: u32,
+) -> Result<(), Refusal> {
+    let refuse = |suffix: &str, found: u32, wanted| {
+        Err(Refusal::Number {
+            key: format!("{architecture}.{suffix}"),
+            found: found.to_string(),
+            wanted,
+        })
+    };
+
+    if heads.value_length != heads.key_length {
+        let wanted = "it must be the same as attention.key_length";
+        return refuse("attention.value_length", heads.value_length, wanted);
+    }
+    let query = u64::from(heads.n_head) * u64::from(heads.key_length);
+    if architecture.queries_are_n_embd_wide() && query != u64::from(n_embd) {
+        let wanted = "times the head size it must be embedding_length";
+        return refuse("attention.head_count", heads.n_head, wanted);
+    }
+
+    if architecture.rotates() {
+        let key = "rope.dimension_count";
+        let rotated = gguf.find_number(&format!("{architecture}.{key}"))?;
+        let rotated = rotated.unwrap_or(heads.key_length);
+        if architecture.rotates_whole_heads() && rotated != heads.key_length {
+            return refuse(key, rotated, "it must be the same as attention.key_length");
+        }
+        if rotated == 0 || rotated > heads.key_length || !rotated.is_multiple_of(2) {
+            return refuse(
+                key,
+                rotated,
+                "it must be even and at most attention.key_length",
+            );
+        }
+    }
+
+    Ok(())
+}
+
 /// An epsilon of 0 would make the identity layer divide nothing by nothing.
 fn check_epsilon(gguf: &Gguf, architecture: Architecture) -> Result<(), Refusal> {
     let key = format!("{architecture}.{}", architecture.epsilon_key());
@@ -302,6 +354,7 @@ fn check_tensors(gguf: &Gguf, architecture: Architecture, n_layers: u32) -> Resu
                 name: tensor.name.to_owned(),
             });
         }
+        check_tensor_type(&tensor)?;
     }
 
     let missing = |name: String| Err(Refusal::MissingTensor { name });
@@ -318,6 +371,25 @@ fn check_tensors(gguf: &Gguf, architecture: Architecture, n_layers: u32) -> Resu
     }
 
     Ok(())
+}
+
+/// Checks that llama.cpp can compute with the tensor: it adds and scales by floats only.
+fn check_tensor_type(tensor: &Tensor<'_>) -> Result<(), Refusal> {
+    let wanted = if tensor.dims().len() == 1 {
+        (tensor.tensor_type != TensorType::F32).then_some("norms, biases and factors are F32")
+    } else {
+        let unusable = NO_MATRIX_TYPES.contains(&tensor.tensor_type.name());
+        unusable.then_some("matrices are of another type")
+    };
+
+    match wanted {
+        None => Ok(()),
+        Some(wanted) => Err(Refusal::TensorType {
+            name: tensor.name.to_owned(),
+            found: tensor.tensor_type,
+            wanted,
+        }),
+    }
 }
 
 /// Splits `blk.12.attn_q.weight` into 12 and `attn_q.weight`.
@@ -350,6 +422,9 @@ fn read_n_vocab(gguf: &Gguf, n_embd: u32) -> Result<u32, Refusal> {
         });
     }
     gguf.text("tokenizer.ggml.model")?;
+    if let Some(tokens) = tokens {
+        check_tokens(tokens)?;
+    }
 
     match u32::try_from(n_vocab) {
         Ok(n_vocab) if n_vocab <= N_VOCAB_MAX => Ok(n_vocab),
@@ -357,6 +432,32 @@ fn read_n_vocab(gguf: &Gguf, n_embd: u32) -> Result<u32, Refusal> {
             key: "tokenizer.ggml.tokens".to_owned(),
             found: format!("a list of {n_vocab}"),
             wanted: "at most 16777216 tokens are accepted",
+        }),
+    }
+}
+
+/// Checks that no token is there twice. Empty ones may be: llama.cpp gives each a name of its own.
+fn check_tokens(tokens: Array<'_>) -> Result<(), Refusal> {
+    let texts = tokens.iter().map(|token| match token {
+        Value::String(text) => Ok(text),
+        Value::Unsigned(_)
+        | Value::Negative(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::Array(_) => Err(Refusal::UnknownList {
+            key: "tokenizer.ggml.tokens".to_owned(),
+        }),
+    });
+    let mut texts = texts.collect::<Result<Vec<_>, _>>()?;
+    texts.sort_unstable();
+
+    let twice = texts
+        .windows(2)
+        .find(|pair| pair[0] == pair[1] && !pair[0].is_empty());
+    match twice {
+        None => Ok(()),
+        Some(pair) => Err(Refusal::DuplicateToken {
+            token: String::from_utf8_lossy(pair[0]).into_owned(),
         }),
     }
 }

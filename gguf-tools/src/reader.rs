@@ -513,12 +513,10 @@ fn missing(key: &str) -> ReadError {
 
 fn describe_value(pair: &KeyValue<'_>) -> String {
     match pair.value {
-        Value::Unsigned(number) => format!("{} {number}", pair.value_type),
-        Value::Negative(number) => format!("{} {number}", pair.value_type),
-        Value::Float(number) => format!("{} {number}", pair.value_type),
-        Value::Bool(flag) => format!("bool {flag}"),
-        Value::String(text) => format!("a string of {} bytes", text.len()),
-        Value::Array(array) => format!("an array of {} {}", array.len, array.element),
+        Value::String(_) | Value::Array(_) => pair.value.to_string(),
+        Value::Unsigned(_) | Value::Negative(_) | Value::Float(_) | Value::Bool(_) => {
+            format!("{} {}", pair.value_type, pair.value)
+        }
     }
 }
 

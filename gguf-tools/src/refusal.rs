@@ -3,6 +3,7 @@
 use crate::arch::Architecture;
 use crate::layers::LayerRange;
 use crate::reader::ReadError;
+use crate::tensor_type::TensorType;
 
 /// Why a model cannot be cut honestly: its shards would not say what it says.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,22 @@ pub enum Refusal {
         found: Vec<u64>,
         /// The shape it should have.
         wanted: Vec<u64>,
+    },
+    /// A tensor is packed in a way that llama.cpp cannot compute with.
+    #[error("tensor `{name}` is of type {found}; {wanted}")]
+    TensorType {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: TensorType,
+        /// What would be accepted.
+        wanted: &'static str,
+    },
+    /// Two tokens are written the same.
+    #[error("token {token:?} is in the vocabulary twice")]
+    DuplicateToken {
+        /// The token.
+        token: String,
     },
     /// The ranges asked for leave a gap, overlap, or are out of order.
     #[error("layers {found} follow, where a range from layer {expected} was expected")]

@@ -96,6 +96,20 @@ pub enum Value<'a> {
     Array(Array<'a>),
 }
 
+impl fmt::Display for Value<'_> {
+    /// Writes numbers as they are, and of the rest what and how much it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Unsigned(number) => write!(f, "{number}"),
+            Value::Negative(number) => write!(f, "{number}"),
+            Value::Float(number) => write!(f, "{number}"),
+            Value::Bool(flag) => write!(f, "{flag}"),
+            Value::String(text) => write!(f, "a string of {} bytes", text.len()),
+            Value::Array(array) => write!(f, "a list of {} {}", array.len, array.element),
+        }
+    }
+}
+
 /// An array of metadata values, borrowed from the file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Array<'a> {

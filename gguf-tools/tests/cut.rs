@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use gguf_tools::{
-    Architecture, CHUNK_BYTES, Cut, Gguf, LayerRange, Refusal, Shape, ShardKind, Synth, TensorType,
-    Value, VirtualShard, verify_file,
+    Architecture, CHUNK_BYTES, Cut, Dependency, Gguf, LayerRange, Recomputed, Refusal, Shape,
+    ShardEntry, ShardKind, Synth, TensorType, Value, VirtualShard, verify_file,
 };
 use proptest::prelude::*;
 
@@ -343,7 +343,27 @@ fn kv_bytes_are_those_of_the_layers() {
 
 #[test]
 fn what_cannot_be_cut_honestly_is_refused() {
-    let refusals: [(&str, Edit, &str); 14] = [
+    let refusals: [(&str, Edit, &str); 18] = [
+        (
+            "tiny-llama",
+            Edit::Number("llama.rope.dimension_count", 16),
+            "rope.dimension_count` is 16",
+        ),
+        (
+            "tiny-phi3",
+            Edit::Number("phi3.rope.dimension_count", 33),
+            "rope.dimension_count` is 33",
+        ),
+        (
+            "tiny-qwen3",
+            Edit::Number("qwen3.attention.value_length", 32),
+            "value_length` is 32",
+        ),
+        (
+            "tiny-qwen2",
+            Edit::Number("qwen2.attention.key_length", 64),
+            "value_length` is 32",
+        ),
         (
             "tiny-llama",
             Edit::Text("general.architecture", "opt"),
@@ -358,7 +378,7 @@ fn what_cannot_be_cut_honestly_is_refused() {
         (
             "tiny-llama",
             Edit::Number("llama.expert_count", 8),
-            "`llama.expert_count` is",
+            "`llama.expert_count` is 8",
         ),
         (
             "tiny-qwen3",
@@ -475,6 +495,108 @@ fn lists_are_cut_with_their_layers() {
     );
 }
 
+/// The files are right, and the manifest says so: but are they this model's?
+#[test]
+fn a_shard_of_another_model_or_place_is_told() {
+    for preset in TINY {
+        let cut = Cut::new(&tiny(preset), &ranges(&[0, 2, 3, layers(&tiny(preset))])).unwrap();
+        let manifest = cut.manifest(|_| {});
+        for (shard, entry) in cut.shards().iter().zip(manifest.shards()) {
+            manifest.check_shard(entry, &read(shard)).unwrap();
+        }
+
+        let say = |entry: &ShardEntry, shard: &Gguf| {
+            manifest.check_shard(entry, shard).unwrap_err().to_string()
+        };
+        let longer = say(&manifest.layers[1], &read(&cut.shards()[1]));
+        assert!(
+            longer.contains("number of layers is 2 in the shard, the manifest says 1"),
+            "{longer}"
+        );
+        let ends = say(&manifest.layers[1], &read(&cut.shards()[0]));
+        assert!(
+            ends.contains("number of tokens is 512 in the shard, the manifest says 1"),
+            "{ends}"
+        );
+        let other = if preset == "tiny-llama" {
+            "tiny-bloom"
+        } else {
+            "tiny-llama"
+        };
+        let other = say(
+            &manifest.ends,
+            &read(&Cut::about(&tiny(other), 1).unwrap().shards()[0]),
+        );
+        assert!(other.contains("the architecture is"), "{other}");
+    }
+}
+
+/// llama.cpp ends the process over a vocabulary in which two tokens are the same.
+#[test]
+fn a_token_that_is_there_twice_is_refused() {
+    let twice = Edit::Tokens(|id| format!("token {}", id % 511)); // 0 and 511 are the same
+    let empty = Edit::Tokens(|id| {
+        if id < 9 {
+            String::new()
+        } else {
+            format!("token {id}")
+        }
+    });
+
+    let refusal = Cut::about(&twice.apply(&tiny("tiny-llama")), 2).unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::DuplicateToken { token } if token == "token 0"),
+        "{refusal}"
+    );
+    let empty = Cut::about(&empty.apply(&tiny("tiny-llama")), 2);
+    assert!(empty.is_ok(), "empty tokens get names of their own");
+}
+
+#[test]
+fn alignment_is_kept() {
+    let model = Edit::Number("general.alignment", 128).apply(&tiny("tiny-llama"));
+
+    let cut = Cut::about(&model, 2).unwrap();
+
+    assert_eq!(model.alignment(), 128);
+    for shard in cut.shards() {
+        let shard = read(shard);
+        assert_eq!((shard.alignment(), shard.data_start() % 128), (128, 0));
+    }
+}
+
+#[test]
+fn dependencies_are_declared() {
+    let declared = |preset: &str| {
+        Cut::about(&tiny(preset), 2)
+            .unwrap()
+            .manifest(|_| {})
+            .dependencies
+    };
+    let copies = |dependencies: &[Dependency]| {
+        let names = dependencies
+            .iter()
+            .filter_map(|dependency| match dependency {
+                Dependency::Replicated { tensor, .. } => Some(tensor.clone()),
+                Dependency::RecomputedLocally(_) | Dependency::BoundTogether(_) => None,
+            });
+        names.collect::<Vec<_>>()
+    };
+
+    let llama = declared("tiny-llama");
+    assert!(llama.contains(&Dependency::RecomputedLocally(Recomputed::Rope)));
+    assert_eq!(copies(&llama), ["output_norm.weight", "rope_freqs.weight"]);
+    let bloom = declared("tiny-bloom");
+    assert!(bloom.contains(&Dependency::RecomputedLocally(Recomputed::Alibi)));
+    let expected = [
+        "token_embd_norm.weight",
+        "token_embd_norm.bias",
+        "output_norm.weight",
+        "output_norm.bias",
+    ];
+    assert_eq!(copies(&bloom), expected);
+}
+
 /// Dimensions, type and bytes of a tensor.
 type Contents = (Vec<u64>, TensorType, Vec<u8>);
 
@@ -526,6 +648,8 @@ enum Edit {
     Text(&'static str, &'static str),
     Number(&'static str, u32),
     Numbers(&'static str, &'static [u32]),
+    /// The 512 tokens of the vocabulary, made by this function of their ids.
+    Tokens(fn(u32) -> String),
 }
 
 impl Edit {
@@ -544,6 +668,20 @@ impl Edit {
                 let values = values.iter().flat_map(|value| value.to_le_bytes());
                 (key, list.concat().into_iter().chain(values).collect())
             }
+            Edit::Tokens(token) => {
+                let list = [
+                    &9u32.to_le_bytes()[..],
+                    &8u32.to_le_bytes(),
+                    &512u64.to_le_bytes(),
+                ];
+                let tokens = (0..512).flat_map(|id| text(&token(id)));
+                let value = list.concat().into_iter().chain(tokens).collect();
+                ("tokenizer.ggml.tokens", value)
+            }
+        };
+        let alignment: u64 = match self {
+            Edit::Number("general.alignment", alignment) => alignment.into(),
+            Edit::Text(..) | Edit::Number(..) | Edit::Numbers(..) | Edit::Tokens(_) => 32,
         };
 
         let kept = model.key_values().filter(|pair| pair.key != key).count() as u64;
@@ -562,10 +700,10 @@ impl Edit {
             file.extend(tensor.dims().iter().flat_map(|dim| dim.to_le_bytes()));
             file.extend(tensor.tensor_type.id().to_le_bytes());
             file.extend(offset.to_le_bytes());
-            offset = (offset + tensor.bytes.len() as u64).next_multiple_of(32);
+            offset = (offset + tensor.bytes.len() as u64).next_multiple_of(alignment);
         }
         for tensor in model.tensors() {
-            file.resize(file.len().next_multiple_of(32), 0);
+            file.resize(file.len().next_multiple_of(alignment as usize), 0);
             file.extend(tensor.bytes);
         }
 

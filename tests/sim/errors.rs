@@ -17,18 +17,24 @@ pub struct Errors {
     _guard: DefaultGuard,
 }
 
-struct Catcher;
+/// Catches logs of this level and worse.
+struct Catcher(Level);
 
 impl Errors {
     /// Begins to listen on this thread.
     pub fn listen() -> Self {
+        Self::listen_at(Level::ERROR)
+    }
+
+    /// Begins to listen for logs of `level` and worse, where nothing odd should happen.
+    pub fn listen_at(level: Level) -> Self {
         FIRST.set(None);
         Self {
-            _guard: tracing::subscriber::set_default(Catcher),
+            _guard: tracing::subscriber::set_default(Catcher(level)),
         }
     }
 
-    /// Returns the first ERROR log since the last call.
+    /// Returns the first log that was caught since the last call.
     pub fn take(&self) -> Option<String> {
         FIRST.take()
     }
@@ -36,11 +42,11 @@ impl Errors {
 
 impl Subscriber for Catcher {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
+        *metadata.level() <= self.0
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::ERROR)
+        Some(LevelFilter::from_level(self.0))
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -7,6 +7,6 @@
 
 pub mod errors;
 pub mod group;
+pub mod random_group;
 pub mod ring;
 pub mod seeds;
-pub mod witness;

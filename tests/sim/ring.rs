@@ -79,6 +79,8 @@ pub struct World {
     streams: BTreeMap<(PeerId, PeerId, StreamKind), Micros>,
     /// Who has noticed that whom is gone.
     noticed: BTreeSet<(PeerId, PeerId)>,
+    /// Two phones that cannot reach each other.
+    cut: Option<[PeerId; 2]>,
     forger: Option<Forger>,
     questions: BTreeMap<RequestId, watch::Question>,
 }
@@ -94,8 +96,8 @@ pub struct Outcome {
     pub n_rows: u64,
     /// Steps that were sent.
     pub n_steps: u64,
-    /// When the last phone noticed a loss, if there was one.
-    pub last_noticed: Option<Micros>,
+    /// When every phone has noticed that one is gone, if one is.
+    pub all_know_at: Option<Micros>,
 }
 
 /// One phone: its decisions, and a fake of what carries them out.
@@ -125,8 +127,8 @@ enum Event {
     Ask(usize),
     /// Somebody has had enough of their question of this number.
     Enough(usize, u64),
-    /// A phone falls silent.
-    Lose(PeerId),
+    /// The scenario's fault happens.
+    Break,
     /// A phone notices that another is gone.
     Notice { by: PeerId, gone: PeerId },
     /// The forger has something to send.
@@ -168,6 +170,7 @@ impl World {
             watch: Watch::new(n_stages, scenario.is_reordered()),
             forger: Forger::of(&scenario),
             plan: None,
+            cut: None,
             leader,
             rng,
             scenario,
@@ -208,8 +211,8 @@ impl World {
                 self.after(pause, Event::Ask(screen));
             }
         }
-        if let Fault::Loss { phone, at } = self.scenario.fault {
-            self.after(at, Event::Lose(peer(phone)));
+        if let Some(at) = self.scenario.fault.breaks_at() {
+            self.after(at, Event::Break);
         }
     }
 
@@ -219,7 +222,7 @@ impl World {
             Event::JobDone(phone) => self.job_done(phone),
             Event::Ask(screen) => self.ask(screen),
             Event::Enough(screen, number) => self.enough(screen, number),
-            Event::Lose(phone) => self.lose(phone),
+            Event::Break => self.break_down(),
             Event::Notice { by, gone } => self.notice(by, gone),
             Event::Forge => self.forge(),
         }
@@ -230,8 +233,11 @@ impl World {
     /// Reads a message as a shell would, and passes it to whom it is for.
     fn arrive(&mut self, message: Message) {
         let Message { from, to, packet } = message;
-        if self.noticed.contains(&(to, from)) {
-            return; // its connection is gone
+        let is_cut = self
+            .cut
+            .is_some_and(|cut| cut.contains(&from) && cut.contains(&to));
+        if is_cut || self.noticed.contains(&(to, from)) {
+            return; // the connection is gone
         }
 
         if let Some(screen) = self.guest(to) {
@@ -407,8 +413,7 @@ impl World {
                 }
             }
             Notice::Broken { phone, reason } => {
-                let lossy = matches!(self.scenario.fault, Fault::Loss { .. });
-                assert!(lossy, "broken by {phone}: {reason}");
+                assert!(self.model().may_fail, "broken by {phone}: {reason}");
             }
             Notice::Joined { .. } => {}
         }
@@ -477,7 +482,11 @@ impl World {
         Model {
             n_layers: self.scenario.n_layers(),
             n_ctx: self.scenario.sizes.n_ctx,
-            may_fail: matches!(self.scenario.fault, Fault::Loss { at, .. } if at <= self.now),
+            may_fail: self
+                .scenario
+                .fault
+                .breaks_at()
+                .is_some_and(|at| at <= self.now),
             reorder: self.scenario.is_reordered(),
         }
     }
@@ -487,6 +496,25 @@ impl World {
     }
 
     // ── Faults ────────────────────────────────────────────────────────────────────────────────────
+
+    fn break_down(&mut self) {
+        match self.scenario.fault {
+            Fault::Loss { phone, .. } => self.lose(peer(phone)),
+            Fault::Cut {
+                phones: [one, other],
+                ..
+            } => {
+                self.notice_later(peer(one), peer(other));
+                self.notice_later(peer(other), peer(one));
+                self.cut = Some([peer(one), peer(other)]);
+            }
+            Fault::Breakdown { phone, .. } => {
+                let shell = self.phones.get_mut(&peer(phone));
+                shell.expect("a phone of the ring").engine.broken = true;
+            }
+            Fault::None | Fault::Hostile { .. } => unreachable!("nothing breaks"),
+        }
+    }
 
     fn lose(&mut self, gone: PeerId) {
         self.phones
@@ -604,8 +632,8 @@ impl World {
         for (i, screen) in self.screens.iter().enumerate() {
             assert!(!screen.is_waiting(), "conversation {i} was never answered");
         }
-        let lossy = matches!(self.scenario.fault, Fault::Loss { .. });
-        if !lossy {
+        let breaks_at = self.scenario.fault.breaks_at();
+        if breaks_at.is_none() {
             self.watch.end();
             self.nothing_is_left();
         }
@@ -614,8 +642,9 @@ impl World {
             elapsed: self.now,
             n_rows: self.phones.values().map(|shell| shell.engine.n_rows).sum(),
             n_steps: self.watch.n_steps,
-            last_noticed: match self.scenario.fault {
+            all_know_at: match self.scenario.fault {
                 Fault::Loss { at, .. } => Some(at + NOTICED_AFTER_MAX),
+                Fault::Cut { .. } | Fault::Breakdown { .. } => None, // what does not matter goes on
                 Fault::None | Fault::Hostile { .. } => None,
             },
             ended: self

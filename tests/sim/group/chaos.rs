@@ -55,6 +55,8 @@ pub enum Fault {
 /// What kinds of trouble a seed brings.
 #[derive(Debug, Clone, Copy)]
 pub struct Trouble {
+    /// It begins before there is a group: people tap in the middle of it.
+    pub early: bool,
     /// Disks are put back to an old state.
     pub stale_disks: bool,
     /// People leave, remove, block, and ask again.
@@ -91,6 +93,7 @@ impl Trouble {
         ];
 
         Self {
+            early: rng.random_bool(0.15),
             stale_disks: rng.random_bool(0.25),
             comings_and_goings: rng.random_bool(0.4),
             strangers: rng.random_bool(0.4),
@@ -101,7 +104,7 @@ impl Trouble {
 
     /// Whether everybody must be together again at the end.
     fn keeps_everybody(&self) -> bool {
-        !self.stale_disks && !self.comings_and_goings && !self.lying_member
+        !self.early && !self.stale_disks && !self.comings_and_goings && !self.lying_member
     }
 }
 
@@ -118,7 +121,11 @@ pub fn run(seed: u64) -> Outcome {
 
     world.forgetful = trouble.stale_disks;
 
-    world.form_somehow();
+    if trouble.early {
+        world.plan_taps();
+    } else {
+        world.form_somehow();
+    }
     world.set_conditions(trouble.conditions);
     world.plan_trouble(&trouble);
     world.run_for(Duration::from_micros(TROUBLE));
@@ -151,6 +158,22 @@ impl GroupWorld {
                 "seed={}: phone {i} did not get in",
                 self.seed
             );
+        }
+    }
+
+    /// Everyone taps somebody, some time.
+    fn plan_taps(&mut self) {
+        for i in 0..self.len() {
+            let other = (i + self.rng.random_range(1..self.len())) % self.len();
+            let peer = self.id(other);
+            let purpose = if self.rng.random() {
+                Purpose::Join
+            } else {
+                Purpose::Invite
+            };
+            let at = self.rng.random_range(0..TROUBLE / 2);
+            let tap = Fault::Command(i, Command::Ask { peer, purpose });
+            self.plan(at, Due::Fault(tap));
         }
     }
 

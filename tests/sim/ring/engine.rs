@@ -60,6 +60,8 @@ pub struct Engine {
     epoch: Epoch,
     caches: BTreeMap<(u32, SequenceId), Cache>,
     samplers: BTreeMap<RequestId, Arc<Ask>>,
+    /// Whether it cannot run a step any more.
+    pub broken: bool,
     /// Rows that left the last stage, each having passed every layer once, in order.
     pub n_rows: u64,
 }
@@ -77,6 +79,7 @@ impl Engine {
             epoch: Epoch(0),
             caches: BTreeMap::new(),
             samplers: BTreeMap::new(),
+            broken: false,
             n_rows: 0,
         }
     }
@@ -134,6 +137,9 @@ impl Engine {
             Job::Embed(step, tokens) => Some(InEvent::Embedded {
                 step,
                 hidden: tokens.into_iter().map(Row::embed).collect(),
+            }),
+            Job::Compute(..) if self.broken => Some(InEvent::EngineFailed {
+                reason: "no memory left".into(),
             }),
             Job::Compute(step, hidden, last) => Some(self.compute(&step, hidden, last)),
             Job::Sample(step, hidden, picks) => Some(self.sample(step, &hidden, &picks)),

@@ -120,6 +120,20 @@ pub enum Fault {
         /// When.
         at: Micros,
     },
+    /// Two phones of the ring cannot reach each other any more.
+    Cut {
+        /// Which.
+        phones: [usize; 2],
+        /// When.
+        at: Micros,
+    },
+    /// A phone's engine cannot run its next step, nor any after it.
+    Breakdown {
+        /// Which.
+        phone: usize,
+        /// From when on.
+        at: Micros,
+    },
     /// Somebody sends what nobody asked for.
     Hostile {
         /// A phone of the ring that is not the head, or somebody outside.
@@ -157,16 +171,24 @@ impl Scenario {
         }
     }
 
-    /// Rolls a world in which a phone of the ring is lost.
+    /// Rolls a world in which a phone of the ring is lost, or its engine, or a way between two.
     pub fn roll_loss(seed: u64) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(!seed);
         let mut scenario = Self::roll(seed);
         let phone = rng.random_range(0..scenario.n_phones());
+        let other = rng.random_range(0..scenario.n_phones());
         let at = match rng.random_bool(0.2) {
             true => rng.random_range(0..600_000), // the phones may still load
             false => rng.random_range(600_000..3_000_000),
         };
-        scenario.fault = Fault::Loss { phone, at };
+        scenario.fault = match rng.random_range(0..4) {
+            0 => Fault::Breakdown { phone, at },
+            1 if phone != other => Fault::Cut {
+                phones: [phone, other],
+                at,
+            },
+            _ => Fault::Loss { phone, at },
+        };
 
         scenario
     }
@@ -189,6 +211,40 @@ impl Scenario {
         };
 
         scenario
+    }
+
+    /// Builds a world of equal phones with one layer each, whose steps all take `step`, however many
+    /// tokens they have; nothing else takes time, and nobody says anything.
+    pub fn regular(n_phones: usize, step: Micros) -> Self {
+        let pace = Pace {
+            load: 0,
+            open: 0,
+            embed: 0,
+            layer: step,
+            layer_token: 0,
+            sample: 0,
+        };
+
+        Self {
+            seed: 0,
+            shards: vec![1; n_phones],
+            formation: Formation::Gathered,
+            sizes: Sizes {
+                n_ctx: 2048,
+                n_sequences: 8,
+                chunk_tokens: 8,
+                activation: ActivationType::F32,
+                relay_headers: false,
+            },
+            network: Network {
+                delay: 0,
+                jitter: 0,
+                reorder: false,
+            },
+            paces: vec![pace; n_phones],
+            conversations: Vec::new(),
+            fault: Fault::None,
+        }
     }
 
     /// Returns whether activations may come in another order than they were meant to: by the network, or
@@ -223,6 +279,34 @@ impl Scenario {
     /// Returns the model's manifest.
     pub fn manifest(&self) -> Manifest {
         manifest(&self.shards)
+    }
+}
+
+impl Conversation {
+    /// Returns a conversation of one question at the head: so many tokens in, so many out.
+    pub fn of_one(n_prompt: u32, n_answer: u32) -> Self {
+        let turn = Turn {
+            words: (0..n_prompt).collect(),
+            max_tokens: n_answer,
+            ignore_end: true,
+            pause: 0,
+            cancel: None,
+        };
+
+        Self {
+            place: Place::Screen(0),
+            turns: vec![turn],
+        }
+    }
+}
+
+impl Fault {
+    /// Returns from when on answers may break off.
+    pub fn breaks_at(self) -> Option<Micros> {
+        match self {
+            Self::Loss { at, .. } | Self::Cut { at, .. } | Self::Breakdown { at, .. } => Some(at),
+            Self::None | Self::Hostile { .. } => None,
+        }
     }
 }
 

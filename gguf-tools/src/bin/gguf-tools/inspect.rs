@@ -113,7 +113,7 @@ fn facts(about: &Description) -> String {
             format!(
                 "{} a layer, {} in all",
                 size(kv),
-                size(kv * u64::from(about.n_layers))
+                size(kv.saturating_mul(about.n_layers.into()))
             ),
         ),
         ("vocabulary", format!("{} tokens", about.n_vocab)),

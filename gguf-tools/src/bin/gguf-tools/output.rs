@@ -64,7 +64,7 @@ pub(crate) fn size(bytes: u64) -> String {
 /// Returns a bar for `bytes` of work, shown on a terminal's standard error.
 pub(crate) fn progress(what: &'static str, bytes: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(
-        "{msg:10} {wide_bar} {bytes:>10}/{total_bytes:10} {binary_bytes_per_sec} {eta}",
+        "{msg:10} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} {decimal_bytes_per_sec} {eta}",
     );
     let bar = ProgressBar::new(bytes).with_message(what);
     bar.set_style(style.expect("the template is well-formed"));

@@ -8,6 +8,8 @@
 //! all of them down; times are medians, of the clock and of this thread's CPU time, which other programs disturb less. The greedy token of the whole model goes into every one. Memory is what the
 //! process grew by when the way was loaded and had run its first steps.
 
+#![allow(clippy::print_stdout)] // what it is for
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,7 +30,11 @@ const CHUNK: usize = 64;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let model = PathBuf::from(arguments.next().context("usage: overhead MODEL.gguf [n_shards…]")?);
+    let model = PathBuf::from(
+        arguments
+            .next()
+            .context("usage: overhead MODEL.gguf [n_shards…]")?,
+    );
     let mut shard_counts = Vec::new();
     for argument in arguments {
         shard_counts.push(argument.to_string_lossy().parse::<u32>()?);
@@ -37,7 +43,10 @@ fn main() -> Result<()> {
         shard_counts = vec![1, 2, 3, 16, 30];
     }
 
-    let n_threads = std::env::var("THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let n_threads = std::env::var("THREADS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1);
     let engine = Engine::new(EngineOptions { n_threads });
     let folder = tempfile::tempdir()?;
     let before = resident_bytes()?;
@@ -70,7 +79,11 @@ fn main() -> Result<()> {
         for (way, times) in ways.iter_mut().zip(&mut times) {
             for step in 0..STEPS {
                 let (next, time) = timed(|| way.step(&[chosen[step]]))?;
-                anyhow::ensure!(next == chosen[step + 1], "{} shards chose another token", way.layers.len());
+                anyhow::ensure!(
+                    next == chosen[step + 1],
+                    "{} shards chose another token",
+                    way.layers.len()
+                );
                 times.extend((step >= UNMEASURED).then_some(time));
             }
         }
@@ -78,21 +91,40 @@ fn main() -> Result<()> {
     }
 
     let base = medians(whole_times);
-    println!("{:>10}  {:>9}  {:>6}  {:>9}  {:>6}", "", "ms/step", "ratio", "CPU ms", "ratio");
+    println!(
+        "{:>10}  {:>9}  {:>6}  {:>9}  {:>6}",
+        "", "ms/step", "ratio", "CPU ms", "ratio"
+    );
     print_line("whole", base, base);
     for (way, times) in ways.iter().zip(times) {
-        print_line(&format!("{} shards", way.layers.len()), medians(times), base);
+        print_line(
+            &format!("{} shards", way.layers.len()),
+            medians(times),
+            base,
+        );
     }
     for way in &ways {
-        let parts = way.parts.iter().map(|part| format!("{:.3}", milliseconds(*part / (TURNS * STEPS) as u32)));
-        println!("{:>3} shards: embed, layers, logits ms: {}", way.layers.len(), parts.collect::<Vec<_>>().join(" "));
+        let parts = way
+            .parts
+            .iter()
+            .map(|part| format!("{:.3}", milliseconds(*part / (TURNS * STEPS) as u32)));
+        println!(
+            "{:>3} shards: embed, layers, logits ms: {}",
+            way.layers.len(),
+            parts.collect::<Vec<_>>().join(" ")
+        );
     }
 
     Ok(())
 }
 
 fn options() -> LoadOptions {
-    LoadOptions { n_ctx: 512, n_sequences: 1, n_batch: 128, ..LoadOptions::default() }
+    LoadOptions {
+        n_ctx: 512,
+        n_sequences: 1,
+        n_batch: 128,
+        ..LoadOptions::default()
+    }
 }
 
 fn go_on(_: f32) -> ControlFlow<()> {
@@ -122,7 +154,14 @@ impl Split {
             layers.push(engine.load_layers(&path, &manifest, entry, &options(), &mut go_on)?);
         }
 
-        Ok(Self { ends, layers, hidden: vec![], next: vec![], logits: vec![], parts: [Duration::ZERO; 3] })
+        Ok(Self {
+            ends,
+            layers,
+            hidden: vec![],
+            next: vec![],
+            logits: vec![],
+            parts: [Duration::ZERO; 3],
+        })
     }
 
     fn prefill(&mut self) -> Result<()> {
@@ -136,7 +175,12 @@ impl Split {
 
     fn step(&mut self, tokens: &[Token]) -> Result<Token> {
         let position = self.layers[0].n_positions(0);
-        let run = SequenceRun { sequence: 0, position, n_tokens: tokens.len() as u32, n_wanted: 1 };
+        let run = SequenceRun {
+            sequence: 0,
+            position,
+            n_tokens: tokens.len() as u32,
+            n_wanted: 1,
+        };
         let start = Instant::now();
         self.ends.embed(tokens, &mut self.hidden)?;
         let embedded = Instant::now();
@@ -214,8 +258,12 @@ fn megabytes(bytes: i64) -> f64 {
 
 /// Anonymous memory of this process: mapped weights, which the system can drop, do not count.
 fn resident_bytes() -> Result<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("memory is read from /proc")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .context("RssAnon")?;
     let kilobytes = line.trim().trim_end_matches(" kB").parse::<i64>()?;
 
     Ok(kilobytes * 1024)

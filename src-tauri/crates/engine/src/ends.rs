@@ -52,7 +52,8 @@ impl Ends {
         for (tokens, out) in tokens.chunks(n_batch).zip(out.chunks_mut(n_batch * n_embd)) {
             // No row is wanted: the layer is never reached, and llama.cpp need not hold logits.
             self.embedder.forget_all();
-            self.embedder.decode(Input::Tokens(tokens), rows(tokens.len(), false), out)?;
+            self.embedder
+                .decode(Input::Tokens(tokens), rows(tokens.len(), false), out)?;
         }
 
         Ok(())
@@ -71,18 +72,24 @@ impl Ends {
     /// - [`RunError::Backend`] or [`RunError::WrongGraph`] if llama.cpp fails
     pub fn logits(&mut self, hidden: &[f32], out: &mut Vec<f32>) -> Result<(), RunError> {
         let (n_embd, n_vocab) = (self.model.n_embd(), self.model.n_vocab());
-        if hidden.len() % n_embd != 0 {
+        if !hidden.len().is_multiple_of(n_embd) {
             let wanted = hidden.len().next_multiple_of(n_embd);
-            return Err(RunError::WrongShape { found: hidden.len(), wanted });
+            return Err(RunError::WrongShape {
+                found: hidden.len(),
+                wanted,
+            });
         }
         out.resize(hidden.len() / n_embd * n_vocab, 0.0);
 
         let n_rows_max = SCORED_ROWS_MAX as usize;
-        let lots = hidden.chunks(n_rows_max * n_embd).zip(out.chunks_mut(n_rows_max * n_vocab));
+        let lots = hidden
+            .chunks(n_rows_max * n_embd)
+            .zip(out.chunks_mut(n_rows_max * n_vocab));
         for (hidden, out) in lots {
             let n_rows = hidden.len() / n_embd;
             self.scorer.forget_all();
-            self.scorer.decode(Input::Hidden(hidden), rows(n_rows, true), &mut [])?;
+            self.scorer
+                .decode(Input::Hidden(hidden), rows(n_rows, true), &mut [])?;
             out.copy_from_slice(self.scorer.logits(n_rows));
         }
 
@@ -175,5 +182,9 @@ impl Ends {
 
 /// Rows 0, 1, 2, … of the only sequence.
 fn rows(n: usize, wanted: bool) -> impl Iterator<Item = Row> {
-    (0..n as u32).map(move |position| Row { sequence: 0, position, wanted })
+    (0..n as u32).map(move |position| Row {
+        sequence: 0,
+        position,
+        wanted,
+    })
 }

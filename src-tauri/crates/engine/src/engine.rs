@@ -63,7 +63,10 @@ impl LoadOptions {
         let kv_bytes = entry.kv_bytes_per_token.saturating_mul(n_positions);
         let buffer_bytes = CONTEXT_BYTES * u64::from(self.n_batch.div_ceil(128));
 
-        entry.bytes.saturating_add(kv_bytes).saturating_add(buffer_bytes)
+        entry
+            .bytes
+            .saturating_add(kv_bytes)
+            .saturating_add(buffer_bytes)
     }
 }
 
@@ -78,7 +81,9 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Self {
         llama::init();
 
-        Self { pool: Arc::new(ThreadPool::new(options.n_threads)) }
+        Self {
+            pool: Arc::new(ThreadPool::new(options.n_threads)),
+        }
     }
 
     /// Loads a shard of layers.
@@ -118,21 +123,35 @@ impl Engine {
         check_budget(entry, options)?;
         let found = check_file(path, manifest)?;
         if found != layers.len() {
-            return Err(LoadError::WrongLayers { path: path.to_owned(), found, wanted: layers });
+            return Err(LoadError::WrongLayers {
+                path: path.to_owned(),
+                found,
+                wanted: layers,
+            });
         }
 
         let model = self.load_model(path, options, progress)?;
-        let context = self.new_context(path, &model, &ContextOptions {
-            n_ctx: options.n_ctx,
-            n_sequences: options.n_sequences,
-            n_batch: options.n_batch,
-            n_wanted_max: 0,
-            tap: layer_taps(manifest.architecture, layers.len()),
-            pin_attention: true,
-        })?;
+        let context = self.new_context(
+            path,
+            &model,
+            &ContextOptions {
+                n_ctx: options.n_ctx,
+                n_sequences: options.n_sequences,
+                n_batch: options.n_batch,
+                n_wanted_max: 0,
+                tap: layer_taps(manifest.architecture, layers.len()),
+                pin_attention: true,
+            },
+        )?;
         let n_positions = vec![0; options.n_sequences as usize];
 
-        Ok(LayerShard { context, model, n_ctx: options.n_ctx, n_batch: options.n_batch, n_positions })
+        Ok(LayerShard {
+            context,
+            model,
+            n_ctx: options.n_ctx,
+            n_batch: options.n_batch,
+            n_positions,
+        })
     }
 
     /// Loads the ends.
@@ -149,30 +168,48 @@ impl Engine {
         options: &LoadOptions,
         progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
     ) -> Result<Ends, LoadError> {
-        let options = LoadOptions { n_ctx: options.n_batch, n_sequences: 1, ..options.clone() };
+        let options = LoadOptions {
+            n_ctx: options.n_batch,
+            n_sequences: 1,
+            ..options.clone()
+        };
         check_budget(&manifest.ends, &options)?;
         check_file(path, manifest)?;
 
         let model = self.load_model(path, &options, progress)?;
-        let embedder = self.new_context(path, &model, &ContextOptions {
-            n_ctx: options.n_batch,
-            n_sequences: 1,
-            n_batch: options.n_batch,
-            n_wanted_max: 1,
-            tap: embedder_taps(manifest.architecture),
-            pin_attention: true,
-        })?;
-        let scorer = self.new_context(path, &model, &ContextOptions {
-            n_ctx: SCORED_ROWS_MAX,
-            n_sequences: 1,
-            n_batch: SCORED_ROWS_MAX,
-            n_wanted_max: 0,
-            tap: scorer_taps(manifest.architecture),
-            pin_attention: true,
-        })?;
+        let embedder = self.new_context(
+            path,
+            &model,
+            &ContextOptions {
+                n_ctx: options.n_batch,
+                n_sequences: 1,
+                n_batch: options.n_batch,
+                n_wanted_max: 1,
+                tap: embedder_taps(manifest.architecture),
+                pin_attention: true,
+            },
+        )?;
+        let scorer = self.new_context(
+            path,
+            &model,
+            &ContextOptions {
+                n_ctx: SCORED_ROWS_MAX,
+                n_sequences: 1,
+                n_batch: SCORED_ROWS_MAX,
+                n_wanted_max: 0,
+                tap: scorer_taps(manifest.architecture),
+                pin_attention: true,
+            },
+        )?;
         let template = chat_template(&model);
 
-        Ok(Ends { embedder, scorer, model, template, n_batch: options.n_batch })
+        Ok(Ends {
+            embedder,
+            scorer,
+            model,
+            template,
+            n_batch: options.n_batch,
+        })
     }
 
     /// Loads a whole model into plain llama.cpp: what tests and benchmarks compare with.
@@ -197,7 +234,13 @@ impl Engine {
         };
         let context = self.new_context(path, &model, &plain)?;
 
-        Ok(Whole { context, model, n_ctx: options.n_ctx, n_batch: options.n_batch, n_positions: 0 })
+        Ok(Whole {
+            context,
+            model,
+            n_ctx: options.n_ctx,
+            n_batch: options.n_batch,
+            n_positions: 0,
+        })
     }
 
     fn load_model(
@@ -211,7 +254,10 @@ impl Engine {
         match model {
             Ok(model) => Ok(Arc::new(model)),
             Err(Loading::Cancelled) => Err(LoadError::Cancelled),
-            Err(Loading::Refused) => Err(LoadError::Backend { path: path.to_owned(), reason }),
+            Err(Loading::Refused) => Err(LoadError::Backend {
+                path: path.to_owned(),
+                reason,
+            }),
         }
     }
 
@@ -224,7 +270,10 @@ impl Engine {
         let new = || Context::new(Arc::clone(model), Arc::clone(&self.pool), options);
         let (context, reason) = llama::first_error(new);
 
-        context.ok_or_else(|| LoadError::Backend { path: path.to_owned(), reason })
+        context.ok_or_else(|| LoadError::Backend {
+            path: path.to_owned(),
+            reason,
+        })
     }
 }
 
@@ -232,9 +281,10 @@ impl Engine {
 fn check_budget(entry: &ShardEntry, options: &LoadOptions) -> Result<(), LoadError> {
     let needed_bytes = options.needed_bytes(entry);
     match options.memory_budget_bytes {
-        Some(free_bytes) if needed_bytes > free_bytes => {
-            Err(LoadError::OutOfMemory { needed_bytes, free_bytes })
-        }
+        Some(free_bytes) if needed_bytes > free_bytes => Err(LoadError::OutOfMemory {
+            needed_bytes,
+            free_bytes,
+        }),
         _ => Ok(()),
     }
 }
@@ -243,23 +293,37 @@ fn check_budget(entry: &ShardEntry, options: &LoadOptions) -> Result<(), LoadErr
 ///
 /// llama.cpp ends the process over some wrong files, so ours looks first.
 fn check_file(path: &Path, manifest: &Manifest) -> Result<u32, LoadError> {
-    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let differs = |key, found: &dyn ToString, wanted: &dyn ToString| {
         let (path, found, wanted) = (path.to_owned(), found.to_string(), wanted.to_string());
-        LoadError::WrongModel { path, key, found, wanted }
+        LoadError::WrongModel {
+            path,
+            key,
+            found,
+            wanted,
+        }
     };
     let gguf = Gguf::open(path).map_err(unreadable)?;
 
-    let (found, wanted) = (gguf.text("general.architecture").map_err(unreadable)?, manifest.architecture.name());
+    let (found, wanted) = (
+        gguf.text("general.architecture").map_err(unreadable)?,
+        manifest.architecture.name(),
+    );
     if found != wanted {
         return Err(differs("general.architecture", &found, &wanted));
     }
-    let n_embd = gguf.number(&format!("{wanted}.embedding_length")).map_err(unreadable)?;
+    let n_embd = gguf
+        .number(&format!("{wanted}.embedding_length"))
+        .map_err(unreadable)?;
     if n_embd != manifest.n_embd {
         return Err(differs("embedding_length", &n_embd, &manifest.n_embd));
     }
 
-    gguf.number(&format!("{wanted}.block_count")).map_err(unreadable)
+    gguf.number(&format!("{wanted}.block_count"))
+        .map_err(unreadable)
 }
 
 /// Where a layer shard is entered and left.
@@ -269,7 +333,10 @@ fn layer_taps(architecture: Architecture, n_layers: u32) -> TapNames {
         Entry::Overwrite { layers, .. } => Some(layers.to_owned()),
     };
 
-    TapNames { entry, exit: Some(architecture.layer_output_name(n_layers - 1)) }
+    TapNames {
+        entry,
+        exit: Some(architecture.layer_output_name(n_layers - 1)),
+    }
 }
 
 /// Where the embedder is left: at the first layer's input, which llama.cpp names differently by architecture.
@@ -283,7 +350,10 @@ fn embedder_taps(architecture: Architecture) -> TapNames {
         (Entry::Embeddings, _) => "embd",
     };
 
-    TapNames { entry: None, exit: Some(exit.to_owned()) }
+    TapNames {
+        entry: None,
+        exit: Some(exit.to_owned()),
+    }
 }
 
 /// Where hidden states enter the ends to become logits.
@@ -298,7 +368,11 @@ fn scorer_taps(architecture: Architecture) -> TapNames {
 
 /// Returns the model's chat template, with the texts of the tokens that templates name.
 fn chat_template(model: &Model) -> ChatTemplate {
-    let name = |token: Option<_>| token.map(|token| model.token_name(token)).unwrap_or_default();
+    let name = |token: Option<_>| {
+        token
+            .map(|token| model.token_name(token))
+            .unwrap_or_default()
+    };
 
     ChatTemplate::new(model.chat_template(), name(model.bos()), name(model.eos()))
 }

@@ -64,7 +64,9 @@ pub enum LoadError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
     /// The step does not begin where the KV cache ends.
-    #[error("step starts at position {position} of sequence {sequence}, its cache ends at {cached}")]
+    #[error(
+        "step starts at position {position} of sequence {sequence}, its cache ends at {cached}"
+    )]
     Gap {
         /// Sequence of the step.
         sequence: u32,
@@ -102,7 +104,9 @@ pub enum RunError {
         wanted: usize,
     },
     /// Layers with a sliding window no longer hold what the positions before this one looked at.
-    #[error("sequence {sequence} cannot go back to position {position}: its window starts at {first}")]
+    #[error(
+        "sequence {sequence} cannot go back to position {position}: its window starts at {first}"
+    )]
     WindowLost {
         /// Sequence that was to be truncated.
         sequence: u32,

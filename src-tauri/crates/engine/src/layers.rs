@@ -69,18 +69,27 @@ impl LayerShard {
     ) -> Result<(), RunError> {
         self.check(runs, hidden)?;
         let n_embd = self.model.n_embd();
-        let n_out = runs.iter().map(|run| run.n_rows_out(all_rows)).sum::<usize>();
+        let n_out = runs
+            .iter()
+            .map(|run| run.n_rows_out(all_rows))
+            .sum::<usize>();
         out.resize(n_out * n_embd, 0.0);
 
         let (mut hidden, mut out) = (hidden, out.as_mut_slice());
         for group in runs.chunk_by(can_share_graph) {
             let n_in = group.iter().map(|run| run.n_tokens as usize).sum::<usize>();
-            let n_out = group.iter().map(|run| run.n_rows_out(all_rows)).sum::<usize>();
+            let n_out = group
+                .iter()
+                .map(|run| run.n_rows_out(all_rows))
+                .sum::<usize>();
             let (group_in, rest_in) = hidden.split_at(n_in * n_embd);
             let (group_out, rest_out) = out.split_at_mut(n_out * n_embd);
 
             let rows = group.iter().flat_map(|run| run.rows(all_rows));
-            if let Err(error) = self.context.decode(Input::Hidden(group_in), rows, group_out) {
+            if let Err(error) = self
+                .context
+                .decode(Input::Hidden(group_in), rows, group_out)
+            {
                 self.undo(runs);
                 return Err(error.into());
             }
@@ -96,7 +105,10 @@ impl LayerShard {
 
     /// Returns how many positions of a sequence are in the cache; 0 for a sequence that there is not.
     pub fn n_positions(&self, sequence: u32) -> u32 {
-        self.n_positions.get(sequence as usize).copied().unwrap_or(0)
+        self.n_positions
+            .get(sequence as usize)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Forgets what comes after the first `n_positions` of a sequence.
@@ -117,7 +129,11 @@ impl LayerShard {
         let window = n_positions.saturating_sub(self.model.n_swa().saturating_sub(1));
         let first = self.context.first_position(sequence).unwrap_or(0);
         if n_positions > 0 && first > window {
-            return Err(RunError::WindowLost { sequence, position: n_positions, first });
+            return Err(RunError::WindowLost {
+                sequence,
+                position: n_positions,
+                first,
+            });
         }
 
         self.context.forget_from(sequence, n_positions);
@@ -143,7 +159,7 @@ impl LayerShard {
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`]
-    /// - [`RunError::Backend`] if llama.cpp fails; `to` is empty then
+    /// - [`RunError::WrongCache`] as in [`LayerShard::export_sequence`]
     pub fn copy(&mut self, from: u32, to: u32) -> Result<(), RunError> {
         self.cached(to)?;
         if from == to {
@@ -162,20 +178,23 @@ impl LayerShard {
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`]
-    /// - [`RunError::Backend`] if llama.cpp fails
+    /// - [`RunError::WrongCache`] if llama.cpp's state is not what it was when this was written
     pub fn export_sequence(&mut self, sequence: u32, out: &mut Vec<u8>) -> Result<(), RunError> {
+        let n_positions = self.cached(sequence)?;
         let header = cache::Header {
-            n_layers: self.model.n_layers(),
-            n_embd: self.model.n_embd() as u32,
-            n_sequences: self.n_positions.len() as u32,
-            n_positions: self.cached(sequence)?,
+            n_positions,
+            ..self.cache_header()
         };
-        header.append_to(out);
-        if header.n_positions > 0 && !self.context.append_state(sequence, out) {
-            return Err(RunError::Backend { status: 0 });
-        }
+        let mut state = Vec::new();
+        let written = self
+            .context
+            .append_state(sequence, &mut state)
+            .then_some(());
+        let n_sequences = self.n_sequences();
 
-        Ok(())
+        written
+            .and_then(|()| cache::from_state(header, &state, sequence, n_sequences, out))
+            .ok_or(RunError::WrongCache { n_ctx: self.n_ctx })
     }
 
     /// Replaces a sequence's cache by one that [`LayerShard::export_sequence`] wrote, here or on another phone.
@@ -188,24 +207,24 @@ impl LayerShard {
     pub fn import_sequence(&mut self, sequence: u32, state: &[u8]) -> Result<(), RunError> {
         self.cached(sequence)?;
         let wrong = RunError::WrongCache { n_ctx: self.n_ctx };
-        let (header, state) = cache::Header::read(state).ok_or(wrong)?;
-        let is_ours = header.n_layers == self.model.n_layers()
-            && header.n_embd as usize == self.model.n_embd()
-            && header.n_sequences as usize == self.n_positions.len()
-            && header.n_positions <= self.n_ctx;
-        if !is_ours {
+        let (header, state) = cache::to_state(state, sequence, self.n_sequences()).ok_or(wrong)?;
+        let n_positions = header.n_positions;
+        if header
+            != (cache::Header {
+                n_positions,
+                ..self.cache_header()
+            })
+            || n_positions > self.n_ctx
+        {
             return Err(wrong);
         }
 
         self.clear(sequence)?;
-        if header.n_positions == 0 {
-            return Ok(());
-        }
-        if !self.context.set_state(sequence, state) {
+        if !self.context.set_state(sequence, &state) {
             self.context.forget_from(sequence, 0);
             return Err(wrong);
         }
-        self.n_positions[sequence as usize] = header.n_positions;
+        self.n_positions[sequence as usize] = n_positions;
 
         Ok(())
     }
@@ -234,15 +253,29 @@ impl LayerShard {
         let n_batch = self.n_batch as usize;
         let mut n_tokens = 0;
         for (i, run) in runs.iter().enumerate() {
-            let SequenceRun { sequence, position, .. } = *run;
-            let before = runs[..i].iter().filter(|earlier| earlier.sequence == sequence);
-            let cached = self.cached(sequence)? + before.map(|earlier| earlier.n_tokens).sum::<u32>();
+            let SequenceRun {
+                sequence, position, ..
+            } = *run;
+            let before = runs[..i]
+                .iter()
+                .filter(|earlier| earlier.sequence == sequence);
+            let cached =
+                self.cached(sequence)? + before.map(|earlier| earlier.n_tokens).sum::<u32>();
             if position != cached {
-                return Err(RunError::Gap { sequence, position, cached });
+                return Err(RunError::Gap {
+                    sequence,
+                    position,
+                    cached,
+                });
             }
             if run.n_tokens > self.n_ctx - cached {
                 let (n_tokens, n_ctx) = (run.n_tokens, self.n_ctx);
-                return Err(RunError::CacheFull { sequence, position, n_tokens, n_ctx });
+                return Err(RunError::CacheFull {
+                    sequence,
+                    position,
+                    n_tokens,
+                    n_ctx,
+                });
             }
             if run.n_tokens == 0 || run.n_wanted > run.n_tokens {
                 let (found, wanted) = (run.n_wanted as usize, run.n_tokens as usize);
@@ -253,10 +286,16 @@ impl LayerShard {
 
         let n_values = n_tokens * self.model.n_embd();
         if n_tokens > n_batch {
-            return Err(RunError::WrongShape { found: n_tokens, wanted: n_batch });
+            return Err(RunError::WrongShape {
+                found: n_tokens,
+                wanted: n_batch,
+            });
         }
         if hidden.len() != n_values {
-            return Err(RunError::WrongShape { found: hidden.len(), wanted: n_values });
+            return Err(RunError::WrongShape {
+                found: hidden.len(),
+                wanted: n_values,
+            });
         }
 
         Ok(())
@@ -270,17 +309,35 @@ impl LayerShard {
         }
     }
 
+    /// Returns what an exported cache of this shard says about itself, without positions.
+    fn cache_header(&self) -> cache::Header {
+        let n_embd = u32::try_from(self.model.n_embd()).expect("llama.cpp holds it in an i32");
+
+        cache::Header {
+            n_layers: self.model.n_layers(),
+            n_embd,
+            n_positions: 0,
+        }
+    }
+
     fn cached(&self, sequence: u32) -> Result<u32, RunError> {
         let n_sequences = self.n_sequences();
         let cached = self.n_positions.get(sequence as usize).copied();
 
-        cached.ok_or(RunError::UnknownSequence { sequence, n_sequences })
+        cached.ok_or(RunError::UnknownSequence {
+            sequence,
+            n_sequences,
+        })
     }
 }
 
 impl SequenceRun {
     fn n_rows_out(&self, all_rows: bool) -> usize {
-        if all_rows { self.n_tokens as usize } else { self.n_wanted as usize }
+        if all_rows {
+            self.n_tokens as usize
+        } else {
+            self.n_wanted as usize
+        }
     }
 
     fn rows(self, all_rows: bool) -> impl Iterator<Item = Row> {

@@ -28,6 +28,12 @@ impl Detokenizer {
         self.take_complete(out);
     }
 
+    /// Appends what is complete after `bytes` to `out`.
+    pub fn push_bytes(&mut self, bytes: &[u8], out: &mut String) {
+        self.pending.extend_from_slice(bytes);
+        self.take_complete(out);
+    }
+
     /// Appends what is still held to `out`, at the end of the answer.
     pub fn finish(&mut self, out: &mut String) {
         out.push_str(&String::from_utf8_lossy(&self.pending));
@@ -69,9 +75,15 @@ pub struct StopStrings {
 impl StopStrings {
     /// Returns a watch for these strings; empty ones are ignored.
     pub fn new(stops: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let stops = stops.into_iter().map(Into::into).filter(|stop| !stop.is_empty());
+        let stops = stops
+            .into_iter()
+            .map(Into::into)
+            .filter(|stop| !stop.is_empty());
 
-        Self { stops: stops.collect(), held: String::new() }
+        Self {
+            stops: stops.collect(),
+            held: String::new(),
+        }
     }
 
     /// Takes a piece of text and appends to `out` what cannot belong to a stop string.
@@ -79,7 +91,12 @@ impl StopStrings {
     /// Returns whether a stop string is complete: `out` then ends before it, and what follows it is dropped.
     pub fn push(&mut self, piece: &str, out: &mut String) -> bool {
         self.held.push_str(piece);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        if let Some(at) = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop))
+            .min()
+        {
             out.push_str(&self.held[..at]);
             self.held.clear();
             return true;
@@ -102,10 +119,107 @@ impl StopStrings {
     fn n_held(&self) -> usize {
         let begins = |stop: &String| {
             let longest = self.held.len().min(stop.len() - 1);
-            (1..=longest).rev().find(|&n| self.held.as_bytes().ends_with(&stop.as_bytes()[..n]))
+            (1..=longest)
+                .rev()
+                .find(|&n| self.held.as_bytes().ends_with(&stop.as_bytes()[..n]))
         };
 
         // A stop string begins with a whole character, so it can only be found where a character begins.
         self.stops.iter().filter_map(begins).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_character_appears_when_its_last_byte_does() {
+        let mut detokenizer = Detokenizer::new();
+        let mut seen = Vec::new();
+        for byte in "a😀é".bytes() {
+            let mut text = String::new();
+            detokenizer.push_bytes(&[byte], &mut text);
+            seen.push(text);
+        }
+
+        assert_eq!(seen, ["a", "", "", "", "😀", "", "é"]);
+    }
+
+    #[test]
+    fn a_stop_string_ends_the_text_across_pieces() {
+        let mut stops = StopStrings::new(["\nUser:", "<end>"]);
+        let mut text = String::new();
+
+        assert!(!stops.push("Hello", &mut text));
+        assert!(!stops.push(" you\nUs", &mut text));
+        assert_eq!(text, "Hello you");
+        assert!(!stops.push("ually <e", &mut text));
+        assert_eq!(text, "Hello you\nUsually ");
+        assert!(stops.push("nd> and more", &mut text));
+        assert_eq!(text, "Hello you\nUsually ");
+    }
+
+    #[test]
+    fn what_only_looked_like_a_stop_string_comes_out_at_the_end() {
+        let mut stops = StopStrings::new(["", "<end>"]);
+        let mut text = String::new();
+
+        assert!(!stops.push("a <e", &mut text));
+        stops.finish(&mut text);
+
+        assert_eq!(text, "a <e");
+    }
+
+    proptest! {
+        /// Whatever the bytes and wherever they are split: text at every step, and in the end what the whole would be.
+        #[test]
+        fn pieces_are_text_and_add_up(pieces in prop::collection::vec(some_bytes(), 0..20)) {
+            let mut detokenizer = Detokenizer::new();
+            let mut text = String::new();
+            for piece in &pieces {
+                detokenizer.push_bytes(piece, &mut text);
+                prop_assert!(detokenizer.pending.len() < 4);
+            }
+            detokenizer.finish(&mut text);
+
+            let whole = pieces.concat();
+            prop_assert_eq!(text, String::from_utf8_lossy(&whole));
+        }
+
+        /// Text is cut before the first stop string, wherever the pieces are split, and never earlier.
+        #[test]
+        fn stop_strings_are_found_wherever_pieces_end(
+            text in "[abé]{0,30}",
+            stops in prop::collection::vec("[abé]{1,4}", 0..3),
+            lengths in prop::collection::vec(1..5usize, 30),
+        ) {
+            let mut watch = StopStrings::new(stops.clone());
+            let mut out = String::new();
+            let mut characters = text.chars();
+            let mut stopped = false;
+            for length in lengths {
+                let piece = characters.by_ref().take(length).collect::<String>();
+                stopped = stopped || watch.push(&piece, &mut out);
+            }
+            watch.finish(&mut out);
+
+            let first = stops.iter().filter_map(|stop| text.find(stop)).min();
+            if stops.is_empty() || first.is_none() {
+                prop_assert_eq!(&out, &text);
+            }
+            prop_assert_eq!(stopped, first.is_some());
+            prop_assert!(text.starts_with(&out));
+            prop_assert!(stops.iter().all(|stop| !out.contains(stop)));
+        }
+    }
+
+    /// Characters of all lengths, parts of them, and bytes that are none.
+    fn some_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let characters = "[a-zé€😀]{0,4}".prop_map(String::into_bytes);
+        let parts = ("[é€😀]", 0..4usize).prop_map(|(text, n)| text.bytes().take(n).collect());
+
+        prop_oneof![characters, parts, prop::collection::vec(any::<u8>(), 0..4)]
     }
 }

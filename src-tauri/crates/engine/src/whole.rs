@@ -32,7 +32,10 @@ impl Whole {
     pub fn run(&mut self, tokens: &[Token], n_wanted: u32) -> Result<&mut [f32], RunError> {
         let n_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         if n_tokens == 0 || n_tokens > self.n_batch || n_wanted > n_tokens {
-            return Err(RunError::WrongShape { found: tokens.len(), wanted: self.n_batch as usize });
+            return Err(RunError::WrongShape {
+                found: tokens.len(),
+                wanted: self.n_batch as usize,
+            });
         }
         if n_tokens > self.n_ctx - self.n_positions {
             return Err(RunError::CacheFull {
@@ -49,7 +52,9 @@ impl Whole {
             position: first + i,
             wanted: i >= n_tokens - n_wanted,
         });
-        self.context.decode(Input::Tokens(tokens), rows, &mut []).map_err(RunError::from)?;
+        self.context
+            .decode(Input::Tokens(tokens), rows, &mut [])
+            .map_err(RunError::from)?;
         self.n_positions += n_tokens;
 
         Ok(self.context.logits(n_wanted as usize))

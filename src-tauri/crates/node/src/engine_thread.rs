@@ -266,7 +266,9 @@ impl Worker {
                 )?);
             } else {
                 let path = &file.path;
-                let ends = self.engine.load_ends(path, manifest, &options, &mut progress)?;
+                let ends = self
+                    .engine
+                    .load_ends(path, manifest, &options, &mut progress)?;
                 self.ends = Some(ends);
             }
             let needed_bytes = options.needed_bytes(&file.entry);
@@ -377,9 +379,7 @@ impl Worker {
             // An answer that was closed meanwhile still has its row; what is drawn is not looked at.
             self.answers
                 .get_mut(&pick.request)
-                .map_or_else(Sample::default, |writing| {
-                    writing.next(ends, logits, *pick)
-                })
+                .map_or_else(Sample::default, |writing| writing.next(ends, logits, *pick))
         });
 
         Ok(InEvent::Sampled {
@@ -450,7 +450,10 @@ fn tokens_of(ends: &Ends, prompt: &Prompt) -> Result<Vec<Token>, RefusalReason> 
 
     match prompt {
         Prompt::Chat(messages) => {
-            let messages = messages.iter().map(chat_message).collect::<Result<Vec<_>, _>>();
+            let messages = messages
+                .iter()
+                .map(chat_message)
+                .collect::<Result<Vec<_>, _>>();
             let text = ends.render(&messages.map_err(invalid)?, true, SystemTime::now());
             Ok(ends.tokenize_prompt(&text.map_err(|e| invalid(e.to_string()))?))
         }

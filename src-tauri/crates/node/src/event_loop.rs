@@ -150,7 +150,8 @@ impl EventLoop {
             }),
             Input::Files(DiskEvent::Ready(job)) => self.job(job),
             Input::Files(DiskEvent::Failed { epoch, reason }) => {
-                self.phone.handle(InEvent::LoadFailed { epoch, reason }, now);
+                self.phone
+                    .handle(InEvent::LoadFailed { epoch, reason }, now);
             }
             Input::Command(Command::Ask {
                 client,
@@ -190,7 +191,10 @@ impl EventLoop {
                 step,
                 hidden,
             } => {
-                let activation = self.plan.as_ref().map_or_else(Default::default, |p| p.activation);
+                let activation = self
+                    .plan
+                    .as_ref()
+                    .map_or_else(Default::default, |p| p.activation);
                 let frame = encode_activation(epoch, step, &hidden, activation);
                 self.net.send_activation(to, frame);
             }
@@ -201,7 +205,8 @@ impl EventLoop {
             } => {
                 for (phone, addresses) in addresses {
                     let addresses = addresses.0.iter().filter_map(|a| a.parse().ok());
-                    self.net.connect(phone, addresses.collect::<Vec<Multiaddr>>());
+                    self.net
+                        .connect(phone, addresses.collect::<Vec<Multiaddr>>());
                 }
                 self.plan = Some(Arc::clone(&plan));
                 self.disk.obtain(plan, manifest);
@@ -238,7 +243,9 @@ impl EventLoop {
 
     /// Cancels the questions whose askers no longer listen.
     fn cancel_unheard(&mut self, now: Instant) {
-        let unheard = self.clients.extract_if(.., |_, answers| answers.is_closed());
+        let unheard = self
+            .clients
+            .extract_if(.., |_, answers| answers.is_closed());
 
         for (client, _) in unheard {
             self.phone.handle(InEvent::Cancel { client }, now);

@@ -59,7 +59,9 @@ pub fn load_or_create(folder: &Path) -> Result<Keypair, IdentityError> {
 pub fn peer_id(peer: &libp2p::PeerId) -> Option<PeerId> {
     let key = identity::PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
 
-    key.try_into_ed25519().ok().map(|key| PeerId(key.to_bytes()))
+    key.try_into_ed25519()
+        .ok()
+        .map(|key| PeerId(key.to_bytes()))
 }
 
 /// Returns the libp2p peer of a name; `None` if the bytes are no point of the curve.

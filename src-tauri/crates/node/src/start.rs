@@ -101,9 +101,7 @@ pub struct Handle {
 /// # Panics
 ///
 /// Outside a tokio runtime.
-pub async fn start(
-    config: Config,
-) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
+pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
     let disk = Disk::new(me, &config.data_folder, config.model)?;

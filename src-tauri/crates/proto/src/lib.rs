@@ -27,6 +27,7 @@ pub mod group;
 mod ids;
 pub mod phone;
 pub mod pipeline;
+pub mod placement;
 pub mod plan;
 pub mod reconfig;
 pub mod relay;

@@ -1,8 +1,8 @@
 //! What phones say to each other, as bytes.
 //!
 //! Three kinds of long-lived streams, so that none waits behind another: **control** (plans, step
-//! headers), **activation** (hidden states) and **chat** (questions and answers). A stream opens with
-//! [`Hello`]; after it come frames:
+//! headers), **activation** (hidden states) and **chat** (questions and answers). The shell opens each under
+//! a name of its own; on it come frames:
 //!
 //! ```text
 //! control, chat   u32 length │ postcard                        length ≤ the stream's cap
@@ -12,15 +12,14 @@
 //! Every length is compared with its cap before anything is allocated for it. A frame that cannot be
 //! read ends the stream: its sender is broken or hostile.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use gguf_tools::Manifest;
-use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{Answer, Ask};
+use crate::group::Bounded;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
 use crate::{Epoch, SequenceId, StepId};
 
@@ -440,29 +439,7 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct AtMost<T, const MAX: usize>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX}")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let mut elements = Vec::new();
-            while let Some(element) = list.next_element()? {
-                if elements.len() == MAX {
-                    return Err(serde::de::Error::invalid_length(MAX + 1, &self));
-                }
-                elements.push(element);
-            }
-
-            Ok(elements)
-        }
-    }
-
-    list.deserialize_seq(AtMost::<T, MAX>(PhantomData))
+    Bounded::<T, MAX>::deserialize(list).map(Bounded::into_vec)
 }
 
 /// Returns the bytes that a step header takes on the wire.

@@ -77,7 +77,11 @@ unsafe impl Send for Context {}
 
 impl Context {
     /// Allocates cache and buffers; `None` if llama.cpp refuses or has no memory.
-    pub(crate) fn new(model: Arc<Model>, pool: Arc<ThreadPool>, options: &ContextOptions) -> Option<Self> {
+    pub(crate) fn new(
+        model: Arc<Model>,
+        pool: Arc<ThreadPool>,
+        options: &ContextOptions,
+    ) -> Option<Self> {
         let n_ctx = options.n_ctx.checked_next_multiple_of(N_CTX_STEP)?;
         let n_cells = n_ctx.checked_mul(options.n_sequences)?;
         let n_threads = i32::try_from(pool.n_threads()).ok()?;
@@ -117,7 +121,15 @@ impl Context {
         let n_embd = model.n_embd();
         let batch = Batch::with_capacity(options.n_batch, options.n_sequences);
 
-        Some(Self { raw, tap, is_tapped, n_embd, batch, pool, model })
+        Some(Self {
+            raw,
+            tap,
+            is_tapped,
+            n_embd,
+            batch,
+            pool,
+            model,
+        })
     }
 
     /// Computes rows in one graph and stores their keys and values.
@@ -175,7 +187,10 @@ impl Context {
         unsafe {
             let len = n_wanted * self.model.n_vocab();
             let logits = sys::llama_get_logits(self.raw.as_ptr());
-            assert!(!logits.is_null() && n_wanted <= self.batch.n_wanted, "no such logits");
+            assert!(
+                !logits.is_null() && n_wanted <= self.batch.n_wanted,
+                "no such logits"
+            );
             std::slice::from_raw_parts_mut(logits, len)
         }
     }
@@ -183,7 +198,9 @@ impl Context {
     /// Forgets a sequence from `position` on.
     pub(crate) fn forget_from(&mut self, sequence: u32, position: u32) {
         // SAFETY: the memory belongs to the context; the sequence is one of its own (llama.cpp aborts otherwise).
-        unsafe { sys::llama_memory_seq_rm(self.memory(), self.own(sequence), signed(position), -1) };
+        unsafe {
+            sys::llama_memory_seq_rm(self.memory(), self.own(sequence), signed(position), -1)
+        };
     }
 
     /// Forgets all sequences.
@@ -234,7 +251,10 @@ impl Context {
     ///
     /// If the context has no such sequence: llama.cpp would end the process.
     fn own(&self, sequence: u32) -> sys::llama_seq_id {
-        assert!((sequence as usize) < self.batch.sequences.len(), "no sequence {sequence}");
+        assert!(
+            (sequence as usize) < self.batch.sequences.len(),
+            "no sequence {sequence}"
+        );
 
         signed(sequence)
     }
@@ -292,7 +312,8 @@ impl Batch {
         self.wanted.clear();
         for row in rows {
             self.positions.push(signed(row.position));
-            self.sequence_of.push(&raw mut self.sequences[row.sequence as usize]);
+            self.sequence_of
+                .push(&raw mut self.sequences[row.sequence as usize]);
             self.wanted.push(i8::from(row.wanted));
         }
 
@@ -301,7 +322,10 @@ impl Batch {
             Input::Tokens(tokens) => tokens.len(),
             Input::Hidden(hidden) => hidden.len() / n_embd,
         };
-        assert!(n_rows <= self.n_rows_max && n_rows == n_input, "{n_rows} rows, {n_input} inputs");
+        assert!(
+            n_rows <= self.n_rows_max && n_rows == n_input,
+            "{n_rows} rows, {n_input} inputs"
+        );
         self.n_wanted = self.wanted.iter().filter(|&&wanted| wanted != 0).count();
 
         let (token, embd) = match input {
@@ -315,7 +339,8 @@ impl Batch {
         };
 
         sys::llama_batch {
-            n_tokens: i32::try_from(n_rows).expect("at most n_batch, which llama.cpp took as an i32"),
+            n_tokens: i32::try_from(n_rows)
+                .expect("at most n_batch, which llama.cpp took as an i32"),
             token,
             embd,
             pos: self.positions.as_mut_ptr(),

@@ -22,7 +22,7 @@ mod model;
 mod tap;
 mod threads;
 
-pub(crate) use backend::{init, first_error};
+pub(crate) use backend::{first_error, init};
 pub(crate) use context::{Context, ContextOptions, DecodeError, Input, Row};
 pub(crate) use model::{Loading, Model};
 pub(crate) use tap::TapNames;

@@ -42,8 +42,12 @@ impl Model {
         repack: bool,
         progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
     ) -> Result<Self, Loading> {
-        let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Loading::Refused)?;
-        let mut state = Progress { report: progress, cancelled: false };
+        let path =
+            CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| Loading::Refused)?;
+        let mut state = Progress {
+            report: progress,
+            cancelled: false,
+        };
 
         // SAFETY: `path` is NUL-terminated; `state` outlives the call, which is the only time at which llama.cpp
         // calls `on_progress`; all other pointers in the default parameters are null.
@@ -69,13 +73,17 @@ impl Model {
 
     pub(crate) fn n_layers(&self) -> u32 {
         // SAFETY: as above.
-        unsafe { sys::llama_model_n_layer(self.raw.as_ptr()) }.try_into().unwrap_or(0)
+        unsafe { sys::llama_model_n_layer(self.raw.as_ptr()) }
+            .try_into()
+            .unwrap_or(0)
     }
 
     /// Returns how many positions back a sliding-window layer looks; 0 if the model has none.
     pub(crate) fn n_swa(&self) -> u32 {
         // SAFETY: as above.
-        unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) }.try_into().unwrap_or(0)
+        unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) }
+            .try_into()
+            .unwrap_or(0)
     }
 
     pub(crate) fn n_vocab(&self) -> usize {
@@ -148,7 +156,15 @@ impl Model {
             // SAFETY: `text` and `tokens` are as long as said.
             let n = unsafe {
                 let text = text.as_ptr().cast::<c_char>();
-                sys::llama_tokenize(self.vocab(), text, text_bytes, tokens.as_mut_ptr(), room, false, parse_special)
+                sys::llama_tokenize(
+                    self.vocab(),
+                    text,
+                    text_bytes,
+                    tokens.as_mut_ptr(),
+                    room,
+                    false,
+                    parse_special,
+                )
             };
             match usize::try_from(n) {
                 Ok(n) => {

@@ -87,7 +87,9 @@ impl Tap {
         self.left = holds(node, self.output_len);
         if self.left && self.output_len > 0 {
             // SAFETY: the node holds as many bytes as are read; `output` is valid while armed.
-            unsafe { sys::ggml_backend_tensor_get(node, self.output.cast(), 0, self.output_len * 4) }
+            unsafe {
+                sys::ggml_backend_tensor_get(node, self.output.cast(), 0, self.output_len * 4)
+            }
         }
     }
 }
@@ -106,7 +108,11 @@ fn is_named(node: &sys::ggml_tensor, name: &Option<String>) -> bool {
     // This runs for every node of every graph: the bytes are compared in place.
     node.name.len() > name.len()
         && node.name[name.len()] == 0
-        && node.name.iter().zip(name).all(|(&have, &want)| have == want as c_char)
+        && node
+            .name
+            .iter()
+            .zip(name)
+            .all(|(&have, &want)| have == want as c_char)
 }
 
 /// llama.cpp's `cb_eval`: first whether a node is wanted (`ask`), then whether to go on after it.
@@ -114,7 +120,10 @@ pub(super) extern "C" fn on_node(node: *mut sys::ggml_tensor, ask: bool, tap: *m
     // SAFETY: `Context` passed its own `Tap`, which no other reference names while a decode runs; llama.cpp passes a
     // valid node, and calls on the decoding thread.
     let (tap, node) = unsafe { (&mut *tap.cast::<Tap>(), &mut *node) };
-    let (is_entry, is_exit) = (is_named(node, &tap.names.entry), is_named(node, &tap.names.exit));
+    let (is_entry, is_exit) = (
+        is_named(node, &tap.names.entry),
+        is_named(node, &tap.names.exit),
+    );
 
     if ask {
         return is_entry || is_exit;

@@ -132,7 +132,11 @@ impl Net {
 
         let (sender, events) = mpsc::channel(READ_QUEUE);
         let mut control = swarm.behaviour().new_control();
-        for kind in [StreamKind::Control, StreamKind::Activation, StreamKind::Chat] {
+        for kind in [
+            StreamKind::Control,
+            StreamKind::Activation,
+            StreamKind::Chat,
+        ] {
             let incoming = control.accept(protocol(kind)).expect("each kind once");
             tokio::spawn(accept(incoming, kind, sender.clone()));
         }
@@ -230,6 +234,10 @@ impl Net {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p has events that concern nobody here"
+    )]
     fn swarm_event(&mut self, event: SwarmEvent<()>) -> Option<NetEvent> {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {

@@ -44,6 +44,11 @@ impl<T, const MAX: usize> Bounded<T, MAX> {
         }
     }
 
+    /// Returns the items.
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+
     /// Keeps the items for which `keep` says so.
     pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
         self.0.retain(keep);

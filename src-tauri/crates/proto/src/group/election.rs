@@ -75,6 +75,10 @@ pub const RESTART_WAIT: Duration = Duration::from_millis(1000);
 /// A leader claims a number above another leader's at most this often.
 pub const CLAIM_PAUSE: Duration = Duration::from_secs(10);
 
+/// A leader claims a number above one that a lost member obeyed at most this often. Such a member
+/// does not lead, so nobody answers in kind; the pause is for one that only says so.
+pub const RESCUE_PAUSE: Duration = Duration::from_secs(1);
+
 /// How far a number may jump. A group that elects a leader every second for a century is within
 /// it; a member that lies needs 2³² messages (three years at the pace of a member) to use all up.
 pub const NUMBER_JUMP_MAX: u64 = 1 << 32;
@@ -139,6 +143,7 @@ pub(super) struct Election {
     highest: u64,
     role: Role,
     claimed_at: Option<Instant>,
+    rescued_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -146,6 +151,8 @@ enum Role {
     Following {
         /// When the leader was heard last, or when we began to listen.
         heard: Instant,
+        /// The leader was heard indeed.
+        certain: bool,
         /// When its connection was closed, if it is.
         cut: Option<Instant>,
         /// The lease is over: when it is our turn to stand.
@@ -172,14 +179,15 @@ struct Promise {
 }
 
 impl Election {
-    /// Obeys `accepted`, whose leader was heard just now.
+    /// Obeys `accepted`, whose leader is yet to be heard.
     pub(super) fn following(me: PeerId, accepted: Term, now: Instant) -> Self {
         Self {
             me,
             accepted,
             highest: accepted.number,
-            role: listening(now),
+            role: listening(false, now),
             claimed_at: None,
+            rescued_at: None,
         }
     }
 
@@ -191,6 +199,7 @@ impl Election {
             highest: term.number,
             role: Role::Leading,
             claimed_at: None,
+            rescued_at: None,
         }
     }
 
@@ -254,23 +263,21 @@ impl Election {
         self.compare(term) != Compared::Absurd && term.number <= self.highest
     }
 
-    /// The leader obeyed was heard. Returns whether it had been given up on.
-    pub(super) fn heard_leader(&mut self, now: Instant) -> bool {
-        let was_lost = self.leader().is_none();
-        self.role = listening(now);
-        was_lost
+    /// The leader obeyed was heard.
+    pub(super) fn heard_leader(&mut self, now: Instant) {
+        self.role = listening(true, now);
     }
 
     /// Obeys `term`.
     pub(super) fn obey(&mut self, term: Term, now: Instant) {
-        debug_assert!(term.number > self.accepted.number, "numbers only grow");
+        assert!(term.number > self.accepted.number, "numbers only grow");
         self.accepted = term;
-        self.role = listening(now);
+        self.role = listening(true, now);
     }
 
     /// Leads `term`.
     pub(super) fn lead(&mut self, term: Term) {
-        debug_assert!(term.number > self.accepted.number, "numbers only grow");
+        assert!(term.number > self.accepted.number, "numbers only grow");
         self.accepted = term;
         self.highest = self.highest.max(term.number);
         self.role = Role::Leading;
@@ -280,6 +287,7 @@ impl Election {
     pub(super) fn step_down(&mut self, now: Instant, stand_at: Instant) {
         self.role = Role::Following {
             heard: now,
+            certain: false,
             cut: None,
             stand_at: Some(stand_at),
             promise: None,
@@ -303,7 +311,7 @@ impl Election {
     /// This phone slept: what it did not hear meanwhile means nothing.
     pub(super) fn wake(&mut self, now: Instant) {
         if !self.is_leading() {
-            self.role = listening(now);
+            self.role = listening(false, now);
         }
     }
 
@@ -313,6 +321,7 @@ impl Election {
             Role::Leading => true,
             Role::Following {
                 heard,
+                certain: true,
                 cut,
                 stand_at,
                 ..
@@ -320,7 +329,7 @@ impl Election {
                 let recent = now < *heard + SUSPECT_AFTER;
                 recent && cut.is_none() && stand_at.is_none() && self.accepted.leader != self.me
             }
-            Role::Standing { .. } => false,
+            Role::Following { .. } | Role::Standing { .. } => false,
         }
     }
 
@@ -433,6 +442,7 @@ impl Election {
         let until = now + PROMISE;
         self.role = Role::Following {
             heard: now,
+            certain: false,
             cut: None,
             stand_at: Some(until),
             promise: Some(Promise { rank, to, until }),
@@ -488,11 +498,20 @@ impl Election {
         }
     }
 
-    /// Whether to lead a higher number because a member has lost its way. Counts as a claim.
+    /// Whether to lead above another leader's number without having met it. Counts as a claim.
     pub(super) fn claim(&mut self, now: Instant) -> bool {
         let may = self.may_claim(now);
         if may {
             self.claimed_at = Some(now);
+        }
+        may
+    }
+
+    /// Whether to lead a higher number for a member that has lost its way.
+    pub(super) fn rescue(&mut self, now: Instant) -> bool {
+        let may = self.rescued_at.is_none_or(|at| now >= at + RESCUE_PAUSE);
+        if may {
+            self.rescued_at = Some(now);
         }
         may
     }
@@ -502,9 +521,10 @@ impl Election {
     }
 }
 
-fn listening(now: Instant) -> Role {
+fn listening(certain: bool, now: Instant) -> Role {
     Role::Following {
         heard: now,
+        certain,
         cut: None,
         stand_at: None,
         promise: None,
@@ -530,6 +550,7 @@ mod tests {
     fn a_phone_that_hears_its_leader_follows_nobody_else() {
         let now = Instant::now();
         let mut anna = Election::following(ANNA, term(5, CLEO), now);
+        anna.heard_leader(now);
 
         let verdict = anna.judge(term(6, BELA), Rank::default(), Rank::default(), now);
 

@@ -578,9 +578,7 @@ impl Membership {
         let compared = self.election.compare(term);
         match compared {
             Compared::Absurd => return,
-            Compared::Same => {
-                self.election.heard_leader(now);
-            }
+            Compared::Same => self.election.heard_leader(now),
             Compared::Old | Compared::Higher if self.election.is_leading() => {
                 return self.meet(term, merit(from, seen), phone, now);
             }
@@ -629,7 +627,7 @@ impl Membership {
         let held = self.roster.version;
         if version.term != held.term || version.number < held.number {
             self.say(from, Body::Roster(self.roster.clone()), phone);
-        } else if digest != self.digest && self.election.claim(now) {
+        } else if digest != self.digest && self.election.rescue(now) {
             // It holds a later roster of this very term: we wrote it, and forgot when we were
             // restarted with an old state. A new term makes that plain, and brings it back.
             tracing::warn!(me = ?phone.id, ?term, "Led this term before");
@@ -714,6 +712,10 @@ impl Membership {
         if compared == Compared::Absurd {
             return;
         }
+        let own_leader = compared == Compared::Same && from == term.leader;
+        if own_leader && stance == Stance::Seeks {
+            return self.seek(phone, now); // restarted, or stepped down when we did not hear it
+        }
         if !self.election.is_leading() {
             let behind = compared == Compared::Old && stance != Stance::Obeys;
             if behind && self.election.leader().is_some() {
@@ -735,7 +737,7 @@ impl Membership {
             }
             Stance::Leads { .. } => {}
             // It cannot hear its leader, and must not go back to us: we come to it.
-            Stance::Seeks if other => self.claim(phone, now),
+            Stance::Seeks if other => self.rescue(phone, now),
             // Its leader is none of ours.
             Stance::Obeys if other && !self.roster.contains(term.leader) => self.claim(phone, now),
             Stance::Seeks => self.say(from, self.heartbeat_body(phone), phone),
@@ -746,6 +748,13 @@ impl Membership {
     /// Leads a number above all heard of, unless that was done a moment ago.
     fn claim(&mut self, phone: &mut Phone, now: Instant) {
         if self.election.claim(now) {
+            self.lead(self.election.next_term(), phone, now);
+        }
+    }
+
+    /// The same for a member that seeks a leader.
+    fn rescue(&mut self, phone: &mut Phone, now: Instant) {
+        if self.election.rescue(now) {
             self.lead(self.election.next_term(), phone, now);
         }
     }
@@ -762,6 +771,15 @@ impl Membership {
             self.place_in_line(phone)
         };
         self.election.seek(place, &mut phone.rng, now);
+    }
+
+    /// The leader has said itself that it leads no more: no lease to wait for.
+    fn seek(&mut self, phone: &mut Phone, now: Instant) {
+        if self.election.leader().is_some() {
+            let place = self.place_in_line(phone);
+            self.election.step_down(now, now);
+            self.election.seek(place, &mut phone.rng, now);
+        }
     }
 
     /// How many members that may still be here are better leaders.
@@ -806,7 +824,7 @@ impl Membership {
         }
         let mine = self.accepted();
         if self.election.is_leading() && accepted != mine && accepted.number >= mine.number {
-            self.claim(phone, now); // it lost a leader above ours: we come to it
+            self.rescue(phone, now); // it lost a leader above ours: we come to it
         }
 
         let answer = match self.election.judge(term, rank, phone.rank, now) {
@@ -922,9 +940,7 @@ impl Membership {
         }
         match self.election.compare(term) {
             Compared::Higher if !self.election.is_leading() => self.obey(term, phone, now),
-            Compared::Same if !self.election.is_leading() => {
-                self.election.heard_leader(now);
-            }
+            Compared::Same if !self.election.is_leading() => self.election.heard_leader(now),
             Compared::Old | Compared::Absurd | Compared::Same | Compared::Higher => return,
         }
         // In its own term the leader's word counts, whatever was held before it.
@@ -1200,10 +1216,8 @@ impl Membership {
             contact.left = true;
             contact.set_presence(from, Presence::Lost, phone);
         }
-        if from == self.accepted().leader && self.election.standing().is_none() {
-            let place = self.place_in_line(phone);
-            self.election.step_down(now, now);
-            self.election.seek(place, &mut phone.rng, now);
+        if from == self.accepted().leader {
+            self.seek(phone, now);
         }
     }
 

@@ -373,3 +373,288 @@ impl Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::group::roster::{Gone, Member};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn every_message_reads_back(message in message()) {
+            let bytes = encode(&message);
+
+            prop_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+            prop_assert_eq!(decode(&bytes), Ok(message));
+        }
+
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..400), ours: bool) {
+            if ours && bytes.len() >= 2 {
+                bytes[..2].copy_from_slice(&VERSION.to_le_bytes());
+            }
+            if let Ok(message) = decode(&bytes) {
+                prop_assert_eq!(decode(&encode(&message)), Ok(message));
+            }
+        }
+
+        #[test]
+        fn a_changed_or_cut_message_is_a_message_or_an_error(
+            message in message(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = encode(&message);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = decode(&bytes[..keep.index(bytes.len() + 1)]);
+            let _ = decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_longest_roster_fits() {
+        let address = || crate::group::Address::new(&[9; crate::group::ADDRESS_BYTES_MAX]);
+        let since = Stamp {
+            term: 1 << 40,
+            number: 1 << 40,
+        };
+        let term = Term {
+            number: 1 << 62,
+            leader: PeerId([1; 32]),
+        };
+        let members = (1..=12).map(|id| Member {
+            peer: PeerId([id; 32]),
+            name: Name::tidy(&"x".repeat(64)),
+            addresses: (0..8).filter_map(|_| address()).collect(),
+            since,
+        });
+        let gone = (20..52).map(|id| Gone {
+            peer: PeerId([id; 32]),
+            at: since,
+        });
+        let roster = Roster {
+            group: GroupId([7; 16]),
+            version: Version {
+                term,
+                number: 1 << 62,
+            },
+            members: members.collect(),
+            gone: gone.collect(),
+        };
+        let welcome = Message::Door(Door::Welcome(roster));
+
+        assert_eq!(decode(&encode(&welcome)), Ok(welcome));
+    }
+
+    #[test]
+    fn what_is_behind_a_message_is_refused() {
+        let mut bytes = encode(&Message::Door(Door::Confirm));
+        bytes.push(0);
+
+        assert_eq!(decode(&bytes), Err(DecodeError::Trailing { bytes: 1 }));
+    }
+
+    #[test]
+    fn another_version_is_named_whatever_follows() {
+        assert_eq!(
+            decode(&[7, 1, 255, 255]),
+            Err(DecodeError::Version { theirs: 263 })
+        );
+    }
+
+    #[test]
+    fn a_forged_roster_is_refused_while_it_is_read() {
+        let forger = PeerId([1; 32]);
+        let mut roster = Roster::found(
+            GroupId([7; 16]),
+            forger,
+            Name::tidy("x"),
+            Addresses::default(),
+        );
+        roster.version.term.leader = PeerId([2; 32]);
+        let bytes = encode(&Message::Door(Door::Welcome(roster)));
+
+        assert!(matches!(decode(&bytes), Err(DecodeError::Roster(_))));
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let group = any::<[u8; 16]>().prop_map(GroupId);
+        let door = prop_oneof![
+            (purpose(), name(), any::<u64>()).prop_map(|(purpose, name, seed)| {
+                let commit = Commit::seal(nonce(seed), peer_of(seed), peer_of(1));
+                Door::Knock {
+                    purpose,
+                    name,
+                    commit,
+                }
+            }),
+            (name(), any::<u64>()).prop_map(|(name, seed)| Door::Answer {
+                name,
+                nonce: nonce(seed)
+            }),
+            any::<u64>().prop_map(|seed| Door::Reveal { nonce: nonce(seed) }),
+            Just(Door::Confirm),
+            Just(Door::Wait(WaitReason::NoLeader)),
+            Just(Door::Refuse(Refusal::InviteExpired)),
+            roster().prop_map(Door::Welcome),
+            (group, prop::option::of(stamp()))
+                .prop_map(|(group, gone_at)| Door::NotMember { group, gone_at }),
+        ];
+        let body = prop_oneof![
+            (term(), any::<u64>(), any::<bool>(), seen()).prop_map(
+                |(term, number, writing, seen)| {
+                    Body::Heartbeat {
+                        term,
+                        number,
+                        writing,
+                        seen,
+                    }
+                }
+            ),
+            (term(), any::<u64>(), rank()).prop_map(|(term, digest, rank)| {
+                Body::Ack {
+                    term,
+                    version: Version { term, number: 3 },
+                    digest,
+                    rank,
+                }
+            }),
+            roster().prop_map(Body::Roster),
+            roster().prop_map(Body::Merge),
+            roster().prop_map(Body::Introduce),
+            (term(), rank()).prop_map(|(term, rank)| {
+                Body::Hello {
+                    term,
+                    stance: Stance::Leads { followers: 2, rank },
+                }
+            }),
+            (term(), term(), rank()).prop_map(|(term, accepted, rank)| {
+                Body::Stand {
+                    term,
+                    accepted,
+                    version: Version { term, number: 3 },
+                    rank,
+                }
+            }),
+            (term(), prop::option::of(roster()))
+                .prop_map(|(term, newer)| Body::Grant { term, newer }),
+            term().prop_map(|term| Body::Decline {
+                term,
+                why: Decline::LeaderLives,
+                accepted: term
+            }),
+            term().prop_map(|term| Body::Yield {
+                term,
+                to: term.leader
+            }),
+            (name(), any::<u64>()).prop_map(|(name, seed)| Body::Admit {
+                peer: peer_of(seed),
+                name
+            }),
+            name().prop_map(|name| Body::About {
+                name,
+                addresses: Addresses::default()
+            }),
+            Just(Body::Leave),
+        ];
+        let group = any::<[u8; 16]>().prop_map(GroupId);
+
+        prop_oneof![
+            door.prop_map(Message::Door),
+            (group, body).prop_map(|(group, body)| Message::Group { group, body }),
+        ]
+    }
+
+    fn roster() -> impl Strategy<Value = Roster> {
+        let members = prop::collection::btree_map(0..100u64, (name(), 0..9usize), 1..=MEMBERS_MAX);
+        (members, 1..1000u64, 1..1000u64).prop_map(|(members, number, term)| {
+            let mut members: Vec<_> = members
+                .into_iter()
+                .map(|(id, (name, addresses))| Member {
+                    peer: peer_of(id),
+                    name,
+                    addresses: (0..addresses)
+                        .filter_map(|i| crate::group::Address::new(&[4; 12][i..]))
+                        .collect(),
+                    since: Stamp { term, number },
+                })
+                .collect();
+            members.sort_by_key(|member| member.peer);
+            let leader = members[0].peer;
+            Roster {
+                group: GroupId([7; 16]),
+                version: Version {
+                    term: Term {
+                        number: term,
+                        leader,
+                    },
+                    number,
+                },
+                members: members.into_iter().collect(),
+                gone: [Gone {
+                    peer: peer_of(777),
+                    at: Stamp { term: 1, number: 1 },
+                }]
+                .into_iter()
+                .collect(),
+            }
+        })
+    }
+
+    fn seen() -> impl Strategy<Value = Bounded<Seen, MEMBERS_MAX>> {
+        let one = (any::<u64>(), rank()).prop_map(|(seed, rank)| Seen {
+            peer: peer_of(seed),
+            rank,
+            presence: Presence::Suspect,
+        });
+
+        prop::collection::vec(one, 0..=MEMBERS_MAX).prop_map(|seen| seen.into_iter().collect())
+    }
+
+    fn term() -> impl Strategy<Value = Term> {
+        (any::<u64>(), any::<u64>()).prop_map(|(number, seed)| Term {
+            number,
+            leader: peer_of(seed),
+        })
+    }
+
+    fn rank() -> impl Strategy<Value = Rank> {
+        (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(holds_model, memory_mib, speed)| {
+            Rank {
+                holds_model,
+                plugged_in: !holds_model,
+                memory_mib,
+                speed,
+            }
+        })
+    }
+
+    fn stamp() -> impl Strategy<Value = Stamp> {
+        (any::<u64>(), any::<u64>()).prop_map(|(term, number)| Stamp { term, number })
+    }
+
+    fn name() -> impl Strategy<Value = Name> {
+        ".{0,80}".prop_map(|typed| Name::tidy(&typed))
+    }
+
+    fn purpose() -> impl Strategy<Value = Purpose> {
+        prop_oneof![Just(Purpose::Join), Just(Purpose::Invite)]
+    }
+
+    fn nonce(seed: u64) -> Nonce {
+        use rand::SeedableRng;
+        Nonce::draw(&mut rand_chacha::ChaCha12Rng::seed_from_u64(seed))
+    }
+
+    fn peer_of(seed: u64) -> PeerId {
+        let mut key = [0x5a; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        PeerId(key)
+    }
+}

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! A step needs a **credit**, which comes back with the step. There are two purses, so that a long prompt
-//! never takes the way from an answer that is being written. The number of steps that a stage
-//! can ever be asked to hold is thereby bounded: see [`steps_in_flight_max`].
+//! cannot take the credits of an answer that is being written: its next token waits behind the chunks in
+//! flight, one for each stage and one more, and not behind the whole prompt. The number of steps that a
+//! stage can ever be asked to hold is thereby bounded: see [`super::steps_in_flight_max`].
 //!
 //! A finished conversation's cache stays in its sequence until the room is needed. A follow-up goes to the
 //! sequence that shares the longest beginning with it and reads only what is new.

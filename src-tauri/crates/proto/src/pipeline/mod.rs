@@ -289,13 +289,7 @@ impl<H> Pipeline<H> {
                     tracing::warn!(%from, "Failure that is none of ours, dropped");
                 }
             }
-            InEvent::PhoneLost(phone) => {
-                let needed = self.plan.needs(phone);
-                self.at_head(|head| match needed {
-                    true => head.fail(&FailureReason::PhoneLost(phone)),
-                    false => head.asker_lost(phone, now),
-                });
-            }
+            InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
         }
 
         self.exchange();
@@ -315,6 +309,20 @@ impl<H> Pipeline<H> {
     fn at_head(&mut self, act: impl FnOnce(&mut Head<H>)) {
         if let Some(head) = &mut self.head {
             act(head);
+        }
+    }
+
+    fn phone_lost(&mut self, phone: PeerId, now: Instant) {
+        let is_neighbour = self.stage.as_ref().is_some_and(|s| s.has_neighbour(phone));
+
+        match &mut self.head {
+            Some(head) if self.plan.needs(phone) => head.fail(&FailureReason::PhoneLost(phone)),
+            Some(head) => head.asker_lost(phone, now),
+            // The head may still reach both of us, and would wait for ever.
+            None if is_neighbour && phone != self.plan.head => {
+                self.failed(self.me, &format!("it lost its connection to phone {phone}"));
+            }
+            None => {}
         }
     }
 
@@ -519,6 +527,20 @@ mod tests {
 
         let lost = Answer::Failed(FailureReason::PhoneLost(BELA));
         assert_eq!(head.answers(), [&lost, &lost, &lost]);
+    }
+
+    #[test]
+    fn a_stage_that_loses_its_neighbour_tells_the_head() {
+        let dora_is_last = [ANNA, BELA, CARL, DORA];
+        for (lost, tells) in [(CARL, true), (DORA, false), (ANNA, false)] {
+            let plan = Arc::new(testing::plan(&dora_is_last));
+            let mut member = Pipeline::<()>::new(plan, BELA);
+
+            member.handle(InEvent::PhoneLost(lost), Instant::now());
+
+            let told = matches!(member.poll(), Some(OutEvent::SendFailure { to: ANNA, .. }));
+            assert_eq!(told, tells, "lost {lost}");
+        }
     }
 
     /// A sequence may begin anew many times before a step takes the news along; once is enough.

@@ -77,7 +77,11 @@ impl ModelArgs {
     ///
     /// A phone alone needs no boundary to move, and every shard costs a little.
     pub fn n_shards(&self, n_phones: u32) -> u32 {
-        let for_group = if n_phones == 1 { 1 } else { SHARDS.max(n_phones) };
+        let for_group = if n_phones == 1 {
+            1
+        } else {
+            SHARDS.max(n_phones)
+        };
 
         self.shards.unwrap_or(for_group).max(1)
     }

@@ -160,7 +160,9 @@ impl Bench {
     fn prompt(&mut self, n_tokens: usize) -> Vec<u32> {
         let n_vocab = self.plain.n_vocab();
 
-        (0..n_tokens).map(|_| self.rng.random_range(0..n_vocab)).collect()
+        (0..n_tokens)
+            .map(|_| self.rng.random_range(0..n_vocab))
+            .collect()
     }
 
     async fn ask(&mut self, prompt: &[u32], n_tokens: u32) -> Result<(Run, Figures)> {
@@ -203,7 +205,10 @@ impl Bench {
 
     /// Returns the processor time that processes have used so far, to a hundredth of a second.
     fn cpu(&mut self, processes: &[u32]) -> Duration {
-        let pids = processes.iter().map(|&id| Pid::from_u32(id)).collect::<Vec<_>>();
+        let pids = processes
+            .iter()
+            .map(|&id| Pid::from_u32(id))
+            .collect::<Vec<_>>();
         let what = ProcessRefreshKind::nothing().with_cpu();
         self.system
             .refresh_processes_specifics(ProcessesToUpdate::Some(&pids), false, what);
@@ -255,7 +260,11 @@ impl Measured {
         }
         for (name, q) in [("TPOT p50 ms", 0.5), ("TPOT p95 ms", 0.95)] {
             let (group, plain) = (&self.group_gaps, &self.plain_gaps);
-            rows.push(Row::new(name.into(), quantile(group, q), quantile(plain, q)));
+            rows.push(Row::new(
+                name.into(),
+                quantile(group, q),
+                quantile(plain, q),
+            ));
         }
         let per_token = |cpu: Duration| cpu.as_secs_f64() * 1e3 / self.n_tokens as f64;
         rows.push(Row::new(
@@ -293,7 +302,10 @@ impl Table {
         println!("\nbytes a token between phones: {}", self.bytes_per_token);
         println!("same tokens as plain llama.cpp: {}", self.same_text);
         let rss = self.phone_rss_mb.iter().map(|mb| format!("{mb:.0}"));
-        println!("memory of the phones, MB: {}", rss.collect::<Vec<_>>().join(", "));
+        println!(
+            "memory of the phones, MB: {}",
+            rss.collect::<Vec<_>>().join(", ")
+        );
     }
 }
 

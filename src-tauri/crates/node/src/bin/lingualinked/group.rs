@@ -86,7 +86,12 @@ impl Group {
             _folder: folder,
         };
 
-        group.spawn(options, &data, &["--lead".into(), options.n_phones.to_string()], &sender)?;
+        group.spawn(
+            options,
+            &data,
+            &["--lead".into(), options.n_phones.to_string()],
+            &sender,
+        )?;
         let leader = group.address_of(0, &mut show).await?;
         for _ in 1..options.n_phones {
             group.spawn(options, &data, &["--join".into(), leader.clone()], &sender)?;
@@ -99,12 +104,17 @@ impl Group {
 
     /// Returns the line that told the plan.
     pub fn plan(&self) -> &Line {
-        self.plan.as_ref().expect("a group is given out once its plan is in force")
+        self.plan
+            .as_ref()
+            .expect("a group is given out once its plan is in force")
     }
 
     /// Returns the system's numbers of the processes.
     pub fn process_ids(&self) -> Vec<u32> {
-        self.phones.iter().filter_map(|phone| phone.child.id()).collect()
+        self.phones
+            .iter()
+            .filter_map(|phone| phone.child.id())
+            .collect()
     }
 
     /// Asks a phone. The answer's lines carry `id`.
@@ -142,7 +152,10 @@ impl Group {
                 }
                 Some((_, Heard::Line(_))) => {}
                 Some((from, Heard::Ended)) => {
-                    bail!("{} left the group, and its layers with it", self.phones[from].name)
+                    bail!(
+                        "{} left the group, and its layers with it",
+                        self.phones[from].name
+                    )
                 }
                 None => bail!("every phone has ended"),
             }
@@ -224,7 +237,10 @@ impl Group {
             Some((_, Heard::Line(Line::Error { message, .. }))) => bail!("{message}"),
             Some((from, Heard::Line(line))) => Ok((from, line)),
             Some((from, Heard::Ended)) => {
-                bail!("{} ended before the group was ready", self.phones[from].name)
+                bail!(
+                    "{} ended before the group was ready",
+                    self.phones[from].name
+                )
             }
             None => bail!("every phone has ended"),
         }

@@ -151,7 +151,10 @@ impl Names {
 
     /// Returns a phone's name, or the start of its id.
     pub fn of(&self, phone: PeerId) -> String {
-        self.0.get(&phone).cloned().unwrap_or_else(|| phone.to_string())
+        self.0
+            .get(&phone)
+            .cloned()
+            .unwrap_or_else(|| phone.to_string())
     }
 
     /// Says why an answer broke off.

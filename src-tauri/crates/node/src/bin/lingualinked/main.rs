@@ -7,6 +7,9 @@
 //! | `chat` | asks a phone of a running group |
 //! | `bench` | measures a group against plain llama.cpp |
 
+// What a program shows is a choice among lines, and printed.
+#![allow(clippy::wildcard_enum_match_arm, clippy::print_stdout)]
+
 mod args;
 mod bench;
 mod chat;

@@ -35,7 +35,12 @@ pub struct Args {
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
     pub listen: Multiaddr,
     /// Lead a group of so many phones, this one among them
-    #[arg(long, value_name = "PHONES", conflicts_with = "join", requires = "model")]
+    #[arg(
+        long,
+        value_name = "PHONES",
+        conflicts_with = "join",
+        requires = "model"
+    )]
     pub lead: Option<u32>,
     /// Join the group that the phone at this address leads
     #[arg(long, value_name = "ADDRESS", required_unless_present = "lead")]
@@ -211,7 +216,10 @@ impl Face {
             Line::Joined { phone } => eprintln!("{phone} has joined"),
             Line::Plan { stages, .. } => {
                 let stages = stages.iter().map(|s| format!("{} {:?}", s.phone, s.layers));
-                eprintln!("the model runs on {}", stages.collect::<Vec<_>>().join(", "));
+                eprintln!(
+                    "the model runs on {}",
+                    stages.collect::<Vec<_>>().join(", ")
+                );
             }
             Line::Error { message, .. } => eprintln!("{message}"),
             _ => {}
@@ -234,10 +242,7 @@ async fn carry(
 }
 
 /// Waits for the next order; never, where there are none. `None` at the end of standard input.
-async fn next_order(
-    orders: &mut Lines<BufReader<Stdin>>,
-    json: bool,
-) -> Result<Option<Order>> {
+async fn next_order(orders: &mut Lines<BufReader<Stdin>>, json: bool) -> Result<Option<Order>> {
     if !json {
         return std::future::pending().await;
     }

@@ -47,7 +47,10 @@ impl Plain {
 
     /// Reads a prompt with an empty cache and writes `n_tokens` greedily.
     pub fn run(&mut self, prompt: &[u32], n_tokens: usize) -> Result<Run> {
-        let prompt = prompt.iter().map(|&t| Token::try_from(t)).collect::<Result<Vec<_>, _>>()?;
+        let prompt = prompt
+            .iter()
+            .map(|&t| Token::try_from(t))
+            .collect::<Result<Vec<_>, _>>()?;
         self.whole.clear();
 
         let started = Instant::now();

@@ -1,0 +1,85 @@
+# What can be done here. `make` alone lists it.
+#
+# Nothing is built inside the clone: llama.cpp takes 6 to 10 minutes on two cores, so what was compiled is kept for
+# the next clone too. Every target compiles with the same profile and features; otherwise each would compile
+# llama.cpp again for itself.
+
+ifeq ($(HOME),)
+export HOME := $(shell getent passwd "$$(id -u)" | cut -d: -f6)
+endif
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lingualinked
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export LINGUALINKED_MODELS ?= $(CACHE)/models
+# Rust that `.ci/setup` installed is found without a new shell.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+BIN := $(CARGO_TARGET_DIR)/release
+CARGO_FLAGS := --release --locked
+
+# Of `make demo`; may be given: make demo PHONES=5 PROMPT='Who was Ada Lovelace?'
+PHONES = 3
+MODEL = $(LINGUALINKED_MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
+PROMPT = Explain in two sentences why the sky is blue.
+export PROMPT
+
+# Of `make bench`: a real shape with random weights, because speed does not depend on them.
+LLAMA_1B := $(CACHE)/bench/llama-3.2-1b-q4_0.gguf
+ROUNDS = 5
+
+.PHONY: help setup build demo test bench fmt lint formatting clippy clean
+
+help:
+	@echo "make demo    install what is missing, build, and ask three phones a question"
+	@echo "make test    install what is missing, check formatting and lints, run all tests"
+	@echo "make bench   measure groups of phones against plain llama.cpp, and print the figures"
+	@echo "make setup   only install what is missing to build"
+	@echo "make fmt     format the code"
+	@echo "make lint    check formatting, and clippy without a warning"
+	@echo "make clean   remove what was built; the next build compiles llama.cpp again"
+	@echo
+	@echo "Built in $(CARGO_TARGET_DIR), models in $(LINGUALINKED_MODELS)."
+
+setup:
+	@.ci/setup build
+
+demo: build
+	@.ci/models smollm2
+	@echo
+	@"$(BIN)/lingualinked" demo --phones $(PHONES) --model "$(MODEL)" --prompt "$$PROMPT"
+	@echo
+	@echo "To chat with them: $(BIN)/lingualinked demo --model $(MODEL)"
+
+test:
+	@.ci/test
+
+bench: build $(LLAMA_1B)
+	@.ci/models smollm2
+	"$(BIN)/lingualinked" bench --rounds $(ROUNDS) --phones 1 --model "$(MODEL)"
+	"$(BIN)/lingualinked" bench --rounds $(ROUNDS) --phones 3 --model "$(MODEL)"
+	"$(BIN)/lingualinked" bench --rounds $(ROUNDS) --phones 3 --model "$(LLAMA_1B)"
+
+fmt: setup
+	cargo fmt --all
+
+lint: formatting clippy
+
+formatting: setup
+	cargo fmt --all --check
+
+clippy: setup
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+clean:
+	cargo clean --release
+	rm -rf "$(CACHE)/bench"
+
+build: setup
+	@echo "Building into $(CARGO_TARGET_DIR). The first time this takes 10 to 20 minutes on two cores;"
+	@echo "most of it is llama.cpp, which compiles without a word."
+	cargo build $(CARGO_FLAGS) -p node -p gguf-tools
+
+$(LLAMA_1B): | build
+	mkdir -p "$(@D)"
+	"$(BIN)/gguf-tools" synth llama-3.2-1b --type q4_0 --out "$@.part"
+	mv "$@.part" "$@"
