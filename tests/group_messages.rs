@@ -1,6 +1,6 @@
 //! Whatever bytes a phone sends, reading them costs little memory and ends in a message or an error.
 
-#![allow(clippy::print_stdout)] // figures for who runs it
+#![allow(clippy::print_stdout)] // figures are for people
 
 use std::alloc::System;
 

@@ -1,12 +1,14 @@
-//! What cutting costs: the time of a decode step through n shards in one process, beside the whole model.
+//! What cutting costs: the time of a decode step through n shards in one process, beside the whole
+//! model.
 //!
 //! ```text
 //! cargo run --release -p engine --example overhead -- MODEL.gguf [n_shards…]
 //! ```
 //!
-//! Each line is one way to run the model. All take turns, some steps each, so that a machine that slows down slows
-//! all of them down; times are medians, of the clock and of this thread's CPU time, which other programs disturb less. The greedy token of the whole model goes into every one. Memory is what the
-//! process grew by when the way was loaded and had run its first steps.
+//! Each line is one way to run the model. All take turns, some steps each, so that a machine that
+//! slows down slows all of them down; times are medians, of the clock and of this thread's CPU
+//! time, which other programs disturb less. The greedy token of the whole model goes into every
+//! one. Memory is what the process grew by when the way was loaded and had run its first steps.
 
 #![allow(clippy::print_stdout)] // what it is for
 
@@ -18,7 +20,8 @@ use anyhow::{Context, Result};
 use engine::{Ends, Engine, EngineOptions, LayerShard, LoadOptions, SequenceRun, Token, Whole};
 use gguf_tools::{Cut, Gguf, Manifest};
 
-/// Tokens before the first measured step, more than one page of KV cells (256) so that attention takes part.
+/// Tokens before the first measured step, more than one page of KV cells (256) so that attention
+/// takes part.
 const PROMPT_TOKENS: usize = 300;
 /// Turns of each way.
 const TURNS: usize = 12;

@@ -4,17 +4,19 @@
 //! "LLKV" · version · n_layers · n_embd · n_positions · n_caches · magic · cache × n_caches
 //! ```
 //!
-//! All numbers are 32 bits, little-endian. A model with a sliding window has two caches: one of the layers that see
-//! everything, one of those that slide; any other has one. A cache is a section of llama.cpp's own state:
+//! All numbers are 32 bits, little-endian. A model with a sliding window has two caches: one of the
+//! layers that see everything, one of those that slide; any other has one. A cache is a section of
+//! llama.cpp's own state:
 //!
 //! ```text
 //! n_cells · (position · 1 · sequence) × n_cells · transposed · n_layers · rotation · rotation
 //!         · (type · row bytes u64 · rows) × n_layers for the keys, the same for the values
 //! ```
 //!
-//! llama.cpp's state has such a section for each sequence that its context has room for, all but one of them empty. They
-//! are left out here, so that a phone with room for four takes over from one with room for eight. And what
-//! comes from another phone is checked here, section by section, before llama.cpp sees it.
+//! llama.cpp's state has such a section for each sequence that its context has room for, all but
+//! one of them empty. They are left out here, so that a phone with room for four takes over from
+//! one with room for eight. And what comes from another phone is checked here, section by section,
+//! before llama.cpp sees it.
 
 const FORMAT: &[u8; 4] = b"LLKV";
 const VERSION: u32 = 1;
@@ -80,10 +82,11 @@ pub(crate) fn from_state(
     Some(())
 }
 
-/// Returns what an exported cache says about itself, and llama.cpp's state for `sequence`, one of `n_sequences`.
+/// Returns what an exported cache says about itself, and llama.cpp's state for `sequence`, one of
+/// `n_sequences`.
 ///
-/// Returns `None` if anything is not as described above: the positions of each cache ascend to the last, and the first
-/// cache has them all.
+/// Returns `None` if anything is not as described above: the positions of each cache ascend to the
+/// last, and the first cache has them all.
 pub(crate) fn to_state(bytes: &[u8], sequence: u32, n_sequences: u32) -> Option<(Header, Vec<u8>)> {
     let mut rest = Reader(bytes);
     if rest.take(FORMAT.len())? != FORMAT || rest.number()? != VERSION {

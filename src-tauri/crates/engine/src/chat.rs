@@ -1,7 +1,8 @@
 //! From a conversation to the text that the model was trained on.
 //!
-//! Models carry their template as Jinja source, written for Python. `minijinja` runs it, with what Python has and Jinja
-//! has not: string methods, `raise_exception`, `strftime_now`. A model without a template gets a plain one.
+//! Models carry their template as Jinja source, written for Python. `minijinja` runs it, with what
+//! Python has and Jinja has not: string methods, `raise_exception`, `strftime_now`. A model without
+//! a template gets a plain one.
 
 use std::time::SystemTime;
 
@@ -152,7 +153,8 @@ impl ChatTemplate {
 /// What the only template of an environment is called.
 const TEMPLATE: &str = "chat";
 
-/// Returns an environment as Hugging Face's: whitespace trimmed around blocks, Python's methods, `raise_exception`.
+/// Returns an environment as Hugging Face's: whitespace trimmed around blocks, Python's methods,
+/// `raise_exception`.
 fn environment(source: String) -> Result<Environment<'static>, minijinja::Error> {
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)

@@ -1,7 +1,8 @@
 //! The ends of a model: text in, text out, and what lies between tokens and hidden states.
 //!
-//! The ends are one file: token embeddings, output norm, LM head and tokenizer, around one layer that lets everything
-//! pass. They are loaded once and used by two contexts, each of which keeps its graph from step to step:
+//! The ends are one file: token embeddings, output norm, LM head and tokenizer, around one layer
+//! that lets everything pass. They are loaded once and used by two contexts, each of which keeps
+//! its graph from step to step:
 //!
 //! - the **embedder** takes tokens and stops where the first layer would begin;
 //! - the **scorer** takes hidden states, and llama.cpp does the rest.
@@ -16,8 +17,9 @@ use crate::llama::{Context, Input, Model, Row, Token};
 
 /// Rows that the scorer takes at once.
 ///
-/// llama.cpp keeps the logits of all rows, 1 MB per row for a vocabulary of 262,144; more rows go one lot after
-/// the other. A lot is as much as several sessions, or one verified draft, bring in one step.
+/// llama.cpp keeps the logits of all rows, 1 MB per row for a vocabulary of 262,144; more rows go
+/// one lot after the other. A lot is as much as several sessions, or one verified draft, bring in
+/// one step.
 pub(crate) const SCORED_ROWS_MAX: u32 = 8;
 
 /// A model's ends, loaded.
@@ -98,15 +100,17 @@ impl Ends {
 
     /// Splits text into tokens, and adds none.
     ///
-    /// With `parse_special`, names of control tokens in the text become these tokens: right for a rendered chat, wrong for
-    /// what a person typed. Returns nothing for a model without a tokenizer.
+    /// With `parse_special`, names of control tokens in the text become these tokens: right for a
+    /// rendered chat, wrong for what a person typed. Returns nothing for a model without a
+    /// tokenizer.
     pub fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
         self.model.tokenize(text, parse_special).unwrap_or_default()
     }
 
     /// Splits a rendered chat into tokens, begun as the model wants it.
     ///
-    /// Puts the beginning-of-sequence token first if the model asks for it, unless the template has done so.
+    /// Puts the beginning-of-sequence token first if the model asks for it, unless the template has
+    /// done so.
     pub fn tokenize_prompt(&self, prompt: &str) -> Vec<Token> {
         let mut tokens = self.tokenize(prompt, true);
         if let Some(bos) = self.model.bos()
@@ -121,16 +125,17 @@ impl Ends {
 
     /// Appends the bytes that a token stands for.
     ///
-    /// They are not always whole characters ([`Detokenizer`](crate::Detokenizer) makes text of them); none for
-    /// control tokens.
+    /// They are not always whole characters ([`Detokenizer`](crate::Detokenizer) makes text of
+    /// them); none for control tokens.
     pub fn append_piece(&self, token: Token, out: &mut Vec<u8>) {
         self.model.append_piece(token, out);
     }
 
     /// Renders a chat as the text that the model was trained on, with the model's own template.
     ///
-    /// With `add_generation_prompt` it ends where the answer is to begin. `now` is the time that templates may write
-    /// into the prompt: keep it from turn to turn, or the cached prefix of the conversation is lost.
+    /// With `add_generation_prompt` it ends where the answer is to begin. `now` is the time that
+    /// templates may write into the prompt: keep it from turn to turn, or the cached prefix of the
+    /// conversation is lost.
     ///
     /// # Errors
     ///
@@ -144,7 +149,8 @@ impl Ends {
         self.template.render(messages, add_generation_prompt, now)
     }
 
-    /// Returns texts that end the answer, beside end-of-turn tokens, because the template has no such token.
+    /// Returns texts that end the answer, beside end-of-turn tokens, because the template has no
+    /// such token.
     pub fn stop_strings(&self) -> &'static [&'static str] {
         self.template.stop_strings()
     }

@@ -18,7 +18,8 @@ use crate::whole::Whole;
 pub struct EngineOptions {
     /// Threads that compute, the caller's among them.
     ///
-    /// Leave a core to the rest of the phone: more threads than free cores make every token wait for the scheduler.
+    /// Leave a core to the rest of the phone: more threads than free cores make every token wait
+    /// for the scheduler.
     pub n_threads: u32,
 }
 
@@ -35,7 +36,8 @@ pub struct LoadOptions {
     pub memory_budget_bytes: Option<u64>,
     /// Whether weights may be kept a second time, in a layout that computes faster.
     ///
-    /// llama.cpp does so with some quantisations (Q4_0 among them), and so nearly doubles what they take.
+    /// llama.cpp does so with some quantisations (Q4_0 among them), and so nearly doubles what they
+    /// take.
     pub repack: bool,
 }
 
@@ -51,7 +53,8 @@ impl Default for LoadOptions {
     }
 }
 
-/// What a context takes beside weights and cache: the buffers of its graph, for each 128 tokens of a step.
+/// What a context takes beside weights and cache: the buffers of its graph, for each 128 tokens of
+/// a step.
 ///
 /// Measured on SmolLM2-135M and Gemma 3 270M, `examples/overhead.rs`.
 const CONTEXT_BYTES: u64 = 6 << 20;
@@ -88,7 +91,8 @@ impl Engine {
 
     /// Loads a shard of layers.
     ///
-    /// `progress` is called with the part that is done, from 0 to 1, and stops the load by [`ControlFlow::Break`].
+    /// `progress` is called with the part that is done, from 0 to 1, and stops the load by
+    /// [`ControlFlow::Break`].
     ///
     /// # Errors
     ///
@@ -107,8 +111,8 @@ impl Engine {
     ///
     /// # Blocking
     ///
-    /// Maps the file and reads it once: as long as the disk takes. May be called from another thread than the one
-    /// that runs shards.
+    /// Maps the file and reads it once: as long as the disk takes. May be called from another
+    /// thread than the one that runs shards.
     pub fn load_layers(
         &self,
         path: &Path,
@@ -156,7 +160,8 @@ impl Engine {
 
     /// Loads the ends.
     ///
-    /// Of the options, `n_batch`, `memory_budget_bytes` and `repack` count: the ends have no cache to speak of.
+    /// Of the options, `n_batch`, `memory_budget_bytes` and `repack` count: the ends have no cache
+    /// to speak of.
     ///
     /// # Errors
     ///
@@ -339,10 +344,11 @@ fn layer_taps(architecture: Architecture, n_layers: u32) -> TapNames {
     }
 }
 
-/// Where the embedder is left: at the first layer's input, which llama.cpp names differently by architecture.
+/// Where the embedder is left: at the first layer's input, which llama.cpp names differently by
+/// architecture.
 ///
-/// Any later node would do for the values, but the layer's own output has only the wanted rows, and llama.cpp copies
-/// the logits of as many.
+/// Any later node would do for the values, but the layer's own output has only the wanted rows, and
+/// llama.cpp copies the logits of as many.
 fn embedder_taps(architecture: Architecture) -> TapNames {
     let exit = match (architecture.entry(), architecture) {
         (Entry::Overwrite { layers, .. }, _) => layers,

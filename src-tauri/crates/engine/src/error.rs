@@ -135,7 +135,8 @@ pub enum RunError {
         /// What `llama_decode` returned.
         status: i32,
     },
-    /// The model's graph has no such entry or exit: the file is not a shard, or llama.cpp has changed.
+    /// The model's graph has no such entry or exit: the file is not a shard, or llama.cpp has
+    /// changed.
     #[error("the model's graph is not that of a shard")]
     WrongGraph,
 }

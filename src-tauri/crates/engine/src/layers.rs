@@ -1,10 +1,11 @@
 //! One layer shard: hidden state in, hidden state out, and a KV cache that grows.
 //!
-//! A step brings one run of consecutive tokens for each sequence that takes part. Runs of the same length whose
-//! sequences are neighbours (0, 1, 2, …) are computed in one graph; others after each other: llama.cpp gives each
-//! sequence a cache of its own and can only look at neighbouring ones at once. So a sequence's cache is laid out as
-//! if it were alone, and what it computes does not depend on who else is there, but for the rounding of
-//! products that take another kernel for more rows.
+//! A step brings one run of consecutive tokens for each sequence that takes part. Runs of the same
+//! length whose sequences are neighbours (0, 1, 2, …) are computed in one graph; others after each
+//! other: llama.cpp gives each sequence a cache of its own and can only look at neighbouring ones
+//! at once. So a sequence's cache is laid out as if it were alone, and what it computes does not
+//! depend on who else is there, but for the rounding of products that take another kernel for more
+//! rows.
 
 use std::sync::Arc;
 
@@ -45,16 +46,17 @@ impl LayerShard {
     /// # Shapes
     ///
     /// - `hidden`: `[n_tokens, n_embd]`, row-major, the runs one after the other
-    /// - `out`: is resized to the same; without `all_rows` to `[n_wanted, n_embd]`, the wanted rows in the same order.
-    ///   Only the last shard of the last stage runs without: the whole model drops the other rows there, too.
+    /// - `out`: is resized to the same; without `all_rows` to `[n_wanted, n_embd]`, the wanted rows
+    ///   in the same order. Only the last shard of the last stage runs without: the whole model
+    ///   drops the other rows there, too.
     ///
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`] if a sequence is not below `n_sequences`
     /// - [`RunError::Gap`] if a run does not begin where its sequence's cache ends
     /// - [`RunError::CacheFull`] if a sequence would exceed `n_ctx`
-    /// - [`RunError::WrongShape`] if `hidden` is not as long as the runs say, if a run has no tokens or wants more
-    ///   than it has, or if there are more than `n_batch` tokens
+    /// - [`RunError::WrongShape`] if `hidden` is not as long as the runs say, if a run has no
+    ///   tokens or wants more than it has, or if there are more than `n_batch` tokens
     /// - [`RunError::Backend`] or [`RunError::WrongGraph`] if llama.cpp fails
     ///
     /// # Blocking
@@ -103,7 +105,8 @@ impl LayerShard {
         Ok(())
     }
 
-    /// Returns how many positions of a sequence are in the cache; 0 for a sequence that there is not.
+    /// Returns how many positions of a sequence are in the cache; 0 for a sequence that there is
+    /// not.
     pub fn n_positions(&self, sequence: u32) -> u32 {
         self.n_positions
             .get(sequence as usize)
@@ -118,8 +121,9 @@ impl LayerShard {
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`]
-    /// - [`RunError::WindowLost`] if the cache was imported or copied, has layers with a sliding window, and lacks
-    ///   positions that the next token would look at. Clear the sequence and run it anew.
+    /// - [`RunError::WindowLost`] if the cache was imported or copied, has layers with a sliding
+    ///   window, and lacks positions that the next token would look at. Clear the sequence and run
+    ///   it anew.
     pub fn truncate(&mut self, sequence: u32, n_positions: u32) -> Result<(), RunError> {
         let cached = self.cached(sequence)?;
         if n_positions >= cached {
@@ -153,8 +157,8 @@ impl LayerShard {
 
     /// Makes sequence `to` a copy of sequence `from`.
     ///
-    /// The copy holds what the next token looks at: a layer with a sliding window copies its window, see
-    /// [`LayerShard::truncate`].
+    /// The copy holds what the next token looks at: a layer with a sliding window copies its
+    /// window, see [`LayerShard::truncate`].
     ///
     /// # Errors
     ///
@@ -165,15 +169,16 @@ impl LayerShard {
         if from == to {
             return self.cached(from).map(|_| ());
         }
-        // llama.cpp's own copy takes place at the next decode, and would miss what an export or an import does
-        // before that. It also copies all of `n_ctx`.
+        // llama.cpp's own copy takes place at the next decode, and would miss what an export or an
+        // import does before that. It also copies all of `n_ctx`.
         let mut state = Vec::new();
         self.export_sequence(from, &mut state)?;
 
         self.import_sequence(to, &state)
     }
 
-    /// Appends a sequence's cache to `out`: what another phone needs to go on with it in a shard of the same layers.
+    /// Appends a sequence's cache to `out`: what another phone needs to go on with it in a shard of
+    /// the same layers.
     ///
     /// # Errors
     ///
@@ -197,13 +202,15 @@ impl LayerShard {
             .ok_or(RunError::WrongCache { n_ctx: self.n_ctx })
     }
 
-    /// Replaces a sequence's cache by one that [`LayerShard::export_sequence`] wrote, here or on another phone.
+    /// Replaces a sequence's cache by one that [`LayerShard::export_sequence`] wrote, here or on
+    /// another phone.
     ///
     /// # Errors
     ///
     /// - [`RunError::UnknownSequence`]
-    /// - [`RunError::WrongCache`] if the bytes are not a cache of the same layers, are damaged in their structure, or
-    ///   hold more than `n_ctx` positions; the sequence is empty then, or as it was
+    /// - [`RunError::WrongCache`] if the bytes are not a cache of the same layers, are damaged in
+    ///   their structure, or hold more than `n_ctx` positions; the sequence is empty then, or as it
+    ///   was
     pub fn import_sequence(&mut self, sequence: u32, state: &[u8]) -> Result<(), RunError> {
         self.cached(sequence)?;
         let wrong = RunError::WrongCache { n_ctx: self.n_ctx };

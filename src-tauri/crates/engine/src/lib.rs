@@ -2,15 +2,19 @@
 //!
 //! An [`Engine`] loads shards and gives them the threads to compute with:
 //!
-//! - a [`LayerShard`] turns hidden states into hidden states, for several sequences, and keeps their KV cache;
-//! - the [`Ends`] turn text into tokens, tokens into hidden states, hidden states into logits, tokens into text;
-//! - a [`Sampler`] chooses a token; [`Detokenizer`] and [`StopStrings`] make text of tokens as they come;
+//! - a [`LayerShard`] turns hidden states into hidden states, for several sequences, and keeps
+//!   their KV cache;
+//! - the [`Ends`] turn text into tokens, tokens into hidden states, hidden states into logits,
+//!   tokens into text;
+//! - a [`Sampler`] chooses a token; [`Detokenizer`] and [`StopStrings`] make text of tokens as they
+//!   come;
 //! - a [`Whole`] model is plain llama.cpp, to compare with.
 //!
-//! What goes through the ends and through all layer shards in order comes out as from the whole model, bit for bit.
-//! How that is done on unpatched llama.cpp: `llama/tap.rs`.
+//! What goes through the ends and through all layer shards in order comes out as from the whole
+//! model, bit for bit. How that is done on unpatched llama.cpp: `llama/tap.rs`.
 //!
-//! Nothing here knows of phones, plans or sockets, reads the clock, or waits for anything but arithmetic and disk.
+//! Nothing here knows of phones, plans or sockets, reads the clock, or waits for anything but
+//! arithmetic and disk.
 
 #![deny(unsafe_code)]
 

@@ -1,11 +1,11 @@
 //! Choosing the next token: a function of logits, history, seed and position, and of nothing else.
 //!
-//! There is no hidden random state: the luck of position 17 is the same however often and wherever it is
-//! drawn. A replay after a phone was lost therefore writes the same text.
+//! There is no hidden random state: the luck of position 17 is the same however often and wherever
+//! it is drawn. A replay after a phone was lost therefore writes the same text.
 //!
-//! The chain: repetition penalty, top-k, min-p, top-p, temperature, draw; the filters look at probabilities at
-//! temperature 1. The vocabulary is never sorted: candidates are picked in one pass, and only as many are put in order
-//! as top-p needs.
+//! The chain: repetition penalty, top-k, min-p, top-p, temperature, draw; the filters look at
+//! probabilities at temperature 1. The vocabulary is never sorted: candidates are picked in one
+//! pass, and only as many are put in order as top-p needs.
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -14,7 +14,8 @@ use crate::llama::Token;
 
 /// How many candidates are put in order before top-p looks whether it has enough.
 ///
-/// A guess: with usual settings far fewer survive, and picking 256 of a vocabulary costs little more than reading it.
+/// A guess: with usual settings far fewer survive, and picking 256 of a vocabulary costs little
+/// more than reading it.
 const SORTED_AT_ONCE: usize = 256;
 
 /// How tokens are chosen.
@@ -171,7 +172,8 @@ impl Sampler {
                 logit,
                 weight: 0.0,
             });
-            // The worse half is thrown away; from then on a token must reach the worst that was kept.
+            // The worse half is thrown away; from then on a token must reach the worst that was
+            // kept.
             if self.candidates.len() == n.saturating_mul(2) {
                 bar = self.keep(n);
             }
@@ -193,7 +195,8 @@ impl Sampler {
         last
     }
 
-    /// Keeps the fewest candidates, most likely first, that together have the part `p` of all weight; at least one.
+    /// Keeps the fewest candidates, most likely first, that together have the part `p` of all
+    /// weight; at least one.
     fn keep_most_likely(&mut self, p: f32) {
         let wanted = p * self
             .candidates

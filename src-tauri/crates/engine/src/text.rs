@@ -1,8 +1,9 @@
-//! From tokens to text that can be shown as it comes: whole characters only, and nothing of a stop string.
+//! From tokens to text that can be shown as it comes: whole characters only, and nothing of a stop
+//! string.
 //!
-//! A token is bytes, and a character may take several tokens: [`Detokenizer`] holds back the beginning of a character until the
-//! rest is there. A stop string may take several pieces of text: [`StopStrings`] holds back what may
-//! become one.
+//! A token is bytes, and a character may take several tokens: [`Detokenizer`] holds back the
+//! beginning of a character until the rest is there. A stop string may take several pieces of text:
+//! [`StopStrings`] holds back what may become one.
 
 use crate::ends::Ends;
 use crate::llama::Token;
@@ -88,7 +89,8 @@ impl StopStrings {
 
     /// Takes a piece of text and appends to `out` what cannot belong to a stop string.
     ///
-    /// Returns whether a stop string is complete: `out` then ends before it, and what follows it is dropped.
+    /// Returns whether a stop string is complete: `out` then ends before it, and what follows it is
+    /// dropped.
     pub fn push(&mut self, piece: &str, out: &mut String) -> bool {
         self.held.push_str(piece);
         if let Some(at) = self
@@ -124,7 +126,8 @@ impl StopStrings {
                 .find(|&n| self.held.as_bytes().ends_with(&stop.as_bytes()[..n]))
         };
 
-        // A stop string begins with a whole character, so it can only be found where a character begins.
+        // A stop string begins with a whole character, so it can only be found where a character
+        // begins.
         self.stops.iter().filter_map(begins).max().unwrap_or(0)
     }
 }
@@ -173,7 +176,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bytes and wherever they are split: text at every step, and in the end what the whole would be.
+        /// Whatever the bytes and wherever they are split: text at every step, and in the end what
+        /// the whole would be.
         #[test]
         fn pieces_are_text_and_add_up(pieces in prop::collection::vec(some_bytes(), 0..20)) {
             let mut detokenizer = Detokenizer::new();
@@ -188,7 +192,8 @@ mod tests {
             prop_assert_eq!(text, String::from_utf8_lossy(&whole));
         }
 
-        /// Text is cut before the first stop string, wherever the pieces are split, and never earlier.
+        /// Text is cut before the first stop string, wherever the pieces are split, and never
+        /// earlier.
         #[test]
         fn stop_strings_are_found_wherever_pieces_end(
             text in "[abé]{0,30}",

@@ -7,8 +7,8 @@ use crate::llama::{Context, Input, Model, Row, Token};
 
 /// A whole model in plain llama.cpp: tokens in, logits out, one sequence.
 ///
-/// It has llama.cpp's own defaults for everything but threads, positions and batch: no eval callback, no pinned
-/// attention.
+/// It has llama.cpp's own defaults for everything but threads, positions and batch: no eval
+/// callback, no pinned attention.
 pub struct Whole {
     pub(crate) context: Context,
     pub(crate) model: Arc<Model>,
@@ -27,7 +27,8 @@ impl Whole {
     /// # Errors
     ///
     /// - [`RunError::CacheFull`] if the sequence would exceed `n_ctx`
-    /// - [`RunError::WrongShape`] if there are no tokens, more than `n_batch`, or fewer than `n_wanted`
+    /// - [`RunError::WrongShape`] if there are no tokens, more than `n_batch`, or fewer than
+    ///   `n_wanted`
     /// - [`RunError::Backend`] if llama.cpp fails
     pub fn run(&mut self, tokens: &[Token], n_wanted: u32) -> Result<&mut [f32], RunError> {
         let n_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);

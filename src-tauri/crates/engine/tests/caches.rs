@@ -59,7 +59,8 @@ fn a_copy_and_its_original_go_on_apart() {
     }
 }
 
-/// From a phone with room for three sequences to one with room for one, and back as another sequence.
+/// From a phone with room for three sequences to one with room for one, and back as another
+/// sequence.
 #[test]
 fn an_exported_sequence_goes_on_elsewhere() {
     for preset in PRESETS {

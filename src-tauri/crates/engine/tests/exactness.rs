@@ -28,8 +28,8 @@ fn smollm2_is_exact_in_any_number_of_shards() {
     }
 }
 
-/// Gemma 3 270M has 18 layers, of which each sixth sees everything and the others a window: cuts that do not fall
-/// between periods, a layer alone, and a shard with nothing but windows.
+/// Gemma 3 270M has 18 layers, of which each sixth sees everything and the others a window: cuts
+/// that do not fall between periods, a layer alone, and a shard with nothing but windows.
 #[test]
 fn gemma3_is_exact_across_its_window_period() {
     let Some(path) = real_model(GEMMA3) else {
@@ -102,7 +102,8 @@ fn assert_real_exact(path: &Path, cut: &CutModel, chunks: &[usize]) {
     }
 }
 
-/// Runs a prompt in chunks and its greedy continuation through both, comparing logits at every step.
+/// Runs a prompt in chunks and its greedy continuation through both, comparing logits at every
+/// step.
 fn assert_exact(
     whole: &mut Whole,
     split: &mut SplitModel,

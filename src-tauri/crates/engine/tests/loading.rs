@@ -1,4 +1,5 @@
-//! Files that are not what they should be, and loads that are given up: an error that says so, never an end of the process.
+//! Files that are not what they should be, and loads that are given up: an error that says so,
+//! never an end of the process.
 
 mod split;
 

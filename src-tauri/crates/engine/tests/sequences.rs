@@ -28,7 +28,8 @@ fn batched_conversations_write_what_each_writes_alone() {
     assert_eq!(together, alone);
 }
 
-/// Sequence numbers with gaps and out of order: computed one after the other, and the rows still come back in order.
+/// Sequence numbers with gaps and out of order: computed one after the other, and the rows still
+/// come back in order.
 #[test]
 fn conversations_need_not_be_neighbours() {
     let Some(path) = real_model(SMOLLM2) else {
@@ -72,8 +73,9 @@ fn a_prompt_and_an_answer_share_steps() {
     assert_eq!(last, alone[1][0]);
 }
 
-/// Rows of one graph are computed alike however many there are: bit for bit with quantised weights, of which each row is
-/// a product of its own. F16 and F32 take another kernel for several rows, and differ by rounding.
+/// Rows of one graph are computed alike however many there are: bit for bit with quantised weights,
+/// of which each row is a product of its own. F16 and F32 take another kernel for several rows, and
+/// differ by rounding.
 #[test]
 fn batching_changes_no_bit_of_quantised_models() {
     for preset in [
@@ -101,13 +103,15 @@ fn batching_changes_no_bit_of_quantised_models() {
     }
 }
 
-/// Returns how far logits of a step of several sequences are from those of steps of one; infinite if NaN.
+/// Returns how far logits of a step of several sequences are from those of steps of one; infinite
+/// if NaN.
 fn distance_when_batched(preset: &str, matrices: TensorType, n_sequences: u32) -> f32 {
     let model = TinyModel::new(preset, matrices);
     let cut = CutModel::new(&model.path, &[2]);
     let [mut batched, mut alone] = [(); 2].map(|()| cut.load(&engine(), &options(n_sequences)));
     for sequence in 0..n_sequences {
-        // The first is long enough that llama.cpp computes its attention in another way when it is alone.
+        // The first is long enough that llama.cpp computes its attention in another way when it is
+        // alone.
         let prompt = tokens(
             sequence,
             if sequence == 0 {

@@ -45,8 +45,10 @@ pub enum DiskError {
         /// Why.
         source: Refusal,
     },
-    /// The shard is not here, and there is no model to cut it from.
-    #[error("shard {kind} is not on this phone, and the phone has no model file to cut it from")]
+    /// The shard is not here, or not sound, and there is no model to cut it from.
+    #[error(
+        "shard {kind} is missing or damaged on this phone, which has no model file to cut it from"
+    )]
     Missing {
         /// What the shard holds.
         kind: String,

@@ -9,7 +9,8 @@ use llama_cpp_sys_2 as sys;
 static INIT: Once = Once::new();
 
 thread_local! {
-    /// The first error line llama.cpp wrote on this thread: its functions return only null or a number.
+    /// The first error line llama.cpp wrote on this thread: its functions return only null or a
+    /// number.
     static FIRST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -18,8 +19,8 @@ thread_local! {
 /// Never undone: other contexts may live until the process ends.
 pub(crate) fn init() {
     INIT.call_once(|| {
-        // SAFETY: called once, before any other function of llama.cpp; `on_log` is a plain function that
-        // lives as long as the process and needs no data.
+        // SAFETY: called once, before any other function of llama.cpp; `on_log` is a plain function
+        // that lives as long as the process and needs no data.
         unsafe {
             sys::llama_log_set(Some(on_log), std::ptr::null_mut());
             sys::llama_backend_init();
@@ -27,7 +28,8 @@ pub(crate) fn init() {
     });
 }
 
-/// Runs `call` and returns its value with the first error line llama.cpp wrote meanwhile, which may be empty.
+/// Runs `call` and returns its value with the first error line llama.cpp wrote meanwhile, which may
+/// be empty.
 ///
 /// llama.cpp loads on the calling thread, so lines of other loads do not mix in.
 pub(crate) fn first_error<T>(call: impl FnOnce() -> T) -> (T, String) {

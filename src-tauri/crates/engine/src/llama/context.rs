@@ -8,8 +8,15 @@ use llama_cpp_sys_2 as sys;
 use super::tap::{Tap, TapNames, on_node};
 use super::{Model, ThreadPool, Token};
 
-/// llama.cpp rounds the positions of a sequence up to a multiple of this; we do it first, to count memory right.
+/// llama.cpp rounds the positions of a sequence up to a multiple of this; we do it first, to count
+/// memory right.
 const N_CTX_STEP: u32 = 256;
+
+/// Rows of a decode from which on its scratch memory is given back.
+///
+/// Scratch grows with the rows: 0.14 MB each for layers of a Llama-1B shape. What a token at a time
+/// needs is too little to be worth a call to the system.
+const RELEASED_FROM_ROWS: i32 = 16;
 
 /// How a context is made.
 #[derive(Debug, Clone)]
@@ -58,8 +65,8 @@ pub(crate) enum DecodeError {
 
 /// A context of one model.
 ///
-/// Sequences do not share cells (`kv_unified = false`): each has a cache of its own, laid out as if it were
-/// alone, so that what one computes does not depend on what others did before.
+/// Sequences do not share cells (`kv_unified = false`): each has a cache of its own, laid out as if
+/// it were alone, so that what one computes does not depend on what others did before.
 pub(crate) struct Context {
     raw: NonNull<sys::llama_context>,
     /// Made by `Box::into_raw`, freed in `drop`: llama.cpp holds the address.
@@ -71,8 +78,8 @@ pub(crate) struct Context {
     model: Arc<Model>,
 }
 
-// SAFETY: a llama.cpp context has no thread affinity. It, the tap and the batch's pointers are reached only through
-// `&mut self`, and the pool only under its lock.
+// SAFETY: a llama.cpp context has no thread affinity. It, the tap and the batch's pointers are
+// reached only through `&mut self`, and the pool only under its lock.
 unsafe impl Send for Context {}
 
 impl Context {
@@ -88,8 +95,8 @@ impl Context {
         let is_tapped = !options.tap.is_empty();
         let tap = Box::into_raw(Box::new(Tap::new(options.tap.clone())));
 
-        // SAFETY: `model` outlives the context (it is a field of `Self`, dropped after `drop` has run), as do the tap
-        // and the pool; other pointers in the default parameters are null.
+        // SAFETY: `model` outlives the context (it is a field of `Self`, dropped after `drop` has
+        // run), as do the tap and the pool; other pointers in the default parameters are null.
         let raw = unsafe {
             let mut params = sys::llama_context_default_params();
             params.n_ctx = n_cells;
@@ -134,14 +141,14 @@ impl Context {
 
     /// Computes rows in one graph and stores their keys and values.
     ///
-    /// All sequences of one decode must bring the same number of rows, and be consecutive numbers in ascending
-    /// order: otherwise llama.cpp would split the rows and reorder them.
+    /// All sequences of one decode must bring the same number of rows, and be consecutive numbers
+    /// in ascending order: otherwise llama.cpp would split the rows and reorder them.
     ///
     /// # Shapes
     ///
     /// - `input`: one token or `[n_embd]` per row
-    /// - `output`: what the exit holds: `[n_rows, n_embd]`, or `[n_wanted, n_embd]` where the last layer dropped the
-    ///   others; empty if the context has no exit
+    /// - `output`: what the exit holds: `[n_rows, n_embd]`, or `[n_wanted, n_embd]` where the last
+    ///   layer dropped the others; empty if the context has no exit
     ///
     /// # Panics
     ///
@@ -158,16 +165,23 @@ impl Context {
             Input::Tokens(_) => &[],
         };
 
-        // SAFETY: the tap is used by this thread only, and by llama.cpp's callback during the decode below, when no
-        // reference to it lives; `hidden` and `output` are borrowed until after `disarm`.
+        // SAFETY: the tap is used by this thread only, and by llama.cpp's callback during the
+        // decode below, when no reference to it lives; `hidden` and `output` are borrowed until
+        // after `disarm`.
         unsafe { self.tap.as_mut() }.arm(hidden, output);
         let status = {
             let _busy = self.pool.lock();
-            // SAFETY: the batch points to arrays as long as it says, which llama.cpp reads and copies.
+            // SAFETY: the batch points to arrays as long as it says, which llama.cpp reads and
+            // copies.
             unsafe { sys::llama_decode(self.raw.as_ptr(), batch) }
         };
         // SAFETY: the decode is over: nobody else holds the tap.
-        let passed = unsafe { self.tap.as_mut() }.disarm();
+        let tap = unsafe { self.tap.as_mut() };
+        let passed = tap.disarm();
+        if batch.n_tokens >= RELEASED_FROM_ROWS {
+            // SAFETY: no graph of this context runs, and the next one writes before it reads.
+            unsafe { tap.scratch().release() }
+        }
 
         match status {
             0 if passed || !self.is_tapped => Ok(()),
@@ -182,8 +196,8 @@ impl Context {
     ///
     /// If the last decode wanted fewer rows.
     pub(crate) fn logits(&mut self, n_wanted: usize) -> &mut [f32] {
-        // SAFETY: llama.cpp's buffer holds the rows that the last decode wanted, checked below; it lives until the
-        // next decode, and the slice borrows `self` mutably until then.
+        // SAFETY: llama.cpp's buffer holds the rows that the last decode wanted, checked below; it
+        // lives until the next decode, and the slice borrows `self` mutably until then.
         unsafe {
             let len = n_wanted * self.model.n_vocab();
             let logits = sys::llama_get_logits(self.raw.as_ptr());
@@ -197,7 +211,8 @@ impl Context {
 
     /// Forgets a sequence from `position` on.
     pub(crate) fn forget_from(&mut self, sequence: u32, position: u32) {
-        // SAFETY: the memory belongs to the context; the sequence is one of its own (llama.cpp aborts otherwise).
+        // SAFETY: the memory belongs to the context; the sequence is one of its own (llama.cpp
+        // aborts otherwise).
         unsafe {
             sys::llama_memory_seq_rm(self.memory(), self.own(sequence), signed(position), -1)
         };
@@ -217,7 +232,8 @@ impl Context {
         u32::try_from(position).ok()
     }
 
-    /// Appends a sequence's part of the cache in llama.cpp's own format; returns whether there was room for it.
+    /// Appends a sequence's part of the cache in llama.cpp's own format; returns whether there was
+    /// room for it.
     pub(crate) fn append_state(&mut self, sequence: u32, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         // SAFETY: the sequence is the context's own; `size` bytes can be written after `start`.
@@ -230,12 +246,13 @@ impl Context {
         }
     }
 
-    /// Replaces a sequence's part of the cache by what [`Context::append_state`] wrote, maybe elsewhere.
+    /// Replaces a sequence's part of the cache by what [`Context::append_state`] wrote, maybe
+    /// elsewhere.
     ///
     /// Returns whether llama.cpp took all of it; if not, the sequence is to be forgotten.
     pub(crate) fn set_state(&mut self, sequence: u32, state: &[u8]) -> bool {
-        // SAFETY: the sequence is the context's own; llama.cpp reads at most `state.len()` bytes and checks types, row
-        // sizes and layer counts against its own.
+        // SAFETY: the sequence is the context's own; llama.cpp reads at most `state.len()` bytes
+        // and checks types, row sizes and layer counts against its own.
         unsafe {
             let (raw, sequence) = (self.raw.as_ptr(), self.own(sequence));
             sys::llama_state_seq_set_data(raw, state.as_ptr(), state.len(), sequence) == state.len()
@@ -300,7 +317,8 @@ impl Batch {
         }
     }
 
-    /// Returns the rows as llama.cpp wants them. The pointers are good until `self` or `input` changes.
+    /// Returns the rows as llama.cpp wants them. The pointers are good until `self` or `input`
+    /// changes.
     fn fill(
         &mut self,
         input: Input<'_>,

@@ -5,20 +5,22 @@
 //! - [`ThreadPool`]: the threads that do the arithmetic, one pool for all contexts;
 //! - [`Model`]: weights and vocabulary, read-only once loaded;
 //! - [`Context`]: a model's KV cache and buffers, and the only thing that computes;
-//! - [`Tap`]: how a context's graph is entered late and left early.
+//! - [`tap`]: how a context's graph is entered late and left early;
+//! - [`scratch`]: how what a graph needed in between is given back to the system.
 //!
 //! Nothing here knows of shards, of sampling or of chat. Nothing outside sees a pointer.
 //!
 //! # Threads
 //!
 //! llama.cpp has no thread affinity: a context may be used from any thread, but from one at a time,
-//! and so may the thread pool. [`Context`]'s methods take `&mut self`, and a decode holds the pool's lock,
-//! so everything is [`Send`] and no caller has to keep a rule. Callers use one thread all the same: two
-//! would only wait for each other.
+//! and so may the thread pool. [`Context`]'s methods take `&mut self`, and a decode holds the
+//! pool's lock, so everything is [`Send`] and no caller has to keep a rule. Callers use one thread
+//! all the same: two would only wait for each other.
 
 mod backend;
 mod context;
 mod model;
+mod scratch;
 mod tap;
 mod threads;
 

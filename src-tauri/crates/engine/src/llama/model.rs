@@ -21,8 +21,8 @@ pub(crate) struct Model {
 
 // SAFETY: a llama.cpp model has no thread affinity.
 unsafe impl Send for Model {}
-// SAFETY: every function called through `&self` takes the model or its vocabulary as `const` and only reads;
-// llama.cpp itself shares models between contexts on different threads.
+// SAFETY: every function called through `&self` takes the model or its vocabulary as `const` and
+// only reads; llama.cpp itself shares models between contexts on different threads.
 unsafe impl Sync for Model {}
 
 /// How a load ended without a model.
@@ -34,7 +34,8 @@ pub(crate) enum Loading {
 }
 
 impl Model {
-    /// Maps the file and reads what must be read; with `repack`, keeps a second copy of some weights in a faster layout.
+    /// Maps the file and reads what must be read; with `repack`, keeps a second copy of some
+    /// weights in a faster layout.
     ///
     /// `progress` is called with the part that is done, from 0 to 1.
     pub(crate) fn load(
@@ -49,8 +50,9 @@ impl Model {
             cancelled: false,
         };
 
-        // SAFETY: `path` is NUL-terminated; `state` outlives the call, which is the only time at which llama.cpp
-        // calls `on_progress`; all other pointers in the default parameters are null.
+        // SAFETY: `path` is NUL-terminated; `state` outlives the call, which is the only time at
+        // which llama.cpp calls `on_progress`; all other pointers in the default parameters are
+        // null.
         let raw = unsafe {
             let mut params = sys::llama_model_default_params();
             params.use_extra_bufts = repack;
@@ -93,8 +95,8 @@ impl Model {
 
     /// Returns the model's own chat template, if it has one.
     pub(crate) fn chat_template(&self) -> Option<String> {
-        // SAFETY: the name may be null, which means the default template; the string that is returned belongs to
-        // the model and is copied while it is borrowed.
+        // SAFETY: the name may be null, which means the default template; the string that is
+        // returned belongs to the model and is copied while it is borrowed.
         unsafe {
             let template = sys::llama_model_chat_template(self.raw.as_ptr(), std::ptr::null());
             (!template.is_null()).then(|| CStr::from_ptr(template).to_string_lossy().into_owned())
@@ -106,7 +108,8 @@ impl Model {
         if !self.has(token) {
             return String::new();
         }
-        // SAFETY: the token is in the vocabulary, which owns the string; it is copied while borrowed.
+        // SAFETY: the token is in the vocabulary, which owns the string; it is copied while
+        // borrowed.
         unsafe {
             let name = sys::llama_vocab_get_text(self.vocab(), token);
             CStr::from_ptr(name).to_string_lossy().into_owned()
@@ -115,7 +118,8 @@ impl Model {
 
     /// Returns whether generation ends with `token`.
     pub(crate) fn is_end_of_turn(&self, token: Token) -> bool {
-        // SAFETY: reads the vocabulary; the token was checked, as llama.cpp aborts on one out of range.
+        // SAFETY: reads the vocabulary; the token was checked, as llama.cpp aborts on one out of
+        // range.
         self.has(token) && unsafe { sys::llama_vocab_is_eog(self.vocab(), token) }
     }
 
@@ -141,7 +145,8 @@ impl Model {
         unsafe { sys::llama_vocab_get_add_bos(self.vocab()) }
     }
 
-    /// Splits text into tokens, adding none; `None` if the model has no tokenizer or the text is too long for one.
+    /// Splits text into tokens, adding none; `None` if the model has no tokenizer or the text is
+    /// too long for one.
     pub(crate) fn tokenize(&self, text: &str, parse_special: bool) -> Option<Vec<Token>> {
         // SAFETY: reads a number of the vocabulary of a loaded model.
         if unsafe { sys::llama_vocab_type(self.vocab()) } == sys::LLAMA_VOCAB_TYPE_NONE {
@@ -149,7 +154,8 @@ impl Model {
         }
         let text_bytes = i32::try_from(text.len()).ok()?;
 
-        // A token is seldom shorter than a byte; where it is, the second round has the room that is asked for.
+        // A token is seldom shorter than a byte; where it is, the second round has the room that is
+        // asked for.
         let mut tokens = vec![0; text.len() + 8];
         for _ in 0..2 {
             let room = i32::try_from(tokens.len()).ok()?;
@@ -178,7 +184,8 @@ impl Model {
         None
     }
 
-    /// Appends the bytes that `token` stands for: any bytes, not always whole characters; none for a control token.
+    /// Appends the bytes that `token` stands for: any bytes, not always whole characters; none for
+    /// a control token.
     pub(crate) fn append_piece(&self, token: Token, out: &mut Vec<u8>) {
         if !self.has(token) {
             return;
@@ -234,7 +241,8 @@ struct Progress<'a> {
 }
 
 extern "C" fn on_progress(done: f32, state: *mut c_void) -> bool {
-    // SAFETY: `Model::load` passed a `Progress` that outlives the load, and llama.cpp calls from the loading thread.
+    // SAFETY: `Model::load` passed a `Progress` that outlives the load, and llama.cpp calls from
+    // the loading thread.
     let state = unsafe { &mut *state.cast::<Progress<'_>>() };
     state.cancelled |= (state.report)(done).is_break();
 

@@ -1,16 +1,19 @@
 //! How a graph is entered late and left early, with nothing but llama.cpp's evaluation callback.
 //!
-//! Before each node llama.cpp asks whether we want to see it, and computes everything up to a node that we
-//! want in one go. When the node has been computed it calls again:
+//! Before each node llama.cpp asks whether we want to see it, and computes everything up to a node
+//! that we want in one go. When the node has been computed it calls again:
 //!
-//! - at the **entry** we write the hidden state over what was computed (where feeding embeddings would not do:
-//!   BLOOM normalises them once more) and let it go on;
-//! - at the **exit** we copy the node out and say stop. llama.cpp then leaves the rest of the graph, norm and
-//!   LM head among it, uncomputed and returns success; the KV cache keeps what the computed part stored.
+//! - at the **entry** we write the hidden state over what was computed (where feeding embeddings
+//!   would not do: BLOOM normalises them once more) and let it go on;
+//! - at the **exit** we copy the node out and say stop. llama.cpp then leaves the rest of the
+//!   graph, norm and LM head among it, uncomputed and returns success; the KV cache keeps what the
+//!   computed part stored.
 
 use std::ffi::{c_char, c_void};
 
 use llama_cpp_sys_2 as sys;
+
+use super::scratch::Scratch;
 
 /// Where a context's graph is entered and left, by the names that llama.cpp gives its nodes.
 #[derive(Debug, Clone, Default)]
@@ -29,8 +32,8 @@ impl TapNames {
 
 /// What one decode writes and reads at the entry and the exit.
 ///
-/// Lives at one address as long as its context, which calls [`on_node`] with it. The pointers are valid during a
-/// decode and null otherwise.
+/// Lives at one address as long as its context, which calls [`on_node`] with it. The pointers are
+/// valid during a decode and null otherwise.
 pub(super) struct Tap {
     names: TapNames,
     input: *const f32,
@@ -39,6 +42,7 @@ pub(super) struct Tap {
     output_len: usize,
     entered: bool,
     left: bool,
+    scratch: Scratch,
 }
 
 impl Tap {
@@ -51,6 +55,7 @@ impl Tap {
             output_len: 0,
             entered: false,
             left: false,
+            scratch: Scratch::default(),
         }
     }
 
@@ -61,9 +66,11 @@ impl Tap {
         (self.input, self.input_len) = (input.as_ptr(), input.len());
         (self.output, self.output_len) = (output.as_mut_ptr(), output.len());
         (self.entered, self.left) = (false, false);
+        self.scratch = Scratch::default();
     }
 
-    /// Forgets the pointers; returns whether the decode passed entry and exit with the shapes it should have.
+    /// Forgets the pointers; returns whether the decode passed entry and exit with the shapes it
+    /// should have.
     pub(super) fn disarm(&mut self) -> bool {
         (self.input, self.input_len) = (std::ptr::null(), 0);
         (self.output, self.output_len) = (std::ptr::null_mut(), 0);
@@ -82,8 +89,15 @@ impl Tap {
         self.entered
     }
 
+    /// Returns where the graph of the last decode kept its intermediate results; nowhere if it was
+    /// not left at the exit.
+    pub(super) fn scratch(&self) -> Scratch {
+        self.scratch
+    }
+
     /// Copies the node to the output.
     fn leave(&mut self, node: &sys::ggml_tensor) {
+        self.scratch = Scratch::of(node);
         self.left = holds(node, self.output_len);
         if self.left && self.output_len > 0 {
             // SAFETY: the node holds as many bytes as are read; `output` is valid while armed.
@@ -117,8 +131,8 @@ fn is_named(node: &sys::ggml_tensor, name: &Option<String>) -> bool {
 
 /// llama.cpp's `cb_eval`: first whether a node is wanted (`ask`), then whether to go on after it.
 pub(super) extern "C" fn on_node(node: *mut sys::ggml_tensor, ask: bool, tap: *mut c_void) -> bool {
-    // SAFETY: `Context` passed its own `Tap`, which no other reference names while a decode runs; llama.cpp passes a
-    // valid node, and calls on the decoding thread.
+    // SAFETY: `Context` passed its own `Tap`, which no other reference names while a decode runs;
+    // llama.cpp passes a valid node, and calls on the decoding thread.
     let (tap, node) = unsafe { (&mut *tap.cast::<Tap>(), &mut *node) };
     let (is_entry, is_exit) = (
         is_named(node, &tap.names.entry),

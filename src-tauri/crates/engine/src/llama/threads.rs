@@ -7,9 +7,9 @@ use llama_cpp_sys_2 as sys;
 
 /// How many rounds an idle worker spins before it sleeps, in llama.cpp's unit of about 130,000.
 ///
-/// llama.cpp's default is 50, which keeps every core busy for about 0.1 s after each graph: a phone that waits
-/// for its turn in the ring would burn its battery on nothing. With 0 a worker sleeps at once and is woken
-/// for each graph.
+/// llama.cpp's default is 50, which keeps every core busy for about 0.1 s after each graph: a phone
+/// that waits for its turn in the ring would burn its battery on nothing. With 0 a worker sleeps at
+/// once and is woken for each graph.
 const POLL: u32 = 0;
 
 /// Most threads that llama.cpp takes (`GGML_MAX_N_THREADS`).
@@ -17,8 +17,9 @@ const N_THREADS_MAX: u32 = 512;
 
 /// A pool of threads that computes one graph at a time.
 ///
-/// Without a pool every graph would start threads of its own (`ggml_graph_compute` does when it is given none).
-/// With one thread the pool has no worker at all: the caller computes, and nothing spins.
+/// Without a pool every graph would start threads of its own (`ggml_graph_compute` does when it is
+/// given none). With one thread the pool has no worker at all: the caller computes, and nothing
+/// spins.
 pub(crate) struct ThreadPool {
     raw: NonNull<sys::ggml_threadpool>,
     n_threads: u32,
@@ -26,8 +27,8 @@ pub(crate) struct ThreadPool {
     busy: Mutex<()>,
 }
 
-// SAFETY: llama.cpp's pool is plain heap memory and joinable threads without affinity to their creator; `busy`
-// is held by whoever computes, so one thread at a time uses it.
+// SAFETY: llama.cpp's pool is plain heap memory and joinable threads without affinity to their
+// creator; `busy` is held by whoever computes, so one thread at a time uses it.
 unsafe impl Send for ThreadPool {}
 // SAFETY: as above: the pointer is only read through `&self`, and used for computing under `busy`.
 unsafe impl Sync for ThreadPool {}
@@ -37,7 +38,8 @@ impl ThreadPool {
     pub(crate) fn new(n_threads: u32) -> Self {
         let n_threads = n_threads.clamp(1, N_THREADS_MAX);
 
-        // SAFETY: the parameters are a plain struct, read during the call; llama.cpp copies what it keeps.
+        // SAFETY: the parameters are a plain struct, read during the call; llama.cpp copies what it
+        // keeps.
         let raw = unsafe {
             let mut params = sys::ggml_threadpool_params_default(
                 i32::try_from(n_threads).expect("at most N_THREADS_MAX"),
@@ -71,7 +73,8 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        // SAFETY: every context that was given the pool holds an `Arc` of it and is gone; freed once.
+        // SAFETY: every context that was given the pool holds an `Arc` of it and is gone; freed
+        // once.
         unsafe { sys::ggml_threadpool_free(self.raw.as_ptr()) }
     }
 }

@@ -144,7 +144,7 @@ impl CutModel {
     }
 }
 
-/// A model of a tiny shape with random weights, in a folder of its own.
+/// A model with random weights, mostly of a tiny shape, in a folder of its own.
 pub struct TinyModel {
     folder: tempfile::TempDir,
     pub path: PathBuf,
@@ -153,12 +153,14 @@ pub struct TinyModel {
 
 impl TinyModel {
     pub fn new(preset: &str, matrices: TensorType) -> Self {
-        let shape = Shape::preset(preset).expect("the preset exists");
+        Self::of(Shape::preset(preset).expect("the preset exists"), matrices)
+    }
+
+    pub fn of(shape: Shape, matrices: TensorType) -> Self {
         let n_layers = shape.n_layers;
         let folder = tempfile::tempdir().expect("there is room for a folder");
         let path = folder.path().join("model.gguf");
-        let synth = Synth::new(shape, matrices, 1);
-        synth
+        Synth::new(shape, matrices, 1)
             .write_file(&path, &mut |_| {})
             .expect("there is room for the model");
 

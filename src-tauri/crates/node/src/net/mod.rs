@@ -7,15 +7,19 @@
 //!  event loop ──send──► queue ──► writer task ──► stream ═══► reader task ──► queue ──► event loop
 //! ```
 //!
+//! A reader answers a new stream with one byte. Until then the writer keeps what it has: libp2p-stream drops
+//! streams that come quicker than they are taken, and does not say so.
+//!
 //! All queues are bounded. A peer that does not take what is written to it is disconnected; one that
 //! writes faster than this phone reads is held back by its stream's window.
 
 pub mod frame;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
-use futures::{AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
@@ -40,6 +44,13 @@ const READ_QUEUE: usize = 64;
 
 /// How long a connection without streams is kept. Streams come and go with conversations.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a reader says once it has a stream: whatever is written to it is read.
+const READING: u8 = 1;
+
+/// How often a stream is opened before its phone is given up on. It takes the other phone as many
+/// streams of a kind at once to drop one each time: a group has fewer phones.
+const OPEN_TRIES: u32 = 16;
 
 /// What came over the network.
 #[derive(Debug)]
@@ -104,6 +115,8 @@ pub struct Net {
     control: stream::Control,
     writers: BTreeMap<(PeerId, StreamKind), mpsc::Sender<Vec<u8>>>,
     events: mpsc::Receiver<NetEvent>,
+    /// For the tasks of streams.
+    sender: mpsc::Sender<NetEvent>,
 }
 
 impl Net {
@@ -146,6 +159,7 @@ impl Net {
             control,
             writers: BTreeMap::new(),
             events,
+            sender,
         })
     }
 
@@ -221,7 +235,13 @@ impl Net {
         let writer = self.writers.entry((to, kind));
         let writer = writer.or_insert_with(|| {
             let (sender, frames) = mpsc::channel(WRITE_QUEUE);
-            tokio::spawn(write(self.control.clone(), to, kind, frames));
+            tokio::spawn(write(
+                self.control.clone(),
+                to,
+                kind,
+                frames,
+                self.sender.clone(),
+            ));
             sender
         });
 
@@ -296,31 +316,57 @@ fn protocol(kind: StreamKind) -> StreamProtocol {
     })
 }
 
-/// Writes what is queued, until the queue is dropped or the stream breaks.
+/// Writes what is queued, until the queue is dropped. A phone that a stream to breaks is lost: what was
+/// in it may be, and is not sent again.
 async fn write(
-    mut control: stream::Control,
+    control: stream::Control,
+    to: PeerId,
+    kind: StreamKind,
+    frames: mpsc::Receiver<Vec<u8>>,
+    events: mpsc::Sender<NetEvent>,
+) {
+    let Err(error) = try_write(control, to, kind, frames).await else {
+        return;
+    };
+
+    tracing::debug!(%to, ?kind, %error, "Stream broke");
+    let lost = NetEvent::Lost {
+        phone: to,
+        reason: error.to_string(),
+    };
+    let _ = events.send(lost).await; // this phone may be stopping
+}
+
+async fn try_write(
+    control: stream::Control,
     to: PeerId,
     kind: StreamKind,
     mut frames: mpsc::Receiver<Vec<u8>>,
-) {
-    let Some(peer) = identity::libp2p_peer(to) else {
-        return;
-    };
-    let mut stream = match control.open_stream(peer, protocol(kind)).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%to, ?kind, %error, "Stream not opened"),
-    };
+) -> io::Result<()> {
+    let mut stream = open(control, to, kind).await?;
 
     while let Some(frame) = frames.recv().await {
-        let written = async {
-            stream.write_all(&frame).await?;
-            stream.flush().await
-        };
-        if let Err(error) = written.await {
-            return tracing::debug!(%to, ?kind, %error, "Stream broke");
-        }
+        stream.write_all(&frame).await?;
+        stream.flush().await?;
     }
     let _ = stream.close().await; // the peer may be gone already
+    Ok(())
+}
+
+/// Opens a stream and waits until it is read.
+async fn open(mut control: stream::Control, to: PeerId, kind: StreamKind) -> io::Result<Stream> {
+    let peer = identity::libp2p_peer(to).ok_or(io::ErrorKind::InvalidInput)?;
+
+    let mut reading = [0];
+    for _ in 0..OPEN_TRIES {
+        let opened = control.open_stream(peer, protocol(kind)).await;
+        let mut stream = opened.map_err(io::Error::other)?;
+        if stream.read_exact(&mut reading).await.is_ok() && reading == [READING] {
+            return Ok(stream);
+        }
+    }
+
+    Err(io::Error::other("it takes no streams"))
 }
 
 /// Reads every stream of one kind that others open.
@@ -340,6 +386,14 @@ async fn accept(
 
 /// Reads frames until the stream ends or what comes is no frame of ours.
 async fn read(mut stream: Stream, from: PeerId, kind: StreamKind, events: mpsc::Sender<NetEvent>) {
+    let told = async {
+        stream.write_all(&[READING]).await?;
+        stream.flush().await
+    };
+    if let Err(error) = told.await {
+        return tracing::debug!(%from, ?kind, %error, "Stream ended");
+    }
+
     loop {
         match read_one(&mut stream, from, kind).await {
             Ok(event) => {

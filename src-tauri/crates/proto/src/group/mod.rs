@@ -1,4 +1,76 @@
 //! Nearby phones become a group because people tapped, and stay one whatever phones do.
+//!
+//! A [`Group`] is one phone's part in that. It decides whom to let in, who leads, and who belongs;
+//! the shell carries messages, keeps time, writes to disk, and shows what people have to see.
+//! All that goes in is [`InEvent`], all that comes out is [`OutEvent`].
+//!
+//! # States
+//!
+//! ```text
+//!            Ask · Knock · Present            both said yes: Welcome
+//!   alone ───────────────────────► pairing ─────────────────────────┐
+//!     │  ▲                            │ no · time over              │
+//!     │  └────────────────────────────┘                             ▼
+//!     │            Invite, or a yes to one who wants in     ┌───────────────┐
+//!     ├────────────────────────────────────────────────────►│    member     │
+//!     │                                                     │ Following     │  `election.rs`
+//!     │◄────────────────────────────────────────────────────┤ Standing      │
+//!     │        left · removed · switched to another         │ Leading       │
+//!     ▼                                                     └───────────────┘
+//!   (restart: a member again, from what was saved, without being let in anew)
+//! ```
+//!
+//! Pairing goes on beside membership: a member may be asked, and may ask; who then enters another
+//! group leaves the first at that moment. Two groups that meet stay two until somebody taps.
+//!
+//! # Story, and where it is told
+//!
+//! | what happens | messages | file |
+//! | --- | --- | --- |
+//! | discovery lists phones to tap on | | `nearby.rs` |
+//! | two people compare six digits | `Knock` `Answer` `Reveal` `Confirm` | `code.rs`, `admission.rs` |
+//! | or one uses the other's link or code | `Present` `Accept` | `invite.rs`, `admission.rs` |
+//! | the host has the leader write the newcomer down | `Admit` `Wait` `Welcome` `Refuse` | `admission.rs`, `membership.rs` |
+//! | the leader lives, the members obey | `Heartbeat` `Ack` `Roster` `About` | `membership.rs` |
+//! | it does not: somebody stands | `Stand` `Grant` `Decline` `Yield` | `election.rs` |
+//! | phones meet again after a cut or a night | `Hello` `Introduce` `Merge` | `membership.rs`, `roster.rs` |
+//! | somebody leaves or is removed | `Leaving` `Leave` `NotMember` `NoMember` | `membership.rs` |
+//!
+//! # Times
+//!
+//! A heartbeat every 0.5 s; suspect after 1.6 s of silence, lost after 3.5 s, or 1.5 s after the
+//! connection was closed. Candidates stand 0.3 s apart in order of rank and wait 0.6 s for
+//! those that do not answer. Each constant says where it came from, where it stands.
+//!
+//! # What always holds
+//!
+//! - Nobody is in a group unless people on both sides said so, on both phones.
+//! - A phone obeys one leader: that of the highest number that it accepted. It accepts only higher
+//!   numbers, one leader per number, and saves what it accepted before it acts on it
+//!   ([`OutEvent::Save`] comes first). So no phone ever obeys two leaders of one number.
+//! - A roster counts only if it comes from the leader obeyed, in that leader's term, with a higher
+//!   number, and with this phone in it. (To a phone that seeks a leader a member may introduce
+//!   one; it then knows whom to listen to, and obeys nobody by that.)
+//! - Whoever was removed is a stranger: its terms, rosters and votes are not looked at.
+//! - Every table has a bound ([`Sizes`]), every message a length, every stranger a pace; all
+//!   strangers together have one too.
+//!
+//! # What it protects against, and what not
+//!
+//! The connection proves who speaks (Noise or TLS, the key is the [`PeerId`]), so nobody speaks for
+//! another, replays another's words, or reads along. A phone in the middle of a pairing shows two
+//! codes. A stranger gets no further than the door, and learns there names, and whether a group's
+//! id that it already knows is ours.
+//!
+//! It does **not** protect against a *member* that lies: it may claim a higher number and lead, and
+//! as the leader let in or remove whom it likes; lie about its rank; tell a phone that it was
+//! removed. A majority could not be had (two phones must go on when a third dies), so a member is
+//! trusted with that much. What it cannot do is make a phone obey two leaders, use the numbers up,
+//! grow memory, or come back after it was removed. Nor does this protect against people who say
+//! yes without looking; against a crowd of made-up phones that keep the four places at the door or
+//! the list of nearby phones full (an invite still works); or against radio jamming. A phone
+//! whose disk is put back to an old state may for a moment obey a leader of that time; one that
+//! forgot every other member has to be tapped again.
 
 mod admission;
 mod bounded;

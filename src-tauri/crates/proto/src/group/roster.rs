@@ -119,7 +119,7 @@ pub enum RosterError {
     /// An entry is from the future.
     #[error("an entry was written after the roster")]
     Future,
-    /// A number above [`NUMBER_MAX`].
+    /// A number above 2⁶².
     #[error("its number is absurd")]
     Absurd,
 }

@@ -329,7 +329,7 @@ impl<H> Pipeline<H> {
     /// Ends every answer, here or at the head, because `phone` cannot go on.
     fn failed(&mut self, phone: PeerId, reason: &str) {
         let reason = wire::clean_text(reason, REASON_BYTES_MAX);
-        tracing::warn!(%phone, reason, "Stage failed");
+        tracing::info!(%phone, reason, "Stage failed");
 
         match &mut self.head {
             Some(head) => head.fail(&FailureReason::StageFailed { phone, reason }),

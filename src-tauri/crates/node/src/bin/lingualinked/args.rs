@@ -1,37 +1,53 @@
 //! Options that several commands share.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
-use proto::chat::{Ask, Prompt, Sampling};
-use proto::plan::{ActivationType, STAGES_MAX, Sizes};
+use clap::builder::RangedU64ValueParser;
+use proto::chat::{Ask, COMPLETION_TOKENS_MAX, Prompt, Sampling};
+use proto::plan::{ActivationType, CHUNK_TOKENS_MAX, N_CTX_MAX, SEQUENCES_MAX, STAGES_MAX, Sizes};
 
 /// Shards that a model is cut into for a group: enough to share among unequal phones, few enough that
 /// their overhead (45 µs each and step) stays below the noise.
 const SHARDS: u32 = 16;
 
+/// How much slower a phone can be made: a token that takes 20 ms then takes 20 s.
+const SLOWDOWN_MAX: f64 = 1000.0;
+
+/// Liveliest temperature, as [`Ask::validate`] has it.
+const TEMPERATURE_MAX: f32 = 100.0;
+
 /// How many phones.
 #[derive(Debug, Clone, Args)]
 pub struct PhonesArgs {
     /// Phones in the group
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=STAGES_MAX as i64))]
+    #[arg(long, default_value_t = 3, value_parser = one_to(STAGES_MAX as u32))]
     pub phones: u32,
 }
 
-/// What the model is run with.
+/// The model, and what it is run with.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     /// Model as a GGUF file
     #[arg(long)]
     pub model: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What a model is run with.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
     /// Positions of the context of each conversation
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = one_to(N_CTX_MAX))]
     pub context: u32,
     /// Conversations whose caches are kept
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = one_to(SEQUENCES_MAX))]
     pub conversations: u32,
     /// Tokens in a prefill chunk
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = one_to(CHUNK_TOKENS_MAX))]
     pub chunk: u32,
     /// Halve the bytes between phones; the text may then differ from one phone's
     #[arg(long)]
@@ -40,7 +56,7 @@ pub struct ModelArgs {
     #[arg(long)]
     pub relay_headers: bool,
     /// Layer shards to cut the model into [default: 16, or 1 for one phone]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub shards: Option<u32>,
 }
 
@@ -48,10 +64,10 @@ pub struct ModelArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PhoneArgs {
     /// Threads that compute on each phone
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = one_to(64))]
     pub threads: u32,
     /// Make the phone this many times slower
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = slowdown)]
     pub slowdown: f64,
     /// Bytes that the phone may use for its part of the model
     #[arg(long, value_name = "BYTES")]
@@ -62,17 +78,17 @@ pub struct PhoneArgs {
 #[derive(Debug, Clone, Args)]
 pub struct AnswerArgs {
     /// Tokens after which the answer ends
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = one_to(COMPLETION_TOKENS_MAX))]
     pub max_tokens: u32,
     /// 0 takes the likeliest token always; 0.8 is lively
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     pub temperature: f32,
     /// Luck: the same seed gives the same text
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
 
-impl ModelArgs {
+impl RunArgs {
     /// Returns the shards to cut into, for so many phones.
     ///
     /// A phone alone needs no boundary to move, and every shard costs a little.
@@ -83,7 +99,7 @@ impl ModelArgs {
             SHARDS.max(n_phones)
         };
 
-        self.shards.unwrap_or(for_group).max(1)
+        self.shards.unwrap_or(for_group)
     }
 
     /// Returns what goes into a plan.
@@ -116,5 +132,32 @@ impl AnswerArgs {
             stop: Vec::new(),
             ignore_end: false,
         }
+    }
+}
+
+/// Reads a number between 1 and `max`.
+pub fn one_to(max: u32) -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=u64::from(max))
+}
+
+fn slowdown(text: &str) -> Result<f64, String> {
+    in_range(text, 1.0, SLOWDOWN_MAX)
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    in_range(text, 0.0, TEMPERATURE_MAX)
+}
+
+/// Reads a number between two others, which no NaN is.
+fn in_range<T>(text: &str, min: T, max: T) -> Result<T, String>
+where
+    T: FromStr<Err: Display> + PartialOrd + Display,
+{
+    let number = text.parse::<T>().map_err(|error| error.to_string())?;
+
+    if (&min..=&max).contains(&&number) {
+        Ok(number)
+    } else {
+        Err(format!("must be between {min} and {max}"))
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use libp2p::Multiaddr;
 use proto::chat::{Ask, Figures, Prompt, Sampling};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -49,7 +50,7 @@ pub struct Args {
     data: Option<PathBuf>,
     /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-    listen: String,
+    listen: Multiaddr,
     /// Write the figures as JSON
     #[arg(long)]
     json: bool,
@@ -67,19 +68,26 @@ pub async fn run(args: Args) -> Result<Outcome> {
         listen: &args.listen,
     };
     let mut bench = Bench {
-        plain: Plain::load(&args.model.model, args.phone.threads, args.model.context)?,
-        group: Group::start(&options, |_, _| {}).await?,
+        plain: Plain::load(
+            &args.model.model,
+            args.phone.threads,
+            args.model.run.context,
+        )?,
+        group: Group::new(&options)?,
         rng: ChaCha12Rng::seed_from_u64(0),
         n_asked: 0,
         system: System::new()?,
     };
 
     let measured = tokio::select! {
-        _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
-        measured = bench.measure(args.rounds, args.tokens) => measured,
+        _ = tokio::signal::ctrl_c() => None,
+        measured = bench.start_and_measure(&options, &args) => Some(measured),
     };
     bench.group.stop().await;
 
+    let Some(measured) = measured else {
+        return Ok(Outcome::Interrupted);
+    };
     let table = measured?.table(&args);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&table)?);
@@ -113,6 +121,12 @@ struct Measured {
 }
 
 impl Bench {
+    async fn start_and_measure(&mut self, options: &Options<'_>, args: &Args) -> Result<Measured> {
+        self.group.start(options, |_, _| {}).await?;
+
+        self.measure(args.rounds, args.tokens).await
+    }
+
     async fn measure(&mut self, rounds: u32, n_tokens: u32) -> Result<Measured> {
         let mut measured = Measured {
             same_text: true,

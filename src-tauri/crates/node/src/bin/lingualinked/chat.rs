@@ -28,6 +28,12 @@ pub struct Args {
 
 /// Asks one question.
 pub async fn run(args: Args) -> Result<Outcome> {
+    let json = args.json;
+
+    lines::or_error_line(json, chat(args).await)
+}
+
+async fn chat(args: Args) -> Result<Outcome> {
     let mut guest = Guest::new(args.to)?;
     let ask = args.answer.ask(Prompt::Chat(vec![Message {
         role: "user".into(),

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use libp2p::Multiaddr;
 use node::disk;
 use proto::chat::{Message, Prompt};
 use rustyline::error::ReadlineError;
@@ -35,7 +36,7 @@ pub struct Args {
     data: Option<PathBuf>,
     /// Where the phones listen: `/ip4/127.0.0.1/tcp/0` or `/ip4/127.0.0.1/udp/0/quic-v1`
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-    listen: String,
+    listen: Multiaddr,
     /// Write events as JSON lines
     #[arg(long)]
     json: bool,
@@ -44,58 +45,56 @@ pub struct Args {
 /// Starts a group, chats, ends it.
 pub async fn run(args: Args) -> Result<Outcome> {
     let json = args.json;
-    let result = demo(args).await;
 
-    match result {
-        Err(error) if json => {
-            lines::print(&Line::Error {
-                id: None,
-                message: format!("{error:#}"),
-            })?;
-            Ok(Outcome::Failed)
-        }
-        other => other,
-    }
+    lines::or_error_line(json, demo(args).await)
 }
 
 async fn demo(args: Args) -> Result<Outcome> {
-    let n_phones = args.phones.phones;
     describe(&args)?;
     let options = Options {
-        n_phones,
+        n_phones: args.phones.phones,
         model: &args.model,
         phone: &args.phone,
         data: args.data.as_deref(),
         listen: &args.listen,
     };
 
+    let mut group = Group::new(&options)?;
     let mut progress = Progress::new(args.json);
-    let started = Group::start(&options, |phone, line| progress.show(phone, line));
-    let mut group = tokio::select! {
-        _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
-        group = started => group?,
+    let started = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        started = group.start(&options, |phone, line| progress.show(phone, line)) => Some(started),
     };
-    show_plan(group.plan(), args.json)?;
-
-    let mut chat = Chat {
-        group: &mut group,
-        answer: args.answer,
-        json: args.json,
-        n_asked: 0,
-    };
-    let outcome = match args.prompt {
-        Some(prompt) => chat.ask_once(prompt).await,
-        None => chat.converse().await,
+    let outcome = match started {
+        None => Ok(Outcome::Interrupted),
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) => chat(&mut group, args).await,
     };
     group.stop().await;
 
     outcome
 }
 
+/// Chats with a group that runs.
+async fn chat(group: &mut Group, args: Args) -> Result<Outcome> {
+    show_plan(group.plan(), args.json)?;
+    let mut chat = Chat {
+        group,
+        answer: args.answer,
+        json: args.json,
+        n_asked: 0,
+    };
+
+    match args.prompt {
+        Some(prompt) => chat.ask_once(prompt).await,
+        None => chat.converse().await,
+    }
+}
+
 /// Opens the model before any phone is started: what is wrong with it is said once, and at once.
 fn describe(args: &Args) -> Result<()> {
     let n_phones = args.phones.phones;
-    let cut = disk::open_and_cut(&args.model.model, args.model.n_shards(n_phones))?;
+    let cut = disk::open_and_cut(&args.model.model, args.model.run.n_shards(n_phones))?;
     let n_shards = cut.shards().len() - 1; // the ends are no layers
     if (n_shards as u32) < n_phones {
         bail!("{n_phones} phones cannot share {n_shards} shards: ask for fewer phones");
@@ -135,7 +134,8 @@ impl Chat<'_> {
     /// Reads questions and prints answers, until the end of the input.
     async fn converse(&mut self) -> Result<Outcome> {
         let mut history = Vec::new();
-        if !self.json && std::io::stdin().is_terminal() {
+        let on_terminal = std::io::stdin().is_terminal();
+        if !self.json && on_terminal {
             println!("\nAsk something. Ctrl-C stops an answer, Ctrl-D ends.");
         }
 
@@ -145,7 +145,14 @@ impl Chat<'_> {
                 let line = editor.readline("> ");
                 (editor, line)
             });
-            let (back, line) = read.await.context("reading the terminal failed")?;
+            let read = tokio::select! {
+                biased;
+                // A terminal is given back only when its line ends, and its Ctrl-C is then a character.
+                _ = tokio::signal::ctrl_c(), if !on_terminal => return Ok(Outcome::Interrupted),
+                loss = self.group.loss(), if !on_terminal => return Err(loss),
+                read = read => read,
+            };
+            let (back, line) = read.context("reading the terminal failed")?;
             editor = back;
             let line = match line {
                 Ok(line) => line,

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use libp2p::Multiaddr;
 use proto::chat::Ask;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::args::{ModelArgs, PhoneArgs};
 use crate::lines::{Line, Order};
 
-/// How long a phone may take to end when it is told to. It has nothing to save.
+/// How long the phones may take to end when they are told to. They have nothing to save.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lines of all phones together that wait to be looked at.
@@ -28,7 +29,11 @@ const LINE_QUEUE: usize = 256;
 pub struct Group {
     phones: Vec<PhoneProcess>,
     lines: mpsc::Receiver<(usize, Heard)>,
+    /// For the phones that are yet to be started.
+    sender: Option<mpsc::Sender<(usize, Heard)>>,
     plan: Option<Line>,
+    /// Where the phones keep their shards.
+    data: PathBuf,
     /// Kept as long as the phones need it.
     _folder: Option<TempDir>,
 }
@@ -60,16 +65,16 @@ pub struct Options<'a> {
     /// Where they keep their shards; a temporary folder if there is none.
     pub data: Option<&'a Path>,
     /// Where they listen.
-    pub listen: &'a str,
+    pub listen: &'a Multiaddr,
 }
 
 impl Group {
-    /// Starts the phones and waits until they run the model. Calls `show` with what happens meanwhile.
+    /// Returns a group without phones.
     ///
     /// # Errors
     ///
-    /// What a phone says if it cannot do its part, or that it ended.
-    pub async fn start(options: &Options<'_>, mut show: impl FnMut(usize, &Line)) -> Result<Self> {
+    /// If there is no room for a temporary folder.
+    pub fn new(options: &Options<'_>) -> Result<Self> {
         let (folder, data) = match options.data {
             Some(data) => (None, data.to_owned()),
             None => {
@@ -79,34 +84,54 @@ impl Group {
             }
         };
         let (sender, lines) = mpsc::channel(LINE_QUEUE);
-        let mut group = Self {
+
+        Ok(Self {
             phones: Vec::new(),
             lines,
+            sender: Some(sender),
             plan: None,
+            data,
             _folder: folder,
-        };
+        })
+    }
 
-        group.spawn(
+    /// Starts the phones and waits until they run the model. Calls `show` with what happens meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What a phone says if it cannot do its part, or that it ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, [`Group::stop`] ends the phones that there are.
+    pub async fn start(
+        &mut self,
+        options: &Options<'_>,
+        mut show: impl FnMut(usize, &Line),
+    ) -> Result<()> {
+        let sender = self.sender.take().context("a group is started once")?;
+
+        self.spawn(
             options,
-            &data,
             &["--lead".into(), options.n_phones.to_string()],
             &sender,
         )?;
-        let leader = group.address_of(0, &mut show).await?;
+        let leader = self.address_of(0, &mut show).await?;
         for _ in 1..options.n_phones {
-            group.spawn(options, &data, &["--join".into(), leader.clone()], &sender)?;
+            self.spawn(options, &["--join".into(), leader.clone()], &sender)?;
         }
-        drop(sender);
-        group.plan_in_force(&mut show).await?;
+        drop(sender); // with the last phone's own the lines end
 
-        Ok(group)
+        self.plan_in_force(&mut show).await
     }
 
     /// Returns the line that told the plan.
+    ///
+    /// # Panics
+    ///
+    /// If the group has not been started.
     pub fn plan(&self) -> &Line {
-        self.plan
-            .as_ref()
-            .expect("a group is given out once its plan is in force")
+        self.plan.as_ref().expect("it has been started")
     }
 
     /// Returns the system's numbers of the processes.
@@ -151,13 +176,23 @@ impl Group {
                     return Ok(line);
                 }
                 Some((_, Heard::Line(_))) => {}
-                Some((from, Heard::Ended)) => {
-                    bail!(
-                        "{} left the group, and its layers with it",
-                        self.phones[from].name
-                    )
-                }
+                Some((from, Heard::Ended)) => return Err(self.left(from)),
                 None => bail!("every phone has ended"),
+            }
+        }
+    }
+
+    /// Waits until a phone has ended, while nothing is asked. Returns what there is to say about it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn loss(&mut self) -> anyhow::Error {
+        loop {
+            match self.lines.recv().await {
+                Some((_, Heard::Line(_))) => {}
+                Some((from, Heard::Ended)) => return self.left(from),
+                None => return anyhow!("every phone has ended"),
             }
         }
     }
@@ -168,23 +203,30 @@ impl Group {
             let _ = self.order(phone, &Order::Stop).await; // it may have ended already
         }
 
+        let deadline = Instant::now() + STOP_TIMEOUT;
         for phone in &mut self.phones {
-            if timeout(STOP_TIMEOUT, phone.child.wait()).await.is_err() {
+            if timeout_at(deadline, phone.child.wait()).await.is_err() {
                 let _ = phone.child.kill().await; // an error means that it has ended
             }
         }
     }
 
+    fn left(&self, phone: usize) -> anyhow::Error {
+        anyhow!(
+            "{} left the group, and its layers with it",
+            self.phones[phone].name
+        )
+    }
+
     fn spawn(
         &mut self,
         options: &Options<'_>,
-        data: &Path,
         role: &[String],
         lines: &mpsc::Sender<(usize, Heard)>,
     ) -> Result<()> {
         let index = self.phones.len();
         let name = format!("phone {}", index + 1);
-        let data = data.join(format!("phone-{}", index + 1));
+        let data = self.data.join(format!("phone-{}", index + 1));
 
         let mut command = node_command(options, &name, data)?;
         let mut child = command
@@ -301,29 +343,30 @@ impl Line {
 fn node_command(options: &Options<'_>, name: &str, data: PathBuf) -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
-    let (model, phone) = (options.model, options.phone);
+    let (run, phone) = (&options.model.run, options.phone);
 
-    command.args(["node", "--json", "--name", name, "--listen", options.listen]);
+    command.args(["node", "--json", "--name", name, "--listen"]);
+    command.arg(options.listen.to_string());
     command.arg("--data").arg(data);
-    command.arg("--model").arg(&model.model);
+    command.arg("--model").arg(&options.model.model);
     let numbers = [
         ("--threads", Some(phone.threads.to_string())),
         ("--slowdown", Some(phone.slowdown.to_string())),
         ("--memory-limit", phone.memory_limit.map(|n| n.to_string())),
-        ("--context", Some(model.context.to_string())),
-        ("--conversations", Some(model.conversations.to_string())),
-        ("--chunk", Some(model.chunk.to_string())),
-        ("--shards", model.shards.map(|n| n.to_string())),
+        ("--context", Some(run.context.to_string())),
+        ("--conversations", Some(run.conversations.to_string())),
+        ("--chunk", Some(run.chunk.to_string())),
+        ("--shards", run.shards.map(|n| n.to_string())),
     ];
     for (option, value) in numbers {
         if let Some(value) = value {
             command.args([option, &value]);
         }
     }
-    if model.f16_activations {
+    if run.f16_activations {
         command.arg("--f16-activations");
     }
-    if model.relay_headers {
+    if run.relay_headers {
         command.arg("--relay-headers");
     }
     #[cfg(unix)]

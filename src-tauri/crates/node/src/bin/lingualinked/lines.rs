@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use anyhow::Result;
 use node::event_loop::Event;
 use proto::PeerId;
 use proto::chat::{Answer, Ask, FailureReason, Figures, Finish};
 use proto::phone::Notice;
 use proto::plan::Plan;
 use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -159,12 +162,15 @@ impl Names {
 
     /// Says why an answer broke off.
     pub fn failure(&self, reason: &FailureReason) -> String {
+        // A guest has heard no names, and a key tells a person nothing.
+        let name = |phone| self.0.get(phone).map_or("a phone", String::as_str);
+
         match reason {
             FailureReason::PhoneLost(phone) => {
-                format!("{} left the group, and its layers with it", self.of(*phone))
+                format!("{} left the group, and its layers with it", name(phone))
             }
             FailureReason::StageFailed { phone, reason } => {
-                format!("{} cannot go on: {reason}", self.of(*phone))
+                format!("{} cannot go on: {reason}", name(phone))
             }
             FailureReason::HeadLost => reason.to_string(),
         }
@@ -250,6 +256,24 @@ impl AnswerLines {
                 message: names.failure(&reason),
             },
         }
+    }
+}
+
+/// Says what a command failed with as a line, where a program reads lines.
+///
+/// # Errors
+///
+/// The same where people read, for `main` to say.
+pub fn or_error_line(json: bool, result: Result<Outcome>) -> Result<Outcome> {
+    match result {
+        Err(error) if json => {
+            print(&Line::Error {
+                id: None,
+                message: format!("{error:#}"),
+            })?;
+            Ok(Outcome::Failed)
+        }
+        other => other,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -11,12 +12,14 @@ use node::event_loop::Event;
 use node::identity;
 use node::start::{self, Config, Handle, Role};
 use proto::chat::Answer;
+use proto::phone::Notice;
+use proto::plan::STAGES_MAX;
 use proto::relay::ClientId;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
 use tokio::sync::mpsc;
 
 use crate::Outcome;
-use crate::args::{ModelArgs, PhoneArgs};
+use crate::args::{PhoneArgs, RunArgs, one_to};
 use crate::lines::{self, AnswerLines, Line, Names, Order};
 
 /// Words of all answers together that wait to be printed. Printing is quicker than computing: a guess.
@@ -38,6 +41,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "PHONES",
+        value_parser = one_to(STAGES_MAX as u32),
         conflicts_with = "join",
         requires = "model"
     )]
@@ -50,24 +54,8 @@ pub struct Args {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub phone: PhoneArgs,
-    /// Positions of the context of each conversation
-    #[arg(long, default_value_t = 2048)]
-    pub context: u32,
-    /// Conversations whose caches are kept
-    #[arg(long, default_value_t = 4)]
-    pub conversations: u32,
-    /// Tokens in a prefill chunk
-    #[arg(long, default_value_t = 128)]
-    pub chunk: u32,
-    /// Halve the bytes between phones; the text may then differ from one phone's
-    #[arg(long)]
-    pub f16_activations: bool,
-    /// Send step headers along with the activation instead of to every phone at once
-    #[arg(long)]
-    pub relay_headers: bool,
-    /// Layer shards to cut the model into [default: 16, or 1 for one phone]
-    #[arg(long)]
-    pub shards: Option<u32>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Write events as JSON lines, and take commands so; the phone ends when standard input does
     #[arg(long)]
     pub json: bool,
@@ -76,10 +64,17 @@ pub struct Args {
 /// Runs a phone.
 pub async fn run(args: Args) -> Result<Outcome> {
     let json = args.json;
+
+    lines::or_error_line(json, phone(args).await)
+}
+
+async fn phone(args: Args) -> Result<Outcome> {
+    let json = args.json;
     let (handle, events) = start::start(config(args)?).await?;
     let mut face = Face {
         names: Names::default(),
         json,
+        has_run: false,
         answers: BTreeMap::new(),
     };
     face.show(Line::Listening {
@@ -116,20 +111,11 @@ fn role(args: &Args) -> Result<Role> {
             leader: leader.clone(),
         }),
         (None, Some(n_phones), Some(model)) => {
-            let model_args = ModelArgs {
-                model: model.clone(),
-                context: args.context,
-                conversations: args.conversations,
-                chunk: args.chunk,
-                f16_activations: args.f16_activations,
-                relay_headers: args.relay_headers,
-                shards: args.shards,
-            };
-            let cut = disk::open_and_cut(model, model_args.n_shards(n_phones))?;
+            let cut = disk::open_and_cut(model, args.run.n_shards(n_phones))?;
             Ok(Role::Leader {
                 n_phones: n_phones as usize,
                 cut: Box::new(cut),
-                sizes: model_args.sizes(),
+                sizes: args.run.sizes(),
             })
         }
         _ => bail!("say --lead PHONES with --model FILE, or --join ADDRESS"),
@@ -140,6 +126,8 @@ fn role(args: &Args) -> Result<Role> {
 struct Face {
     names: Names,
     json: bool,
+    /// Whether there has been a plan in force.
+    has_run: bool,
     /// Answers that are being written, with what stops them.
     answers: BTreeMap<u64, Open>,
 }
@@ -157,7 +145,7 @@ impl Face {
         handle: &Handle,
         mut events: mpsc::UnboundedReceiver<Event>,
     ) -> Result<Outcome> {
-        let mut orders = BufReader::new(tokio::io::stdin()).lines();
+        let mut orders = BufReader::new(tokio::io::stdin()).split(b'\n');
         let (words_in, mut words) = mpsc::channel(WORD_QUEUE);
 
         loop {
@@ -166,11 +154,22 @@ impl Face {
                 _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
                 Some((id, answer)) = words.recv() => self.word(id, answer)?,
                 event = events.recv() => match event {
-                    Some(event) => self.event(event)?,
+                    Some(event) => {
+                        if self.event(event)?.is_break() {
+                            return Ok(Outcome::Failed);
+                        }
+                    }
                     None => bail!("the phone has stopped by itself: this is a bug"),
                 },
                 line = next_order(&mut orders, self.json) => match line? {
                     None | Some(Order::Stop) => return Ok(Outcome::Done),
+                    Some(Order::Ask { id, .. }) if self.answers.contains_key(&id) => {
+                        // Without the number: that would end the answer that carries it.
+                        self.show(Line::Error {
+                            id: None,
+                            message: format!("not asked: {id} is the number of an open question"),
+                        })?;
+                    }
                     Some(Order::Ask { id, ask }) => {
                         let (client, answers) = handle.ask(ask).await;
                         let lines = AnswerLines::new(Some(id));
@@ -200,10 +199,18 @@ impl Face {
         self.show(line)
     }
 
-    fn event(&mut self, event: Event) -> Result<()> {
+    /// Shows an event; breaks if nothing will ever run here: the group has failed before it began.
+    fn event(&mut self, event: Event) -> Result<ControlFlow<()>> {
         self.names.hear(&event);
+        let is_broken = matches!(event, Event::Notice(Notice::Broken { .. }));
+        self.has_run |= matches!(event, Event::Notice(Notice::InForce { .. }));
+        self.show(self.names.line(event))?;
 
-        self.show(self.names.line(event))
+        Ok(if is_broken && !self.has_run {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 
     fn show(&self, line: Line) -> Result<()> {
@@ -221,7 +228,7 @@ impl Face {
                     stages.collect::<Vec<_>>().join(", ")
                 );
             }
-            Line::Error { message, .. } => eprintln!("{message}"),
+            Line::Error { message, .. } => eprintln!("lingualinked: {message}"),
             _ => {}
         }
         Ok(())
@@ -242,16 +249,16 @@ async fn carry(
 }
 
 /// Waits for the next order; never, where there are none. `None` at the end of standard input.
-async fn next_order(orders: &mut Lines<BufReader<Stdin>>, json: bool) -> Result<Option<Order>> {
+async fn next_order(orders: &mut Split<BufReader<Stdin>>, json: bool) -> Result<Option<Order>> {
     if !json {
         return std::future::pending().await;
     }
 
     loop {
-        let Some(line) = orders.next_line().await? else {
+        let Some(line) = orders.next_segment().await? else {
             return Ok(None);
         };
-        match serde_json::from_str(&line) {
+        match serde_json::from_slice(&line) {
             Ok(order) => return Ok(Some(order)),
             Err(error) => lines::print(&Line::Error {
                 id: None,
