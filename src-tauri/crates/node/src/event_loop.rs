@@ -280,11 +280,13 @@ fn net_input(event: NetEvent) -> Input {
             step: activation.step,
             hidden: activation.hidden,
         }),
-        NetEvent::Lost { phone, reason } => {
-            tracing::debug!(%phone, reason, "Connection lost");
+        NetEvent::Disconnected { phone, reason } | NetEvent::Unreachable { phone, reason } => {
+            tracing::debug!(%phone, reason, "Phone not connected");
             Input::Phone(InEvent::PhoneLost(phone))
         }
-        NetEvent::Listening(_) => Input::Nothing,
+        NetEvent::Connected(_) | NetEvent::JoinMessage { .. } | NetEvent::Listening(_) => {
+            Input::Nothing
+        }
     }
 }
 

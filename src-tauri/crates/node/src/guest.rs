@@ -1,5 +1,6 @@
 //! Asking a phone of a group without taking part in the work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use libp2p::Multiaddr;
@@ -44,6 +45,7 @@ impl Guest {
     pub fn new(address: Multiaddr) -> Result<Self, GuestError> {
         let (phone, address) = split_peer(address)?;
         let mut net = Net::new(Keypair::generate_ed25519())?;
+        net.set_members(BTreeSet::from([phone])); // it opens the stream of its answers
         net.connect(phone, vec![address]);
 
         Ok(Self {
@@ -87,7 +89,10 @@ impl Guest {
                         return Ok(());
                     }
                 }
-                NetEvent::Lost { phone, reason } if phone == self.phone => {
+                NetEvent::Disconnected { phone, reason }
+                | NetEvent::Unreachable { phone, reason }
+                    if phone == self.phone =>
+                {
                     return Err(GuestError::Unreachable { reason });
                 }
                 _ => {}

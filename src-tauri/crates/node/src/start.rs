@@ -106,6 +106,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
     let disk = Disk::new(me, &config.data_folder, config.model)?;
     let mut net = Net::new(config.keypair)?;
+    net.set_everyone_a_member();
     net.listen(config.listen)?;
     let address = first_address(&mut net).await;
 

@@ -1,10 +1,11 @@
 //! What phones say to each other, as bytes.
 //!
-//! Three kinds of long-lived streams, so that none waits behind another: **control** (plans, step
-//! headers), **activation** (hidden states) and **chat** (questions and answers). The shell opens each under
-//! a name of its own; on it come frames:
+//! Four kinds of long-lived streams, so that none waits behind another: **join** (who belongs
+//! together, the only one that is open to strangers), **control** (plans, step headers),
+//! **activation** (hidden states) and **chat** (questions and answers). On them go frames:
 //!
 //! ```text
+//! join            u32 length │ a message of the group          length ≤ the stream's cap
 //! control, chat   u32 length │ postcard                        length ≤ the stream's cap
 //! activation      u64 epoch │ u64 step │ u32 n_numbers │ u8 type │ 3 × 0 │ numbers    little-endian
 //! ```
@@ -25,6 +26,9 @@ use crate::{Epoch, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
 pub const VERSION: u32 = 1;
+
+/// Bytes in a join frame: a full roster takes 12.4 kB.
+pub const JOIN_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes in a control frame: a manifest of 64 GiB of shards, 32 bytes of hash for each MiB, and
 /// as much again.
@@ -52,7 +56,9 @@ pub const LENGTH_BYTES: usize = 4;
 /// Kinds of streams between two phones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamKind {
-    /// Plans, step headers, and who is there.
+    /// Who belongs together. Open to strangers.
+    Join,
+    /// Plans and step headers.
     Control,
     /// Hidden states.
     Activation,
@@ -313,6 +319,7 @@ impl StreamKind {
     /// Returns the most bytes that one frame of this kind may announce.
     pub fn frame_bytes_max(self) -> usize {
         match self {
+            Self::Join => JOIN_FRAME_BYTES_MAX,
             Self::Control => CONTROL_FRAME_BYTES_MAX,
             Self::Chat => CHAT_FRAME_BYTES_MAX,
             Self::Activation => ACTIVATION_HEADER_BYTES,
