@@ -1,8 +1,8 @@
 # What can be done here. `make` alone lists it.
 #
 # Nothing is built inside the clone: llama.cpp takes 6 to 10 minutes on two cores, so what was compiled is kept for
-# the next clone too. Every target compiles with the same profile and features; otherwise each would compile
-# llama.cpp again for itself.
+# the next clone too (`.ci/cargo` keeps clones apart). Every target compiles with the same profile and features;
+# otherwise each would compile llama.cpp again for itself.
 
 ifeq ($(HOME),)
 export HOME := $(shell getent passwd "$$(id -u)" | cut -d: -f6)
@@ -68,7 +68,7 @@ formatting: setup
 	cargo fmt --all --check
 
 clippy: setup
-	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	@.ci/cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 clean:
 	cargo clean --release
@@ -77,7 +77,7 @@ clean:
 build: setup
 	@echo "Building into $(CARGO_TARGET_DIR). The first time this takes 10 to 20 minutes on two cores;"
 	@echo "most of it is llama.cpp, which compiles without a word."
-	cargo build $(CARGO_FLAGS) -p node -p gguf-tools
+	@.ci/cargo build $(CARGO_FLAGS) -p node -p gguf-tools
 
 $(LLAMA_1B): | build
 	mkdir -p "$(@D)"

@@ -61,13 +61,6 @@ pub enum Event {
         /// Between 0 and 1.
         fraction: f32,
     },
-    /// A phone cannot be reached, or not any more.
-    Lost {
-        /// That phone.
-        phone: proto::PeerId,
-        /// Why, for people.
-        reason: String,
-    },
 }
 
 /// Owns the state and both ends of every channel to it.

@@ -102,8 +102,10 @@ fn describe(args: &Args) -> Result<()> {
 
     if !args.json {
         let megabytes = cut.len_bytes() as f64 / 1e6;
-        println!("Cutting the model into {n_shards} shards and the ends, {megabytes:.0} MB.");
-        println!("Starting {n_phones} phones on this machine.");
+        say(&format!(
+            "Cutting the model into {n_shards} shards and the ends, {megabytes:.0} MB."
+        ))?;
+        say(&format!("Starting {n_phones} phones on this machine."))?;
     }
     Ok(())
 }
@@ -120,7 +122,7 @@ impl Chat<'_> {
     /// Asks one question, prints the answer.
     async fn ask_once(&mut self, prompt: String) -> Result<Outcome> {
         if !self.json {
-            println!("\n> {prompt}");
+            say(&format!("\n> {prompt}"))?;
         }
         let message = user(prompt);
 
@@ -136,7 +138,7 @@ impl Chat<'_> {
         let mut history = Vec::new();
         let on_terminal = std::io::stdin().is_terminal();
         if !self.json && on_terminal {
-            println!("\nAsk something. Ctrl-C stops an answer, Ctrl-D ends.");
+            say("\nAsk something. Ctrl-C stops an answer, Ctrl-D ends.")?;
         }
 
         let mut editor = rustyline::DefaultEditor::new().context("cannot use the terminal")?;
@@ -257,7 +259,7 @@ fn show_plan(plan: &Line, json: bool) -> Result<()> {
     }
 
     if let Line::Plan { head, stages, .. } = plan {
-        println!("\nWho runs what:");
+        say("\nWho runs what:")?;
         for stage in stages {
             let [start, end] = stage.layers;
             let ends = if stage.phone == *head {
@@ -265,10 +267,16 @@ fn show_plan(plan: &Line, json: bool) -> Result<()> {
             } else {
                 ""
             };
-            println!("  {}: layers {start} to {}{ends}", stage.phone, end - 1);
+            let layers = format!("layers {start} to {}", end - 1);
+            say(&format!("  {}: {layers}{ends}", stage.phone))?;
         }
     }
     Ok(())
+}
+
+/// Says a line to people, as long as somebody reads it.
+fn say(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
 }
 
 /// Shows on a terminal how far the phones are.

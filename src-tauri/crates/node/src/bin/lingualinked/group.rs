@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use proto::chat::Ask;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -73,8 +74,18 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// If there is no room for a temporary folder.
+    /// If several phones were to listen on one port, or there is no room for a temporary folder.
     pub fn new(options: &Options<'_>) -> Result<Self> {
+        let port = options.listen.iter().find_map(|part| match part {
+            Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+            _ => None,
+        });
+        if options.n_phones > 1 && port.is_some_and(|port| port != 0) {
+            bail!(
+                "several phones cannot listen on one port: say port 0, and each takes a free one"
+            );
+        }
+
         let (folder, data) = match options.data {
             Some(data) => (None, data.to_owned()),
             None => {

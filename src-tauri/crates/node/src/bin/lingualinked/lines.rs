@@ -136,6 +136,11 @@ pub enum Order {
 pub struct Names(BTreeMap<PeerId, String>);
 
 impl Names {
+    /// Starts with this phone's own.
+    pub fn of_phone(me: PeerId, name: String) -> Self {
+        Self(BTreeMap::from([(me, name)]))
+    }
+
     /// Notes the names in an event.
     pub fn hear(&mut self, event: &Event) {
         match event {
@@ -145,10 +150,9 @@ impl Names {
             Event::Notice(Notice::InForce { names, .. }) => {
                 self.0.extend(names.iter().map(|(p, n)| (*p, n.clone())));
             }
-            Event::Notice(Notice::Broken { .. })
+            Event::Notice(Notice::Broken { .. } | Notice::NoLeader)
             | Event::Preparing { .. }
-            | Event::Loading { .. }
-            | Event::Lost { .. } => {}
+            | Event::Loading { .. } => {}
         }
     }
 
@@ -185,9 +189,9 @@ impl Names {
                 id: None,
                 message: format!("{}: {reason}", self.of(phone)),
             },
-            Event::Lost { phone, reason } => Line::Error {
+            Event::Notice(Notice::NoLeader) => Line::Error {
                 id: None,
-                message: format!("{}: {reason}", self.of(phone)),
+                message: "the phone that leads the group cannot be reached, or has left it".into(),
             },
             Event::Preparing {
                 done_bytes,
@@ -269,12 +273,28 @@ pub fn or_error_line(json: bool, result: Result<Outcome>) -> Result<Outcome> {
         Err(error) if json => {
             print(&Line::Error {
                 id: None,
-                message: format!("{error:#}"),
+                message: message(&error),
             })?;
             Ok(Outcome::Failed)
         }
         other => other,
     }
+}
+
+/// Returns what went wrong and why, each thing said once: some of our errors have their cause's words in
+/// their own.
+pub fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .fold(error.to_string(), |message, cause| {
+            let cause = cause.to_string();
+            if message.ends_with(&cause) {
+                message
+            } else {
+                format!("{message}: {cause}")
+            }
+        })
 }
 
 /// Writes a line to standard output at once.

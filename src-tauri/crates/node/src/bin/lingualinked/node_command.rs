@@ -69,10 +69,10 @@ pub async fn run(args: Args) -> Result<Outcome> {
 }
 
 async fn phone(args: Args) -> Result<Outcome> {
-    let json = args.json;
+    let (json, name) = (args.json, args.name.clone());
     let (handle, events) = start::start(config(args)?).await?;
     let mut face = Face {
-        names: Names::default(),
+        names: Names::of_phone(handle.me, name),
         json,
         has_run: false,
         answers: BTreeMap::new(),
@@ -202,7 +202,10 @@ impl Face {
     /// Shows an event; breaks if nothing will ever run here: the group has failed before it began.
     fn event(&mut self, event: Event) -> Result<ControlFlow<()>> {
         self.names.hear(&event);
-        let is_broken = matches!(event, Event::Notice(Notice::Broken { .. }));
+        let is_broken = matches!(
+            event,
+            Event::Notice(Notice::Broken { .. } | Notice::NoLeader)
+        );
         self.has_run |= matches!(event, Event::Notice(Notice::InForce { .. }));
         self.show(self.names.line(event))?;
 

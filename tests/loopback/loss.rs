@@ -1,0 +1,255 @@
+//! A phone that is killed takes its layers with it. Whoever waits for an answer is told within 5 s, by
+//! the phone's name where it is known, and nobody waits for ever.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::group::{Group, Setup, go_on_from};
+use crate::models::{tiny, tiny_prompt, trial};
+use crate::program::{Program, send_signal};
+use crate::scratch::Scratch;
+
+/// What the issue asks for.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Makes a tiny model's token take some 50 ms: an answer is then still being written when it is broken off.
+const SLOW: [&str; 2] = ["--slowdown", "100"];
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("loss::a_stage_in_an_answer", || {
+            demo_loses(Who::Tail, "token", &[])
+        }),
+        trial("loss::the_head_in_an_answer", || {
+            demo_loses(Who::Head, "token", &[])
+        }),
+        trial("loss::a_stage_in_a_prefill", || {
+            demo_loses(Who::Tail, "reading", &["--chunk", "8"])
+        }),
+        trial("loss::a_stage_over_quic", || {
+            demo_loses(Who::Tail, "token", &QUIC)
+        }),
+        trial("loss::people_read_one_line", people_read_one_line),
+        trial(
+            "loss::a_stage_while_nothing_is_asked",
+            a_stage_while_nothing_is_asked,
+        ),
+        trial("loss::whoever_asks_is_told", whoever_asks_is_told),
+        trial("loss::a_head_that_others_asked", a_head_that_others_asked),
+        trial(
+            "loss::a_leader_that_others_wait_for",
+            a_leader_that_others_wait_for,
+        ),
+    ]
+}
+
+const QUIC: [&str; 2] = ["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+
+/// Whom to kill.
+#[derive(Clone, Copy)]
+enum Who {
+    Head,
+    Tail,
+}
+
+/// A demo of three phones loses one at the first `event`: one error with its name, status 1, nothing left.
+fn demo_loses(who: Who, event: &str, more: &[&str]) {
+    let scratch = Scratch::new();
+    let mut demo = demo(&scratch, &[more, &["--json"]].concat());
+    let name = name_in(&demo.until_event("plan"), who);
+    demo.until_event(event);
+
+    let killed = Instant::now();
+    send_signal(scratch.phone(&name), Signal::SIGKILL);
+    let ended = demo.end();
+
+    assert!(killed.elapsed() < TOLD_WITHIN, "{:?}", killed.elapsed());
+    ended.assert_refused(&[&name, "left the group, and its layers with it"]);
+    scratch.assert_nothing_left();
+}
+
+fn people_read_one_line() {
+    let scratch = Scratch::new();
+    let demo = demo(&scratch, &[]);
+    let name = "phone 2";
+    scratch.wait_for_phone(name);
+    std::thread::sleep(Duration::from_millis(500)); // until it is in the ring; its end is told before, too
+
+    send_signal(scratch.phone(name), Signal::SIGKILL);
+    let ended = demo.end();
+
+    assert_eq!(ended.status, 1, "{ended:#?}");
+    let lines = ended.stderr.lines().collect::<Vec<_>>();
+    let [line] = lines[..] else {
+        panic!("{ended:#?}");
+    };
+    assert!(line.starts_with("lingualinked: phone 2 "), "{line:?}");
+    scratch.assert_nothing_left();
+}
+
+/// A demo that waits for the next question on a pipe does not wait for it any longer.
+fn a_stage_while_nothing_is_asked() {
+    let scratch = Scratch::new();
+    let model = tiny(&scratch, "tiny-llama");
+    let model = model.to_str().expect("plain names");
+    let mut demo = Program::start(
+        &scratch,
+        &["demo", "--json", "--model", model, "--max-tokens", "3"],
+    );
+    let name = name_in(&demo.until_event("plan"), Who::Tail);
+    demo.write(b"hello\n");
+    demo.until_event("done");
+
+    send_signal(scratch.phone(&name), Signal::SIGKILL);
+    let ended = demo.end();
+
+    ended.assert_refused(&[&name, "left the group"]);
+    scratch.assert_nothing_left();
+}
+
+/// A phone that is neither head nor killed asks, and so does a guest of it; both are told, and what is asked
+/// afterwards is refused at once.
+fn whoever_asks_is_told() {
+    let scratch = Scratch::new();
+    let model = tiny(&scratch, "tiny-llama");
+    let setup = Setup {
+        model: &model,
+        n_phones: 3,
+        arguments: &SLOW,
+    };
+    let mut group = Group::start(&scratch, &setup);
+    let question = go_on_from(&tiny_prompt(20), 2000);
+    let address = group.phone(1).address.clone();
+    let mut guest = Program::start(
+        &scratch,
+        &[
+            "chat",
+            "--json",
+            "--to",
+            &address,
+            "hello",
+            "--max-tokens",
+            "2000",
+        ],
+    );
+    group.phone(0).ask(1, &question);
+    group.phone(1).ask(1, &question);
+    guest.until_event("token");
+    group.phone(0).wait_for_word(1);
+    group.phone(1).wait_for_word(1);
+
+    let killed = Instant::now();
+    group.phone(2).program.signal(Signal::SIGKILL);
+    group
+        .phone(0)
+        .answer(1)
+        .assert_failed(&["phone 3 left the group, and its layers with it"]);
+    group
+        .phone(1)
+        .answer(1)
+        .assert_failed(&["left the group, and its layers with it"]);
+    let guest = guest.end();
+
+    assert!(killed.elapsed() < TOLD_WITHIN, "{:?}", killed.elapsed());
+    guest.assert_refused(&["a phone left the group, and its layers with it"]);
+    for phone in [0, 1] {
+        group
+            .ask(phone, &question)
+            .assert_failed(&["left the group"]);
+    }
+    group.end_without(2);
+}
+
+fn a_head_that_others_asked() {
+    let scratch = Scratch::new();
+    let model = tiny(&scratch, "tiny-llama");
+    let setup = Setup {
+        model: &model,
+        n_phones: 3,
+        arguments: &SLOW,
+    };
+    let mut group = Group::start(&scratch, &setup);
+    let question = go_on_from(&tiny_prompt(20), 2000);
+    let address = group.phone(2).address.clone();
+    let mut guest = Program::start(
+        &scratch,
+        &[
+            "chat",
+            "--json",
+            "--to",
+            &address,
+            "hello",
+            "--max-tokens",
+            "2000",
+        ],
+    );
+    group.phone(1).ask(1, &question);
+    guest.until_event("token");
+    group.phone(1).wait_for_word(1);
+
+    let killed = Instant::now();
+    group.phone(0).program.signal(Signal::SIGKILL);
+    group
+        .phone(1)
+        .answer(1)
+        .assert_failed(&["the phone that leads the conversation is gone"]);
+    let guest = guest.end();
+
+    assert!(killed.elapsed() < TOLD_WITHIN, "{:?}", killed.elapsed());
+    guest.assert_refused(&["the phone that leads the conversation is gone"]);
+    group.ask(2, &question).assert_failed(&["runs no model"]);
+    group.end_without(0);
+}
+
+/// The leader is killed while it waits for a third phone: the second has nothing to wait for.
+fn a_leader_that_others_wait_for() {
+    let scratch = Scratch::new();
+    let model = tiny(&scratch, "tiny-llama");
+    let setup = Setup {
+        model: &model,
+        n_phones: 3,
+        arguments: &[],
+    };
+    let mut leader = crate::group::Phone::lead(&scratch, &setup);
+    let member = crate::group::Phone::join(&scratch, &setup, 1, &leader.address);
+    leader.program.until_event("joined");
+
+    leader.program.signal(Signal::SIGKILL);
+
+    member
+        .program
+        .end()
+        .assert_refused(&["the phone that leads the group cannot be reached"]);
+}
+
+/// Starts a demo of three phones whose answer takes minutes.
+fn demo(scratch: &Scratch, more: &[&str]) -> Program {
+    let model = tiny(scratch, "tiny-llama");
+    let model = model.to_str().expect("temporary folders have plain names");
+    let prompt = "hello there ".repeat(20);
+    let demo = [
+        "demo",
+        "--model",
+        model,
+        "--prompt",
+        &prompt,
+        "--max-tokens",
+        "1500",
+    ];
+
+    Program::start(scratch, &[&demo[..], &SLOW, more].concat())
+}
+
+/// Returns the name of a phone in a plan.
+fn name_in(plan: &Value, who: Who) -> String {
+    let stages = plan["stages"].as_array().expect("a plan has stages");
+    let name = match who {
+        Who::Head => &plan["head"],
+        Who::Tail => &stages.last().expect("a plan has stages")["phone"],
+    };
+
+    name.as_str().expect("a name is text").to_owned()
+}
