@@ -433,7 +433,7 @@ impl World {
                     self.after(0, Event::Forge);
                 }
             }
-            Notice::Broken { phone, reason } => {
+            Notice::Broken { phone, reason, .. } => {
                 assert!(self.model().may_fail, "broken by {phone}: {reason}");
             }
         }

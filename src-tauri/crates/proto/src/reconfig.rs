@@ -58,6 +58,8 @@ pub enum OutEvent {
         epoch: Epoch,
         /// Phone that cannot do its part.
         phone: PeerId,
+        /// Whether others might.
+        cause: Cause,
         /// Why, for people.
         reason: String,
     },
@@ -369,6 +371,7 @@ impl Reconfig {
         self.events.push_back(OutEvent::Failed {
             epoch,
             phone,
+            cause,
             reason,
         });
     }

@@ -17,7 +17,7 @@ use gguf_tools::Manifest;
 use crate::chat::{Answer, Ask, RefusalReason};
 use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
 use crate::plan::{Plan, STAGES_MAX};
-use crate::reconfig::{self, Reconfig};
+use crate::reconfig::{self, Cause, Reconfig};
 use crate::relay::{self, ClientId, Relay};
 use crate::wire::{Chat, Control, Step};
 use crate::{Epoch, PeerId, RequestId, StepId};
@@ -227,6 +227,8 @@ pub enum Notice {
     Broken {
         /// Phone that is the cause.
         phone: PeerId,
+        /// Whether it may be different the next time.
+        cause: Cause,
         /// Why, for people.
         reason: String,
     },
@@ -441,9 +443,16 @@ impl<H> Ring<H> {
                 tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
                 OutEvent::Notice(Notice::InForce { plan })
             }
-            reconfig::OutEvent::Failed { phone, reason, .. } => {
-                OutEvent::Notice(Notice::Broken { phone, reason })
-            }
+            reconfig::OutEvent::Failed {
+                phone,
+                cause,
+                reason,
+                ..
+            } => OutEvent::Notice(Notice::Broken {
+                phone,
+                cause,
+                reason,
+            }),
         };
 
         self.events.push_back(event);
