@@ -297,46 +297,48 @@ impl Names {
     }
 
     /// Returns the line that an event makes, if it makes one.
-    pub fn line(&self, event: Event) -> Option<Line> {
+    pub fn line_of(&self, event: &Event) -> Option<Line> {
         Some(match event {
-            Event::Notice(Notice::InForce { plan }) => self.plan(&plan),
+            Event::Notice(Notice::InForce { plan }) => self.plan(plan),
             Event::Notice(Notice::Broken { phone, reason, .. }) => Line::Error {
                 id: None,
-                message: format!("{}: {reason}", self.of(phone)),
+                message: format!("{}: {reason}", self.of(*phone)),
             },
             Event::Group(event) => return self.group_line(event),
             Event::Unreachable { phone, reason } => Line::Unreachable {
-                phone: self.of(phone),
-                peer: peer_text(phone),
-                reason,
+                phone: self.of(*phone),
+                peer: peer_text(*phone),
+                reason: reason.clone(),
             },
             Event::CannotSave(error) => Line::Error {
                 id: None,
-                message: message(&error.into()),
+                message: error.to_string(),
             },
             Event::Preparing {
                 done_bytes,
                 total_bytes,
             } => Line::Preparing {
-                done_bytes,
-                total_bytes,
+                done_bytes: *done_bytes,
+                total_bytes: *total_bytes,
             },
-            Event::Loading { fraction } => Line::Loading { fraction },
+            Event::Loading { fraction } => Line::Loading {
+                fraction: *fraction,
+            },
         })
     }
 
-    fn group_line(&self, event: OutEvent) -> Option<Line> {
+    fn group_line(&self, event: &OutEvent) -> Option<Line> {
         Some(match event {
             OutEvent::Match {
                 peer, code, side, ..
-            } => self.match_line(peer, code, side),
+            } => self.match_line(*peer, *code, *side),
             OutEvent::PairingEnded { peer, end } => Line::PairingEnded {
-                phone: self.of(peer),
-                peer: peer_text(peer),
-                end: end_word(end).into(),
+                phone: self.of(*peer),
+                peer: peer_text(*peer),
+                end: end_word(*end).into(),
             },
             OutEvent::Members(roster) => Line::Members {
-                members: members(&roster),
+                members: members(roster),
             },
             OutEvent::Leader(term) => Line::Leader {
                 phone: term.map(|term| self.of(term.leader)),
@@ -353,9 +355,9 @@ impl Names {
             OutEvent::OtherVersion { peer, older, .. } => {
                 let older = match older {
                     Older::Ours => "this phone".into(),
-                    Older::Theirs => self.of(peer),
+                    Older::Theirs => self.of(*peer),
                 };
-                let message = format!("{} speaks another version: update {older}", self.of(peer));
+                let message = format!("{} speaks another version: update {older}", self.of(*peer));
                 Line::Error { id: None, message }
             }
             OutEvent::Refused(error) => Line::Error {
@@ -540,17 +542,28 @@ impl Line {
             Self::Match { phone, code, .. } => {
                 format!("{phone} shows {code}? Say yes if it does, or no")
             }
-            Self::PairingEnded { phone, end, .. } if end == "done" => format!("in one group with {phone}"),
-            Self::PairingEnded { phone, end, .. } => format!("not in one group with {phone}: {end}"),
+            Self::PairingEnded { phone, end, .. } if end == "done" => {
+                format!("in one group with {phone}")
+            }
+            Self::PairingEnded { phone, end, .. } => {
+                format!("not in one group with {phone}: {end}")
+            }
             Self::Members { members } => format!("in the group: {}", list(members)),
-            Self::Leader { phone: Some(phone), .. } => format!("{phone} leads"),
+            Self::Leader {
+                phone: Some(phone), ..
+            } => format!("{phone} leads"),
             Self::Leader { phone: None, .. } => "a leader is sought".into(),
             Self::Left { reason } => format!("in no group any more: {reason}"),
             Self::Invite { link, .. } => format!("this link lets one phone in:\n{link}"),
-            Self::Unreachable { phone, reason, .. } => format!("{phone} cannot be reached: {reason}"),
+            Self::Unreachable { phone, reason, .. } => {
+                format!("{phone} cannot be reached: {reason}")
+            }
             Self::Plan { stages, .. } => {
                 let stages = stages.iter().map(|s| format!("{} {:?}", s.phone, s.layers));
-                format!("the model runs on {}", stages.collect::<Vec<_>>().join(", "))
+                format!(
+                    "the model runs on {}",
+                    stages.collect::<Vec<_>>().join(", ")
+                )
             }
             Self::Status {
                 phone,
@@ -558,7 +571,11 @@ impl Line {
                 members,
                 plan,
             } => {
-                let group = if members.is_empty() { "in no group".into() } else { format!("in the group: {}", list(members)) };
+                let group = if members.is_empty() {
+                    "in no group".into()
+                } else {
+                    format!("in the group: {}", list(members))
+                };
                 let plan = plan.as_ref().and_then(|plan| plan.for_people());
                 let plan = plan.unwrap_or_else(|| "no model is run".into());
                 format!("{phone}, {address}\n{group}\n{plan}")

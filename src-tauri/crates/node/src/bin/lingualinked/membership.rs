@@ -74,7 +74,11 @@ fn show(line: &Line, json: bool) -> Result<Outcome> {
     if json {
         lines::print(line)?;
     } else {
-        writeln!(std::io::stdout(), "{}", line.for_people().unwrap_or_default())?;
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            line.for_people().unwrap_or_default()
+        )?;
     }
 
     Ok(if let_in {
