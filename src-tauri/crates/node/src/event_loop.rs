@@ -255,6 +255,7 @@ impl EventLoop {
 
     /// Carries out one event of the group. Waits for nothing but the disk, when something is to be saved: it is rare,
     /// small, and what follows must not be seen by others before.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "people see all others")]
     fn act_group(&mut self, event: group::OutEvent) -> Result<(), GroupFileError> {
         match event {
             group::OutEvent::Save(saved) => return self.group_file.save(&saved),
@@ -276,7 +277,6 @@ impl EventLoop {
                 self.net.set_members(BTreeSet::new());
                 self.tell(Event::Group(event));
             }
-            #[expect(clippy::wildcard_enum_match_arm, reason = "people see all others")]
             event => self.tell(Event::Group(event)),
         }
 

@@ -150,6 +150,10 @@ impl NetworkBehaviour for Behaviour {
         Ok(dummy::ConnectionHandler)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p has events that concern nobody here"
+    )]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
@@ -193,6 +197,10 @@ fn check_phone(peer: &PeerId) -> Result<(), ConnectionDenied> {
 }
 
 /// Returns where a connection comes from, if that address has a limit of its own.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other parts name no host"
+)]
 fn counted_address(from: &Multiaddr) -> Option<IpAddr> {
     let address = match from.iter().next()? {
         Protocol::Ip4(address) => IpAddr::from(address),
