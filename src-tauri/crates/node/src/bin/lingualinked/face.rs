@@ -21,6 +21,7 @@ use proto::reconfig::Cause;
 use proto::relay::ClientId;
 use proto::ring::Notice;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::Outcome;
 use crate::args::RunArgs;
@@ -33,6 +34,10 @@ const WORD_QUEUE: usize = 256;
 
 /// For how long an invite lets somebody in: long enough to walk over and type it. A guess.
 const INVITE_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+/// How long a phone that gives up stays, for the leader to hear why: a stream is opened and one message sent. Ten
+/// round trips on a link of 50 ms.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The model that this phone has.
 #[derive(Debug, Clone)]
@@ -197,6 +202,7 @@ impl Face {
         }
 
         Ok(if hopeless {
+            sleep(LAST_WORDS).await;
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
