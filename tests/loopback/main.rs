@@ -5,7 +5,8 @@
 //! | [`exactness`] | a group writes what plain llama.cpp writes, token for token |
 //! | [`any_phone`] | whichever phone is asked, by whomever, the answer is the same |
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
-//! | [`loss`] | a phone that is killed ends the answer with a clear word |
+//! | [`forming`] | two people compare a code, and only then are their phones a group |
+//! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
 //! | [`interrupt`] | Ctrl-C and a killed parent leave nothing behind |
 //!
 //! | tool | what it is for |
@@ -25,6 +26,7 @@
 mod any_phone;
 mod bad_input;
 mod exactness;
+mod forming;
 mod group;
 mod interrupt;
 mod loss;
@@ -46,6 +48,7 @@ fn main() {
         exactness::trials(),
         any_phone::trials(),
         bad_input::trials(),
+        forming::trials(),
         loss::trials(),
         interrupt::trials(),
     ];
