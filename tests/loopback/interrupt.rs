@@ -119,7 +119,7 @@ fn a_guest() {
         arguments: &one,
     };
     let mut group = Group::start(&scratch, &setup);
-    let address = group.phone(1).local.clone();
+    let address = group.phone(1).address.clone();
     let mut guest = Program::start(
         &scratch,
         &[

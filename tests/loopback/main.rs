@@ -5,8 +5,7 @@
 //! | [`exactness`] | a group writes what plain llama.cpp writes, token for token |
 //! | [`any_phone`] | whichever phone is asked, by whomever, the answer is the same |
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
-//! | [`forming`] | two people compare a code, and only then are their phones a group |
-//! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
+//! | [`loss`] | a phone that is killed ends the answer with a clear word |
 //! | [`interrupt`] | Ctrl-C and a killed parent leave nothing behind |
 //!
 //! | tool | what it is for |
@@ -26,7 +25,6 @@
 mod any_phone;
 mod bad_input;
 mod exactness;
-mod forming;
 mod group;
 mod interrupt;
 mod loss;
@@ -48,7 +46,6 @@ fn main() {
         exactness::trials(),
         any_phone::trials(),
         bad_input::trials(),
-        forming::trials(),
         loss::trials(),
         interrupt::trials(),
     ];

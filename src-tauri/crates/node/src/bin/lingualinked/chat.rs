@@ -1,24 +1,22 @@
-//! `lingualinked chat`: asks a running phone of a group, any of them.
+//! `lingualinked chat`: asks a phone of a running group, any of them.
 
 use std::io::Write;
 
 use anyhow::Result;
+use libp2p::Multiaddr;
+use node::guest::Guest;
 use proto::chat::{Message, Prompt};
 
 use crate::Outcome;
 use crate::args::AnswerArgs;
-use crate::lines::{self, Line, Order};
-use crate::local::Local;
-
-/// Number of the only question.
-const ID: u64 = 0;
+use crate::lines::{self, AnswerLines, Line, Names};
 
 /// Options of `chat`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Local address of a phone of the group, as it prints it: `/unix/…`
+    /// Address of any phone of the group, as it prints it
     #[arg(long, value_name = "ADDRESS")]
-    to: String,
+    to: Multiaddr,
     /// What to ask
     prompt: String,
     #[command(flatten)]
@@ -36,31 +34,31 @@ pub async fn run(args: Args) -> Result<Outcome> {
 }
 
 async fn chat(args: Args) -> Result<Outcome> {
-    let mut phone = Local::connect(&args.to).await?;
+    let mut guest = Guest::new(args.to)?;
     let ask = args.answer.ask(Prompt::Chat(vec![Message {
         role: "user".into(),
         content: args.prompt,
     }]));
-    phone.order(&Order::Ask { id: ID, ask }).await?;
 
-    loop {
-        let line = tokio::select! {
-            biased;
-            _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
-            line = phone.line() => line?,
-        };
-        if line.id() == Some(ID)
-            && let Some(outcome) = show(line.without_id(), args.json)?
-        {
-            return Ok(outcome);
+    let mut lines = AnswerLines::default();
+    let mut outcome = Ok(Outcome::Failed);
+    let asked = guest.ask(ask, |answer| {
+        let line = lines.line(answer, &Names::default());
+        outcome = show(&line, args.json);
+    });
+
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => Ok(Outcome::Interrupted),
+        result = asked => {
+            result?;
+            outcome
         }
     }
 }
 
-/// Shows a line; returns how the answer ended, if that was its last.
-fn show(line: Line, json: bool) -> Result<Option<Outcome>> {
+fn show(line: &Line, json: bool) -> Result<Outcome> {
     if json {
-        lines::print(&line)?;
+        lines::print(line)?;
     }
 
     match line {
@@ -73,16 +71,16 @@ fn show(line: Line, json: bool) -> Result<Option<Outcome>> {
             if !json {
                 writeln!(std::io::stdout())?;
             }
-            return Ok(Some(Outcome::Done));
+            return Ok(Outcome::Done);
         }
         Line::Error { message, .. } => {
             if !json {
                 eprintln!("lingualinked: {message}");
             }
-            return Ok(Some(Outcome::Failed));
+            return Ok(Outcome::Failed);
         }
         _ => {}
     }
 
-    Ok(None)
+    Ok(Outcome::Failed)
 }
