@@ -19,11 +19,16 @@ mod lines;
 mod node_command;
 mod plain;
 
-use std::io;
-use std::process::ExitCode;
+use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+/// Exit status when all went well.
+const DONE: u8 = 0;
+
+/// Exit status when something failed, and was said.
+const FAILED: u8 = 1;
 
 /// Exit status after Ctrl-C, as shells give it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -56,7 +61,7 @@ enum Outcome {
     Interrupted,
 }
 
-fn main() -> ExitCode {
+fn main() {
     let cli = Cli::parse();
     start_log();
 
@@ -75,17 +80,19 @@ fn main() -> ExitCode {
     // The engine may be in the middle of a step: it is not waited for.
     runtime.shutdown_background();
 
-    match outcome {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::FAILURE,
-        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+    let status = match outcome {
+        Ok(Outcome::Done) => DONE,
+        Ok(Outcome::Failed) => FAILED,
+        Ok(Outcome::Interrupted) => INTERRUPTED,
         // Nobody reads what is said any more.
-        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => FAILED,
         Err(error) => {
             eprintln!("lingualinked: {}", lines::message(&error));
-            ExitCode::FAILURE
+            FAILED
         }
-    }
+    };
+    let _ = io::stdout().flush(); // what could not be written is lost with its reader
+    engine::leave(status)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
