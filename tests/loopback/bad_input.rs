@@ -337,7 +337,7 @@ fn questions_that_cannot_be_answered() {
             "temperature must be between",
         ),
         (with("stop", json!([""])), "stop strings"),
-        (with("prompt", role), "role must be one of system, user, assistant"),
+        (with("prompt", role), "wizard"),
     ];
 
     for phone in [0, 1] {

@@ -64,23 +64,3 @@ extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_
         _ => tracing::trace!(target: "llama", "{line}"),
     }
 }
-
-/// Ends the process at once, with nothing that C++ does at the end of a program.
-///
-/// llama.cpp's global objects are destroyed when a program returns from `main`; a thread that computes at that
-/// moment crashes over them (seen: status 139, and an abort over a tensor that was gone).
-#[cfg(unix)]
-pub fn leave(status: u8) -> ! {
-    unsafe extern "C" {
-        fn _exit(status: std::ffi::c_int) -> !;
-    }
-
-    // SAFETY: POSIX lets `_exit` be called at any time from any thread; it touches no memory of ours.
-    unsafe { _exit(std::ffi::c_int::from(status)) }
-}
-
-/// Ends the process.
-#[cfg(not(unix))]
-pub fn leave(status: u8) -> ! {
-    std::process::exit(i32::from(status))
-}

@@ -24,7 +24,6 @@ mod scratch;
 mod tap;
 mod threads;
 
-pub use backend::leave;
 pub(crate) use backend::{first_error, init};
 pub(crate) use context::{Context, ContextOptions, DecodeError, Input, Row};
 pub(crate) use model::{Loading, Model};

@@ -19,16 +19,11 @@ mod lines;
 mod node_command;
 mod plain;
 
-use std::io::{self, Write};
+use std::io;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-
-/// Exit status when all went well.
-const DONE: u8 = 0;
-
-/// Exit status when something failed, and was said.
-const FAILED: u8 = 1;
 
 /// Exit status after Ctrl-C, as shells give it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -61,7 +56,7 @@ enum Outcome {
     Interrupted,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
 
@@ -80,19 +75,17 @@ fn main() {
     // The engine may be in the middle of a step: it is not waited for.
     runtime.shutdown_background();
 
-    let status = match outcome {
-        Ok(Outcome::Done) => DONE,
-        Ok(Outcome::Failed) => FAILED,
-        Ok(Outcome::Interrupted) => INTERRUPTED,
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
         // Nobody reads what is said any more.
-        Err(error) if is_broken_pipe(&error) => FAILED,
+        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("lingualinked: {}", lines::message(&error));
-            FAILED
+            ExitCode::FAILURE
         }
-    };
-    let _ = io::stdout().flush(); // what could not be written is lost with its reader
-    engine::leave(status)
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
