@@ -15,6 +15,7 @@ mod bench;
 mod chat;
 mod demo;
 mod group;
+mod interrupts;
 mod lines;
 mod node_command;
 mod plain;
@@ -24,6 +25,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use interrupts::Interrupts;
 
 /// Exit status after Ctrl-C, as shells give it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -65,11 +68,12 @@ fn main() -> ExitCode {
         .build()
         .expect("the system gives a runtime at start-up");
     let outcome = runtime.block_on(async {
+        let interrupts = Interrupts::listen()?;
         match cli.command {
-            Command::Demo(args) => demo::run(args).await,
-            Command::Node(args) => node_command::run(args).await,
-            Command::Chat(args) => chat::run(args).await,
-            Command::Bench(args) => bench::run(args).await,
+            Command::Demo(args) => demo::run(args, interrupts).await,
+            Command::Node(args) => node_command::run(args, interrupts).await,
+            Command::Chat(args) => chat::run(args, interrupts).await,
+            Command::Bench(args) => bench::run(args, interrupts).await,
         }
     });
     // The engine may be in the middle of a step: it is not waited for.
