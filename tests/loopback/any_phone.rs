@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
             "any_phone::each_phone_asked_by_its_own_screen",
             each_phone_asked_by_its_own_screen,
         ),
+        trial("any_phone::everybody_at_once", everybody_at_once),
         trial(
             "any_phone::a_question_that_is_cancelled_ends",
             a_question_that_is_cancelled_ends,
@@ -38,11 +39,7 @@ pub fn trials() -> Vec<Trial> {
 /// The head's guests, another phone's guests, for people and for programs, all at once.
 fn guests_of_any_phone(model: &Path) {
     let scratch = Scratch::new();
-    let setup = Setup {
-        model,
-        n_phones: 3,
-        arguments: &[],
-    };
+    let setup = Setup::new(model, 3, &[]);
     let mut group = Group::start(&scratch, &setup);
     let chat = json!({
         "prompt": { "chat": [{ "role": "user", "content": QUESTION }] },
@@ -87,11 +84,7 @@ fn guests_of_any_phone(model: &Path) {
 fn each_phone_asked_by_its_own_screen() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-qwen3");
-    let setup = Setup {
-        model: &model,
-        n_phones: 4,
-        arguments: &["--conversations", "2"],
-    };
+    let setup = Setup::new(&model, 4, &["--conversations", "2"]);
     let mut group = Group::start(&scratch, &setup);
     let question = go_on_from(&tiny_prompt(30), 40);
 
@@ -104,16 +97,49 @@ fn each_phone_asked_by_its_own_screen() {
     group.stop();
 }
 
+/// Eight who have not spoken to the head before, all in the same moment: a question or an answer that
+/// is lost would be waited for for ever.
+fn everybody_at_once() {
+    let scratch = Scratch::new();
+    let model = tiny(&scratch, "tiny-llama");
+    let setup = Setup::new(&model, 4, &["--conversations", "2"]);
+    let mut group = Group::start(&scratch, &setup);
+    let head = group.phone(0).address.clone();
+    let question = go_on_from(&tiny_prompt(10), 20);
+
+    let asking = [0; 4].map(|_| {
+        let chat = [
+            "chat",
+            "--json",
+            "--to",
+            &head,
+            "hello",
+            "--max-tokens",
+            "20",
+        ];
+        Program::start(&scratch, &chat)
+    });
+    for phone in 0..4 {
+        group.phone(phone).ask(1, &question);
+    }
+
+    let answers = [0, 1, 2, 3].map(|phone| group.phone(phone).answer(1));
+    for answer in &answers {
+        answer.assert_done();
+        assert_eq!(answer.tokens, answers[0].tokens);
+    }
+    for guest in asking {
+        assert_eq!(guest.end().status, 0);
+    }
+    group.stop();
+}
+
 /// An answer that would last for minutes, asked of a phone that is not the head.
 fn a_question_that_is_cancelled_ends() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-llama");
     let slow = ["--slowdown", "100", "--conversations", "1"];
-    let setup = Setup {
-        model: &model,
-        n_phones: 3,
-        arguments: &slow,
-    };
+    let setup = Setup::new(&model, 3, &slow);
     let mut group = Group::start(&scratch, &setup);
     let phone = group.phone(1);
     phone.ask(1, &go_on_from(&tiny_prompt(30), 2000));
@@ -132,11 +158,7 @@ fn a_question_that_is_cancelled_ends() {
 fn open_questions_keep_their_number() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-llama");
-    let setup = Setup {
-        model: &model,
-        n_phones: 1,
-        arguments: &["--slowdown", "20"],
-    };
+    let setup = Setup::new(&model, 1, &["--slowdown", "20"]);
     let mut group = Group::start(&scratch, &setup);
     let phone = group.phone(0);
     let question = go_on_from(&tiny_prompt(30), 50);

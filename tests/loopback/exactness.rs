@@ -69,11 +69,7 @@ pub fn trials() -> Vec<Trial> {
 fn smollm2_on(model: &Path, n_phones: usize) {
     let scratch = Scratch::new();
     let expected = smollm2(model);
-    let setup = Setup {
-        model,
-        n_phones,
-        arguments: &[],
-    };
+    let setup = Setup::new(model, n_phones, &[]);
     let mut group = Group::start(&scratch, &setup);
 
     let answer = group.ask(0, &go_on_from(&expected.prompt, N_TOKENS));
@@ -95,11 +91,7 @@ fn gemma3_cut_across_its_window_period(model: &Path) {
     let words = Words::of(model);
     let prompt = words.tokens(BEGINNING);
     let expected = plain(model, &prompt, N_TOKENS);
-    let setup = Setup {
-        model,
-        n_phones: 3,
-        arguments: &["--shards", "4"],
-    };
+    let setup = Setup::new(model, 3, &["--shards", "4"]);
     let mut group = Group::start(&scratch, &setup);
 
     let answer = group.ask(0, &go_on_from(&prompt, N_TOKENS));
@@ -115,11 +107,7 @@ fn tiny_on_3_phones(preset: &str) {
     let model = tiny(&scratch, preset);
     let prompt = tiny_prompt(90);
     let expected = plain(&model, &prompt, N_TOKENS);
-    let setup = Setup {
-        model: &model,
-        n_phones: 3,
-        arguments: &[],
-    };
+    let setup = Setup::new(&model, 3, &[]);
     let mut group = Group::start(&scratch, &setup);
 
     let answer = group.ask(0, &go_on_from(&prompt, N_TOKENS));
@@ -144,11 +132,7 @@ fn a_prompt_of_many_chunks(model: &Path) {
         prompt.len()
     );
     let expected = Plain::load(model, 16).answer(&prompt, N_TOKENS);
-    let setup = Setup {
-        model,
-        n_phones: 3,
-        arguments: &["--chunk", "16"],
-    };
+    let setup = Setup::new(model, 3, &["--chunk", "16"]);
     let mut group = Group::start(&scratch, &setup);
 
     let answer = group.ask(0, &go_on_from(&prompt, N_TOKENS));
@@ -165,11 +149,7 @@ fn relayed_headers_over_quic(model: &Path) {
         "/ip4/127.0.0.1/udp/0/quic-v1",
         "--relay-headers",
     ];
-    let setup = Setup {
-        model,
-        n_phones: 3,
-        arguments: &quic,
-    };
+    let setup = Setup::new(model, 3, &quic);
     let mut group = Group::start(&scratch, &setup);
     assert!(
         group.phone(2).address.contains("/quic-v1/"),
@@ -198,11 +178,7 @@ fn questions_at_the_same_time(model: &Path) {
     let expected = prompts
         .each_ref()
         .map(|prompt| plain.answer(prompt, n_tokens));
-    let setup = Setup {
-        model,
-        n_phones: 3,
-        arguments: &["--conversations", "4"],
-    };
+    let setup = Setup::new(model, 3, &["--conversations", "4"]);
     let mut group = Group::start(&scratch, &setup);
 
     for (i, prompt) in prompts.iter().enumerate() {
@@ -233,11 +209,7 @@ fn a_follow_up(model: &Path) {
         .tokens("<|im_end|>\n<|im_start|>user\nAnd of Italy?<|im_end|>\n<|im_start|>assistant\n");
     let new = [last, &then].concat();
     let expected = plain.go_on(&new, N_TOKENS);
-    let setup = Setup {
-        model,
-        n_phones: 3,
-        arguments: &[],
-    };
+    let setup = Setup::new(model, 3, &[]);
     let mut group = Group::start(&scratch, &setup);
 
     let first = group.ask(0, &go_on_from(prompt, n_first));

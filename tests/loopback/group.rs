@@ -40,6 +40,16 @@ pub struct Answer {
     pub end: Value,
 }
 
+impl<'a> Setup<'a> {
+    pub fn new(model: &'a Path, n_phones: usize, arguments: &'a [&'a str]) -> Self {
+        Self {
+            model,
+            n_phones,
+            arguments,
+        }
+    }
+}
+
 impl Group {
     /// Starts the phones and waits until each says that the plan is in force.
     pub fn start(scratch: &Scratch, setup: &Setup<'_>) -> Self {
@@ -238,6 +248,21 @@ impl Answer {
             assert!(message.contains(word), "no {word:?} in {message:?}");
         }
     }
+}
+
+/// Starts a guest of a phone, with a question whose answer is long.
+pub fn guest(scratch: &Scratch, address: &str) -> Program {
+    let chat = [
+        "chat",
+        "--json",
+        "--to",
+        address,
+        "hello",
+        "--max-tokens",
+        "1500",
+    ];
+
+    Program::start(scratch, &chat)
 }
 
 /// Returns a question: go on from these tokens, the likeliest always, whatever comes.

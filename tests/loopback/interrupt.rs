@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use crate::group::{Group, Setup, go_on_from};
+use crate::group::{Group, Setup, go_on_from, guest};
 use crate::models::{SMOLLM2, tiny, tiny_prompt, trial, with_model};
 use crate::program::{Ended, Program};
 use crate::scratch::Scratch;
@@ -113,28 +113,13 @@ fn a_guest() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-llama");
     let one = [&SLOW[..], &["--conversations", "1"]].concat();
-    let setup = Setup {
-        model: &model,
-        n_phones: 2,
-        arguments: &one,
-    };
+    let setup = Setup::new(&model, 2, &one);
     let mut group = Group::start(&scratch, &setup);
     let address = group.phone(1).address.clone();
-    let mut guest = Program::start(
-        &scratch,
-        &[
-            "chat",
-            "--json",
-            "--to",
-            &address,
-            "hello",
-            "--max-tokens",
-            "1500",
-        ],
-    );
-    guest.until_event("token");
+    let mut asking = guest(&scratch, &address);
+    asking.until_event("token");
 
-    interrupt(guest);
+    interrupt(asking);
 
     group.ask(0, &go_on_from(&tiny_prompt(10), 3)).assert_done();
     group.stop();
@@ -143,11 +128,7 @@ fn a_guest() {
 /// Real arithmetic, not the sleep of a slow phone: the program ends while another thread is in llama.cpp.
 fn a_phone_that_computes(model: &Path) {
     let scratch = Scratch::new();
-    let setup = Setup {
-        model,
-        n_phones: 1,
-        arguments: &["--chunk", "64"],
-    };
+    let setup = Setup::new(model, 1, &["--chunk", "64"]);
     let mut group = Group::start(&scratch, &setup);
     let phone = group.phone(0);
     phone.ask(1, &go_on_from(&tiny_prompt(1800), 100));

@@ -5,6 +5,7 @@
 //! | [`exactness`] | a group writes what plain llama.cpp writes, token for token |
 //! | [`any_phone`] | whichever phone is asked, by whomever, the answer is the same |
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
+//! | [`shards`] | a damaged shard is mended or refused, and never run |
 //! | [`loss`] | a phone that is killed ends the answer with a clear word |
 //! | [`interrupt`] | Ctrl-C and a killed parent leave nothing behind |
 //!
@@ -31,6 +32,7 @@ mod loss;
 mod models;
 mod program;
 mod scratch;
+mod shards;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -46,6 +48,7 @@ fn main() {
         exactness::trials(),
         any_phone::trials(),
         bad_input::trials(),
+        shards::trials(),
         loss::trials(),
         interrupt::trials(),
     ];

@@ -82,7 +82,7 @@ pub use ends::Ends;
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use error::{LoadError, RunError};
 pub use layers::{LayerShard, SequenceRun};
-pub use llama::Token;
+pub use llama::{Token, exit_process};
 pub use sampler::{Sampler, SamplingOptions};
 pub use text::{Detokenizer, StopStrings};
 pub use whole::Whole;

@@ -39,6 +39,17 @@ pub(crate) fn first_error<T>(call: impl FnOnce() -> T) -> (T, String) {
     (value, FIRST_ERROR.with_borrow(String::clone))
 }
 
+/// Ends the process at once: no destructor runs, of Rust or C++.
+///
+/// An ordinary exit destroys llama.cpp's globals. A thread that is in the middle of a step would go on with
+/// what is left of them, and the process would end by a segmentation fault.
+///
+/// What is to be written must be flushed before.
+pub fn exit_process(status: u8) -> ! {
+    // SAFETY: `_exit` takes any number, and needs nothing from a process that it ends.
+    unsafe { libc::_exit(status.into()) }
+}
+
 /// Sends a line of llama.cpp's log to `tracing`, two levels lower than llama.cpp thinks of it.
 ///
 /// It calls `error` what we return as an error to the caller, who decides how bad that is.

@@ -24,6 +24,7 @@ mod scratch;
 mod tap;
 mod threads;
 
+pub use backend::exit_process;
 pub(crate) use backend::{first_error, init};
 pub(crate) use context::{Context, ContextOptions, DecodeError, Input, Row};
 pub(crate) use model::{Loading, Model};

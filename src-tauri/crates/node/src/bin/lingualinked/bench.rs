@@ -16,6 +16,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use crate::Outcome;
 use crate::args::GroupArgs;
 use crate::group::Group;
+use crate::interrupts::Interrupts;
 use crate::lines::Line;
 use crate::plain::{Plain, Run};
 
@@ -45,7 +46,7 @@ pub struct Args {
 }
 
 /// Measures.
-pub async fn run(args: Args) -> Result<Outcome> {
+pub async fn run(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     ensure!(args.rounds > 0, "--rounds must be at least 1");
     ensure!(args.tokens > 1, "--tokens must be at least 2");
     let group = &args.group;
@@ -62,7 +63,8 @@ pub async fn run(args: Args) -> Result<Outcome> {
     };
 
     let measured = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
+        biased;
+        () = interrupts.next() => None,
         measured = bench.start_and_measure(&args) => Some(measured),
     };
     bench.group.stop().await;

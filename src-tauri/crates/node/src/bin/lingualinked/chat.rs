@@ -9,6 +9,7 @@ use proto::chat::{Message, Prompt};
 
 use crate::Outcome;
 use crate::args::AnswerArgs;
+use crate::interrupts::Interrupts;
 use crate::lines::{self, AnswerLines, Line, Names};
 
 /// Options of `chat`.
@@ -27,13 +28,13 @@ pub struct Args {
 }
 
 /// Asks one question.
-pub async fn run(args: Args) -> Result<Outcome> {
+pub async fn run(args: Args, interrupts: Interrupts) -> Result<Outcome> {
     let json = args.json;
 
-    lines::or_error_line(json, chat(args).await)
+    lines::or_error_line(json, chat(args, interrupts).await)
 }
 
-async fn chat(args: Args) -> Result<Outcome> {
+async fn chat(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     let mut guest = Guest::new(args.to)?;
     let ask = args.answer.ask(Prompt::Chat(vec![Message {
         role: "user".into(),
@@ -48,7 +49,8 @@ async fn chat(args: Args) -> Result<Outcome> {
     });
 
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => Ok(Outcome::Interrupted),
+        biased;
+        () = interrupts.next() => Ok(Outcome::Interrupted),
         result = asked => {
             result?;
             outcome

@@ -11,6 +11,7 @@ use rustyline::error::ReadlineError;
 use crate::Outcome;
 use crate::args::{AnswerArgs, GroupArgs};
 use crate::group::Group;
+use crate::interrupts::Interrupts;
 use crate::lines::{self, Line};
 
 /// Phone that is asked: the first one, which leads.
@@ -32,24 +33,25 @@ pub struct Args {
 }
 
 /// Starts a group, chats, ends it.
-pub async fn run(args: Args) -> Result<Outcome> {
+pub async fn run(args: Args, interrupts: Interrupts) -> Result<Outcome> {
     let json = args.json;
 
-    lines::or_error_line(json, demo(args).await)
+    lines::or_error_line(json, demo(args, interrupts).await)
 }
 
-async fn demo(args: Args) -> Result<Outcome> {
+async fn demo(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     describe(&args)?;
     let mut group = Group::new(&args.group)?;
     let mut progress = Progress::new(args.json);
     let started = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
+        biased;
+        () = interrupts.next() => None,
         started = group.start(&args.group, |phone, line| progress.show(phone, line)) => Some(started),
     };
     let outcome = match started {
         None => Ok(Outcome::Interrupted),
         Some(Err(error)) => Err(error),
-        Some(Ok(())) => chat(&mut group, args).await,
+        Some(Ok(())) => chat(&mut group, args, interrupts).await,
     };
     group.stop().await;
 
@@ -57,10 +59,11 @@ async fn demo(args: Args) -> Result<Outcome> {
 }
 
 /// Chats with a group that runs.
-async fn chat(group: &mut Group, args: Args) -> Result<Outcome> {
+async fn chat(group: &mut Group, args: Args, interrupts: Interrupts) -> Result<Outcome> {
     show_plan(group.plan(), args.json)?;
     let mut chat = Chat {
         group,
+        interrupts,
         answer: args.answer,
         json: args.json,
         n_asked: 0,
@@ -95,6 +98,7 @@ fn describe(args: &Args) -> Result<()> {
 /// A chat with a group, on a terminal or for a program.
 struct Chat<'a> {
     group: &'a mut Group,
+    interrupts: Interrupts,
     answer: AnswerArgs,
     json: bool,
     n_asked: u64,
@@ -132,7 +136,7 @@ impl Chat<'_> {
             let read = tokio::select! {
                 biased;
                 // A terminal is given back only when its line ends, and its Ctrl-C is then a character.
-                _ = tokio::signal::ctrl_c(), if !on_terminal => return Ok(Outcome::Interrupted),
+                () = self.interrupts.next(), if !on_terminal => return Ok(Outcome::Interrupted),
                 loss = self.group.loss(), if !on_terminal => return Err(loss),
                 read = read => read,
             };
@@ -172,7 +176,10 @@ impl Chat<'_> {
         loop {
             let line = tokio::select! {
                 biased;
-                _ = tokio::signal::ctrl_c(), if !interrupted => {
+                () = self.interrupts.next() => {
+                    if interrupted {
+                        return Ok(Ended::Interrupted); // the group does not stop: nobody waits for it
+                    }
                     interrupted = true;
                     self.group.cancel(ASKED, id).await?;
                     continue;

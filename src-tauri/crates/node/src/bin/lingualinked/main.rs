@@ -15,15 +15,20 @@ mod bench;
 mod chat;
 mod demo;
 mod group;
+mod interrupts;
 mod lines;
 mod node_command;
 mod plain;
 
-use std::io;
-use std::process::ExitCode;
+use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use interrupts::Interrupts;
+
+/// Exit status of what failed.
+const FAILED: u8 = 1;
 
 /// Exit status after Ctrl-C, as shells give it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -56,7 +61,7 @@ enum Outcome {
     Interrupted,
 }
 
-fn main() -> ExitCode {
+fn main() -> ! {
     let cli = Cli::parse();
     start_log();
 
@@ -65,25 +70,34 @@ fn main() -> ExitCode {
         .build()
         .expect("the system gives a runtime at start-up");
     let outcome = runtime.block_on(async {
+        let interrupts = Interrupts::listen()?;
         match cli.command {
-            Command::Demo(args) => demo::run(args).await,
-            Command::Node(args) => node_command::run(args).await,
-            Command::Chat(args) => chat::run(args).await,
-            Command::Bench(args) => bench::run(args).await,
+            Command::Demo(args) => demo::run(args, interrupts).await,
+            Command::Node(args) => node_command::run(args, interrupts).await,
+            Command::Chat(args) => chat::run(args, interrupts).await,
+            Command::Bench(args) => bench::run(args, interrupts).await,
         }
     });
-    // The engine may be in the middle of a step: it is not waited for.
+    // Whoever still reads a terminal or a pipe is not waited for.
     runtime.shutdown_background();
+    let status = status_of(outcome);
+    let _ = io::stdout().flush(); // nobody may read it
 
+    // Nor is the engine, which may be in the middle of a step.
+    engine::exit_process(status)
+}
+
+/// Returns the exit status, and says what a command has not said itself.
+fn status_of(outcome: anyhow::Result<Outcome>) -> u8 {
     match outcome {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::FAILURE,
-        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Failed) => FAILED,
+        Ok(Outcome::Interrupted) => INTERRUPTED,
         // Nobody reads what is said any more.
-        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
+        Err(error) if is_broken_pipe(&error) => FAILED,
         Err(error) => {
             eprintln!("lingualinked: {}", lines::message(&error));
-            ExitCode::FAILURE
+            FAILED
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::Outcome;
 use crate::args::{PhoneArgs, RunArgs, one_to};
+use crate::interrupts::Interrupts;
 use crate::lines::{self, AnswerLines, Line, Names, Order};
 
 /// Words of all answers together that wait to be printed. Printing is quicker than computing: a guess.
@@ -62,15 +63,19 @@ pub struct Args {
 }
 
 /// Runs a phone.
-pub async fn run(args: Args) -> Result<Outcome> {
+pub async fn run(args: Args, interrupts: Interrupts) -> Result<Outcome> {
     let json = args.json;
 
-    lines::or_error_line(json, phone(args).await)
+    lines::or_error_line(json, phone(args, interrupts).await)
 }
 
-async fn phone(args: Args) -> Result<Outcome> {
+async fn phone(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     let (json, name) = (args.json, args.name.clone());
-    let (handle, events) = start::start(config(args)?).await?;
+    let (handle, events) = tokio::select! {
+        biased;
+        () = interrupts.next() => return Ok(Outcome::Interrupted),
+        started = start::start(config(args)?) => started?,
+    };
     let mut face = Face {
         names: Names::of_phone(handle.me, name),
         json,
@@ -81,7 +86,7 @@ async fn phone(args: Args) -> Result<Outcome> {
         address: handle.address.to_string(),
     })?;
 
-    let outcome = face.serve(&handle, events).await;
+    let outcome = face.serve(&handle, events, interrupts).await;
     handle.stop().await;
     outcome
 }
@@ -144,6 +149,7 @@ impl Face {
         &mut self,
         handle: &Handle,
         mut events: mpsc::UnboundedReceiver<Event>,
+        mut interrupts: Interrupts,
     ) -> Result<Outcome> {
         let mut orders = BufReader::new(tokio::io::stdin()).split(b'\n');
         let (words_in, mut words) = mpsc::channel(WORD_QUEUE);
@@ -151,7 +157,7 @@ impl Face {
         loop {
             tokio::select! {
                 biased;
-                _ = tokio::signal::ctrl_c() => return Ok(Outcome::Interrupted),
+                () = interrupts.next() => return Ok(Outcome::Interrupted),
                 Some((id, answer)) = words.recv() => self.word(id, answer)?,
                 event = events.recv() => match event {
                     Some(event) => {
