@@ -30,6 +30,7 @@ use libp2p_stream as stream;
 use proto::PeerId;
 use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::identity;
 use frame::{Activation, ReadError};
@@ -246,7 +247,13 @@ impl Net {
         });
 
         if let Err(error) = writer.try_send(frame) {
-            tracing::warn!(%to, ?kind, %error, "Peer does not take what is written, disconnected");
+            match error {
+                TrySendError::Full(_) => {
+                    tracing::warn!(%to, ?kind, "Peer does not take what is written, disconnected");
+                }
+                // Its stream broke, and the word that it is gone is on its way.
+                TrySendError::Closed(_) => tracing::debug!(%to, ?kind, "Peer is gone"),
+            }
             self.writers.remove(&(to, kind));
             if let Some(peer) = identity::libp2p_peer(to) {
                 let _ = self.swarm.disconnect_peer_id(peer); // an error means that it is gone
