@@ -284,9 +284,14 @@ fn net_input(event: NetEvent) -> Input {
             tracing::debug!(%phone, reason, "Phone not connected");
             Input::Phone(InEvent::PhoneLost(phone))
         }
-        NetEvent::Connected(_) | NetEvent::JoinMessage { .. } | NetEvent::Listening(_) => {
-            Input::Nothing
-        }
+        NetEvent::Connected(_)
+        | NetEvent::JoinMessage { .. }
+        | NetEvent::Listening(_)
+        | NetEvent::AddressesChanged(_)
+        | NetEvent::Sighted { .. }
+        | NetEvent::Unsighted(_)
+        | NetEvent::Reached { .. }
+        | NetEvent::NotReached { .. } => Input::Nothing,
     }
 }
 

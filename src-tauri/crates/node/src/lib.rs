@@ -5,11 +5,13 @@
 //! | [`start`] | builds a phone and hands it to the loop |
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
 //! | [`net`] | connections and long-lived streams |
+//! | [`discovery`] | finding phones nearby, and where they may be reached |
 //! | [`disk`] | shards as files |
 //! | [`engine_thread`] | the thread that computes |
 //! | [`guest`] | asking a phone without taking part |
 //! | [`identity`] | the phone's key |
 
+pub mod discovery;
 pub mod disk;
 pub mod engine_thread;
 pub mod event_loop;

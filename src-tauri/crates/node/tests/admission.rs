@@ -1,5 +1,10 @@
 //! Who may send what to whom, with real connections on loopback.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each test waits for one thing"
+)]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

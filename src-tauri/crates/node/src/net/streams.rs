@@ -191,6 +191,10 @@ impl NetworkBehaviour for Behaviour {
         Ok(self.handler(peer))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p has events that concern nobody here"
+    )]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -332,6 +336,10 @@ impl ConnectionHandler for Handler {
             .push_back(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p has events that concern nobody here"
+    )]
     fn on_connection_event(
         &mut self,
         event: ConnectionEvent<'_, Protocols, Protocols, (), Self::OutboundOpenInfo>,

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `demo` | starts a group of phones as processes of this machine and chats with it |
 //! | `node` | one phone, until it is stopped |
+//! | `nearby` | shows the phones that are found |
 //! | `chat` | asks a phone of a running group |
 //! | `bench` | measures a group against plain llama.cpp |
 
@@ -16,6 +17,7 @@ mod chat;
 mod demo;
 mod group;
 mod lines;
+mod nearby;
 mod node_command;
 mod plain;
 
@@ -41,11 +43,17 @@ enum Command {
     Demo(demo::Args),
     /// Run one phone until it is stopped
     Node(node_command::Args),
+    /// Show the phones that are found nearby
+    Nearby(nearby::Args),
     /// Ask a phone of a running group
     Chat(chat::Args),
     /// Measure a group on this machine against plain llama.cpp
     Bench(bench::Args),
 }
+
+/// What is logged unless `RUST_LOG` says otherwise: what is odd. The libraries that find phones call it an error when
+/// a network is not there.
+const LOG: &str = "warn,libp2p_mdns=off,mdns_sd=off";
 
 /// How a command ended.
 enum Outcome {
@@ -67,6 +75,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Demo(args) => demo::run(args).await,
             Command::Node(args) => node_command::run(args).await,
+            Command::Nearby(args) => nearby::run(args).await,
             Command::Chat(args) => chat::run(args).await,
             Command::Bench(args) => bench::run(args).await,
         }
@@ -87,7 +96,7 @@ fn main() -> ExitCode {
 
 /// Logs go to standard error; `RUST_LOG` chooses what, else only what is odd.
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
 
     tracing_subscriber::fmt()
         .with_env_filter(filter)
