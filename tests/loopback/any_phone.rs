@@ -51,7 +51,7 @@ fn guests_of_any_phone(model: &Path) {
     let max_tokens = MAX_TOKENS.to_string();
 
     let guests = [0, 1, 2].map(|phone| {
-        let address = group.phone(phone).address.clone();
+        let address = group.phone(phone).local.clone();
         let asked = [
             "chat",
             "--to",

@@ -50,6 +50,7 @@ pub fn trials() -> Vec<Trial> {
             "bad_input::questions_that_cannot_be_answered",
             questions_that_cannot_be_answered,
         ),
+        trial("bad_input::a_damaged_group_file", a_damaged_group_file),
     ]
 }
 
@@ -115,8 +116,8 @@ fn command_lines_that_make_no_sense() {
         (&demo, &["--max-tokens", "0"], "--max-tokens"),
         (&demo, &["--listen", "nonsense"], "--listen"),
         (&["demo"], &[], "--model"),
-        (&node, &[], "--join"),
-        (&node, &["--lead", "2"], "--model"),
+        (&node, &["--accept", "maybe"], "--accept"),
+        (&node, &["--run", "2"], "--model"),
     ];
     for (command, more, word) in rows {
         let ended = Program::run(&scratch, &[command, more].concat());
@@ -153,17 +154,17 @@ fn more_phones_than_shards() {
         Program::run(&scratch, &[&demo[..], &numbers].concat()).assert_refused(&[words]);
     }
     let data = scratch.path("data");
-    let lead = [
+    let run = [
         "node",
         "--json",
         "--data",
         path(&data),
         "--model",
         path(&model),
-        "--lead",
+        "--run",
         "7",
     ];
-    Program::run(&scratch, &lead).assert_refused(&["7 phones cannot share 6 shards"]);
+    Program::run(&scratch, &run).assert_refused(&["7 phones cannot share 6 shards"]);
 }
 
 fn a_model_larger_than_the_phones() {
@@ -248,9 +249,9 @@ fn addresses_that_lead_nowhere() {
     ];
 
     join("/ip4/127.0.0.1/tcp/1").assert_refused(&["/p2p/PEER", "copy the whole address"]);
-    ask("/ip4/127.0.0.1/tcp/1").assert_refused(&["/p2p/PEER", "copy the whole address"]);
-    join(&nobody).assert_refused(&["the phone that leads the group cannot be reached"]);
-    ask(&nobody).assert_refused(&["cannot reach the phone", "refused"]);
+    join(&nobody).assert_refused(&["the phone to join cannot be reached", "refused"]);
+    ask(&nobody).assert_refused(&["/unix/", "copy the whole address", "only members"]);
+    ask("/unix/nowhere/phone.sock").assert_refused(&["cannot reach the phone", "No such file"]);
     Program::run(&scratch, &[&elsewhere[..], &["--join", &nobody]].concat())
         .assert_refused(&["cannot listen on /ip4/192.0.2.1/tcp/0"]);
 }
@@ -328,6 +329,17 @@ fn questions_that_cannot_be_answered() {
             .assert_done();
     }
     group.stop();
+}
+
+/// A phone that forgot whom it obeyed could obey an older leader: it does not start over by itself.
+fn a_damaged_group_file() {
+    let scratch = Scratch::new();
+    let data = scratch.path("data");
+    fs::create_dir(&data).expect("the folder is ours");
+    fs::write(data.join("group.state"), b"\x01\0 torn").expect("there is room");
+
+    let node = ["node", "--json", "--data", path(&data)];
+    Program::run(&scratch, &node).assert_refused(&["group.state", "move it away"]);
 }
 
 /// Returns a model's bytes with another architecture's name, as long as its own.

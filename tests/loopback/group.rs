@@ -1,4 +1,4 @@
-//! Several `lingualinked node` joined in a ring, each a process that this test talks to.
+//! Several `lingualinked node` in a group, each a process that this test talks to.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::program::{Ended, Program};
 use crate::scratch::Scratch;
 
-/// A running ring. The first phone leads, and is the head.
+/// A running group. The first phone founds it, leads, and is the head; every phone says yes to every code.
 pub struct Group {
     phones: Vec<Phone>,
 }
@@ -15,8 +15,10 @@ pub struct Group {
 /// One phone of it.
 pub struct Phone {
     pub program: Program,
-    /// Where it can be reached.
+    /// Where other phones reach it.
     pub address: String,
+    /// Where programs of the same user reach it.
+    pub local: String,
     /// Lines of answers that nobody has asked for yet.
     kept: Vec<Value>,
 }
@@ -111,39 +113,48 @@ impl Group {
 impl Phone {
     /// Starts the first phone of a group.
     pub fn lead(scratch: &Scratch, setup: &Setup<'_>) -> Self {
-        let n_phones = setup.n_phones.to_string();
-        let mut role = vec!["--lead", &n_phones];
-        role.extend(model_arguments(setup.model));
-
-        Self::start(scratch, 0, &role, setup.arguments)
+        Self::found(scratch, 0, &model_arguments(setup), setup.arguments)
     }
 
-    /// Starts another, which follows the first and has the model file too.
+    /// Starts another, which joins the first and has the model file too.
     pub fn join(scratch: &Scratch, setup: &Setup<'_>, index: usize, leader: &str) -> Self {
-        let mut role = vec!["--join", leader];
-        role.extend(model_arguments(setup.model));
+        let model = model_arguments(setup);
+        let arguments = [setup.arguments, &["--join", leader]].concat();
 
-        Self::start(scratch, index, &role, setup.arguments)
+        Self::found(scratch, index, &model, &arguments)
     }
 
     /// Starts another that has only what is in its data folder.
     pub fn join_without_model(scratch: &Scratch, index: usize, leader: &str) -> Self {
-        Self::start(scratch, index, &["--join", leader], &[])
+        Self::found(scratch, index, &[], &["--join", leader])
     }
 
-    fn start(scratch: &Scratch, index: usize, role: &[&str], arguments: &[&str]) -> Self {
+    /// Starts a phone again, with what is in its data folder.
+    pub fn restart(scratch: &Scratch, setup: &Setup<'_>, index: usize) -> Self {
+        Self::start(scratch, index, &model_arguments(setup), setup.arguments)
+    }
+
+    /// Starts a phone that is in no group yet, whatever was before.
+    fn found(scratch: &Scratch, index: usize, model: &[String], arguments: &[&str]) -> Self {
+        let _ = std::fs::remove_file(data_folder(scratch, index).join("group.state"));
+
+        Self::start(scratch, index, model, arguments)
+    }
+
+    fn start(scratch: &Scratch, index: usize, model: &[String], arguments: &[&str]) -> Self {
+        let model = model.iter().map(String::as_str).collect::<Vec<_>>();
         let (name, data) = (name(index), data_folder(scratch, index));
         let data = data.to_str().expect("temporary folders have plain names");
         let node = ["node", "--json", "--name", &name, "--data", data];
-        let mut program = Program::start(scratch, &[&node, role, arguments].concat());
+        let accept = ["--accept", "all"];
+        let all = [&node[..], &accept, &model, arguments].concat();
+        let mut program = Program::start(scratch, &all);
         let listening = program.until_event("listening");
 
         Self {
             program,
-            address: listening["address"]
-                .as_str()
-                .expect("an address is text")
-                .to_owned(),
+            address: text(&listening, "address"),
+            local: text(&listening, "local"),
             kept: Vec::new(),
         }
     }
@@ -286,6 +297,15 @@ pub fn data_folder(scratch: &Scratch, index: usize) -> PathBuf {
     scratch.path(&format!("phone-{}", index + 1))
 }
 
-fn model_arguments(model: &Path) -> [&str; 2] {
-    ["--model", model.to_str().expect("models have plain names")]
+/// Returns the arguments of a phone that runs the model whenever it leads.
+fn model_arguments(setup: &Setup<'_>) -> [String; 4] {
+    let model = setup.model.to_str().expect("models have plain names");
+    let n_phones = setup.n_phones.to_string();
+
+    ["--run".into(), n_phones, "--model".into(), model.to_owned()]
+}
+
+/// Returns a line's field that is text.
+fn text(line: &Value, field: &str) -> String {
+    line[field].as_str().expect("it is text").to_owned()
 }

@@ -115,7 +115,7 @@ fn a_guest() {
     let one = [&SLOW[..], &["--conversations", "1"]].concat();
     let setup = Setup::new(&model, 2, &one);
     let mut group = Group::start(&scratch, &setup);
-    let address = group.phone(1).address.clone();
+    let address = group.phone(1).local.clone();
     let mut asking = guest(&scratch, &address);
     asking.until_event("token");
 

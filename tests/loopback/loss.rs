@@ -1,5 +1,5 @@
 //! A phone that is killed takes its layers with it. Whoever waits for an answer is told within 5 s, by
-//! the phone's name where it is known, and nobody waits for ever.
+//! the phone's name where it is known, and nobody waits for ever. Those who are left go on by themselves.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::group::{Group, Setup, go_on_from, guest};
+use crate::group::{Group, Phone, Setup, go_on_from, guest};
 use crate::models::{tiny, tiny_prompt, trial};
 use crate::program::{Program, send_signal};
 use crate::scratch::Scratch;
@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
             "loss::a_leader_that_others_wait_for",
             a_leader_that_others_wait_for,
         ),
+        trial("loss::a_phone_that_comes_back", a_phone_that_comes_back),
     ]
 }
 
@@ -108,15 +109,15 @@ fn a_stage_while_nothing_is_asked() {
     scratch.assert_nothing_left();
 }
 
-/// A phone that is neither head nor killed asks, and so does a guest of it; both are told, and what is asked
-/// afterwards is refused at once.
+/// A phone that is neither head nor killed asks, and so does a guest of it; both are told, and the phones that are
+/// left go on without the one that was killed.
 fn whoever_asks_is_told() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-llama");
     let setup = Setup::new(&model, 3, &SLOW);
     let mut group = Group::start(&scratch, &setup);
     let question = go_on_from(&tiny_prompt(20), 2000);
-    let address = group.phone(1).address.clone();
+    let address = group.phone(1).local.clone();
     let mut asking = guest(&scratch, &address);
     group.phone(0).ask(1, &question);
     group.phone(1).ask(1, &question);
@@ -130,23 +131,22 @@ fn whoever_asks_is_told() {
     let guest = asking.end();
 
     assert!(killed.elapsed() < TOLD_WITHIN, "{:?}", killed.elapsed());
-    told[0].assert_failed(&[&left("phone 3")]);
-    // A key tells a person nothing: where no name is known, none is said.
-    told[1].assert_failed(&[&left("a phone")]);
-    guest.assert_refused(&[&left("a phone")]);
-    for phone in [0, 1] {
-        group.ask(phone, &question).assert_failed(&[&left("")]);
+    for told in &told {
+        told.assert_failed(&[&left("phone 3")]);
     }
+    guest.assert_refused(&[&left("phone 3")]);
+    assert_those_left_answer(&mut group, [0, 1]);
     group.end_without(2);
 }
 
+/// The head leads, too: the next leader has the model, and goes on.
 fn a_head_that_others_asked() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-llama");
     let setup = Setup::new(&model, 3, &SLOW);
     let mut group = Group::start(&scratch, &setup);
     let question = go_on_from(&tiny_prompt(20), 2000);
-    let address = group.phone(2).address.clone();
+    let address = group.phone(2).local.clone();
     let mut asking = guest(&scratch, &address);
     group.phone(1).ask(1, &question);
     asking.until_event("token");
@@ -162,25 +162,66 @@ fn a_head_that_others_asked() {
 
     assert!(killed.elapsed() < TOLD_WITHIN, "{:?}", killed.elapsed());
     guest.assert_refused(&["the phone that leads the conversation is gone"]);
-    group.ask(2, &question).assert_failed(&["runs no model"]);
+    assert_those_left_answer(&mut group, [1, 2]);
     group.end_without(0);
 }
 
-/// The leader is killed while it waits for a third phone: the second has nothing to wait for.
+/// The leader is killed while it waits for a third phone: the second leads, and waits for it in its place.
 fn a_leader_that_others_wait_for() {
     let scratch = Scratch::new();
     let model = tiny(&scratch, "tiny-llama");
     let setup = Setup::new(&model, 3, &[]);
-    let mut leader = crate::group::Phone::lead(&scratch, &setup);
-    let member = crate::group::Phone::join(&scratch, &setup, 1, &leader.address);
-    leader.program.until_event("joined");
+    let mut leader = Phone::lead(&scratch, &setup);
+    let mut member = Phone::join(&scratch, &setup, 1, &leader.address);
+    let names_phone_2 = |line: &Value| line.to_string().contains("phone 2");
+    leader
+        .program
+        .until(|line| line["event"] == "members" && names_phone_2(line));
+    member.program.until_event("leader");
 
     leader.program.signal(Signal::SIGKILL);
 
-    member
-        .program
-        .end()
-        .assert_refused(&["the phone that leads the group cannot be reached"]);
+    let leads = |line: &Value| line["event"] == "leader" && line["phone"] == "phone 2";
+    member.program.until(leads);
+    assert_eq!(member.end().status, 0);
+}
+
+/// A phone that was killed is a member still: it is let in by nobody anew, hears who answers, and asks.
+fn a_phone_that_comes_back() {
+    let scratch = Scratch::new();
+    let model = tiny(&scratch, "tiny-llama");
+    let setup = Setup::new(&model, 3, &[]);
+    let mut group = Group::start(&scratch, &setup);
+    let question = go_on_from(&tiny_prompt(20), 5);
+    let expected = group.ask(0, &question).tokens;
+    group.phone(2).program.signal(Signal::SIGKILL);
+    group.phone(0).program.until_event("plan");
+
+    let mut back = Phone::restart(&scratch, &setup, 2);
+    back.program.until_event("plan");
+    back.ask(1, &question);
+
+    let answer = back.answer(1);
+    answer.assert_done();
+    assert_eq!(answer.tokens, expected);
+    assert_eq!(back.end().status, 0);
+    group.end_without(2);
+}
+
+/// Waits until the phones that are left have a plan of their own; asserts that each of them then answers.
+#[track_caller]
+fn assert_those_left_answer(group: &mut Group, left: [usize; 2]) {
+    for phone in left {
+        let plan = group.phone(phone).program.until_event("plan");
+        let stages = plan["stages"].as_array().expect("a plan has stages");
+        assert_eq!(stages.len(), left.len(), "{plan}");
+    }
+
+    for phone in left {
+        let answer = group.ask(phone, &go_on_from(&tiny_prompt(20), 5));
+        answer.assert_done();
+        assert_eq!(answer.tokens.len(), 5);
+    }
 }
 
 /// Starts a demo of three phones whose answer takes minutes.

@@ -6,7 +6,8 @@
 //! | [`any_phone`] | whichever phone is asked, by whomever, the answer is the same |
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
 //! | [`shards`] | a damaged shard is mended or refused, and never run |
-//! | [`loss`] | a phone that is killed ends the answer with a clear word |
+//! | [`forming`] | two people compare a code, and only then are their phones a group |
+//! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
 //! | [`interrupt`] | Ctrl-C and a killed parent leave nothing behind |
 //!
 //! | tool | what it is for |
@@ -26,6 +27,7 @@
 mod any_phone;
 mod bad_input;
 mod exactness;
+mod forming;
 mod group;
 mod interrupt;
 mod loss;
@@ -49,6 +51,7 @@ fn main() {
         any_phone::trials(),
         bad_input::trials(),
         shards::trials(),
+        forming::trials(),
         loss::trials(),
         interrupt::trials(),
     ];

@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gguf_tools::Manifest;
-use proto::phone::{Gather, Identity, InEvent, Notice, OutEvent, Phone};
 use proto::plan::{Plan, Stage};
 use proto::relay::ClientId;
-use proto::wire::{self, ActivationHeader, Addresses, Chat, Control, StreamKind};
+use proto::ring::{InEvent, Notice, OutEvent, Ring};
+use proto::wire::{self, ActivationHeader, Chat, Control, StreamKind};
 use proto::{Epoch, PeerId, RequestId, StepId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -102,17 +102,16 @@ pub struct Outcome {
 
 /// One phone: its decisions, and a fake of what carries them out.
 struct Shell {
-    machine: Phone<Hidden>,
+    machine: Ring<Hidden>,
     engine: Engine,
     in_force: bool,
     lost: bool,
 }
 
-/// A leader outside of the ring: proposes one plan once all have joined.
+/// A leader outside of the ring: proposes one plan.
 struct ProposingLeader {
     plan: Arc<Plan>,
     manifest: Arc<Manifest>,
-    joined: BTreeSet<PeerId>,
     ready: BTreeSet<PeerId>,
 }
 
@@ -203,9 +202,15 @@ impl World {
     }
 
     fn begin(&mut self) {
+        let leader = match self.scenario.formation {
+            Formation::Gathered => peer(0),
+            Formation::Proposed { .. } => peer(LEADER),
+        };
         for phone in self.phones.keys().copied().collect::<Vec<_>>() {
-            self.act_all(phone);
+            self.handle(phone, InEvent::Leader(Some(leader)));
         }
+        self.propose();
+
         for screen in 0..self.screens.len() {
             if let Some(pause) = self.screens[screen].pause() {
                 self.after(pause, Event::Ask(screen));
@@ -214,6 +219,25 @@ impl World {
         if let Some(at) = self.scenario.fault.breaks_at() {
             self.after(at, Event::Break);
         }
+    }
+
+    /// Has the leader propose the world's one plan.
+    fn propose(&mut self) {
+        if let Some(leader) = &self.leader {
+            let everybody = leader.plan.phones().collect();
+            let order = Control::Prepare {
+                plan: Arc::clone(&leader.plan),
+                manifest: Arc::clone(&leader.manifest),
+            };
+            return self.leader_says(&order, everybody);
+        }
+
+        let manifest = self.scenario.manifest();
+        let phones = self.phones.keys().copied().collect::<Vec<_>>();
+        let plan = Plan::even(Epoch(1), &manifest, &phones, self.scenario.sizes);
+        let plan = Arc::new(plan.expect("there are shards enough"));
+        let manifest = Arc::new(manifest);
+        self.handle(peer(0), InEvent::Propose { plan, manifest });
     }
 
     fn happen(&mut self, event: Event) {
@@ -282,20 +306,17 @@ impl World {
         let everybody = leader.plan.phones().collect::<BTreeSet<_>>();
 
         let order = match message {
-            Control::Join { .. } if leader.joined.insert(from) && leader.joined == everybody => {
-                Control::Prepare {
-                    plan: Arc::clone(&leader.plan),
-                    manifest: Arc::clone(&leader.manifest),
-                    addresses: Vec::new(),
-                }
-            }
             Control::Ready { epoch } if leader.ready.insert(from) && leader.ready == everybody => {
                 Control::Commit { epoch }
             }
             _ => return,
         };
-        for to in everybody {
-            let frame = wire::encode_frame(&order, StreamKind::Control);
+        self.leader_says(&order, everybody);
+    }
+
+    fn leader_says(&mut self, order: &Control, to: BTreeSet<PeerId>) {
+        for to in to {
+            let frame = wire::encode_frame(order, StreamKind::Control);
             self.send(peer(LEADER), to, Packet::Control(frame));
         }
     }
@@ -412,10 +433,9 @@ impl World {
                     self.after(0, Event::Forge);
                 }
             }
-            Notice::Broken { phone, reason } => {
+            Notice::Broken { phone, reason, .. } => {
                 assert!(self.model().may_fail, "broken by {phone}: {reason}");
             }
-            Notice::Joined { .. } | Notice::NoLeader => {}
         }
     }
 
@@ -755,29 +775,8 @@ fn may_overtake(packet: &Packet) -> bool {
 }
 
 fn shell(scenario: &Scenario, phone: usize) -> Shell {
-    let leader = match scenario.formation {
-        Formation::Gathered => 0,
-        Formation::Proposed { .. } => LEADER,
-    };
-    let identity = Identity {
-        me: peer(phone),
-        name: format!("phone {phone}"),
-        addresses: Addresses::default(),
-        leader: peer(leader),
-    };
-    let machine = if phone == leader {
-        let gather = Gather {
-            n_phones: scenario.n_phones(),
-            manifest: Arc::new(scenario.manifest()),
-            sizes: scenario.sizes,
-        };
-        Phone::leader(identity, gather).expect("there are shards enough")
-    } else {
-        Phone::member(identity)
-    };
-
     Shell {
-        machine,
+        machine: Ring::new(peer(phone)),
         engine: Engine::new(peer(phone), scenario.paces[phone], scenario.n_layers()),
         in_force: false,
         lost: false,
@@ -816,7 +815,6 @@ fn proposing_leader(scenario: &Scenario, rng: &mut ChaCha12Rng) -> Option<Propos
     Some(ProposingLeader {
         plan: Arc::new(plan),
         manifest,
-        joined: BTreeSet::new(),
         ready: BTreeSet::new(),
     })
 }

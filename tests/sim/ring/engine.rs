@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use proto::chat::{Ask, Prompt};
-use proto::phone::InEvent;
 use proto::pipeline::{Pick, Sample, Token};
 use proto::plan::Plan;
+use proto::ring::InEvent;
 use proto::wire::{CacheOp, Run, Step};
 use proto::{Epoch, PeerId, RequestId, SequenceId, StepId};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proto::chat::{Answer, Ask, Finish, Prompt, Sampling};
 use proto::plan::Plan;
-use proto::wire::{self, Addresses, CacheOp, Chat, Control, Run, Step, StreamKind};
+use proto::wire::{self, CacheOp, Chat, Control, Run, Step, StreamKind};
 use proto::{Epoch, PeerId, SequenceId, StepId};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
@@ -132,17 +132,15 @@ impl Forger {
             1 => Control::Ready { epoch: plan.epoch },
             2 => Control::NotReady {
                 epoch: plan.epoch,
+                newest: epoch(plan, false, rng),
                 reason,
             },
             3 => Control::Prepare {
                 plan: Arc::new(usurped),
                 manifest: Arc::new(super::manifest(&[1, 1, 1, 1])),
-                addresses: vec![(to, Addresses(vec![String::new(); 100]))],
             },
-            4 => Control::Join {
-                version: rng.random_range(0..3),
-                name: reason,
-                addresses: Addresses(vec!["x".repeat(500); 20]),
+            4 => Control::InForce {
+                plan: Arc::new(usurped),
             },
             _ => Control::StageFailed {
                 epoch: epoch(plan, plan.head == to && plan.needs(self.me), rng),

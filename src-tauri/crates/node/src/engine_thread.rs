@@ -16,9 +16,9 @@ use ::engine::{
 };
 use gguf_tools::{Manifest, ShardEntry};
 use proto::chat::{Ask, Message, Prompt, RefusalReason};
-use proto::phone::InEvent;
 use proto::pipeline::{Pick, Sample};
 use proto::plan::Plan;
+use proto::ring::InEvent;
 use proto::wire::{CacheOp, Step};
 use proto::{RequestId, StepId};
 use tokio::sync::mpsc as tokio_mpsc;

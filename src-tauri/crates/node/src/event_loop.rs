@@ -3,21 +3,28 @@
 //! Each turn has three steps, and they never mix: wait for one input, let the state take note of it,
 //! carry out what the state then wants. Only the first step awaits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::Instant;
 
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use proto::PeerId;
 use proto::chat::{Answer, Ask};
-use proto::phone::{InEvent, Notice, OutEvent, Phone};
+use proto::group::message::{decode, encode};
+use proto::group::{self, Purpose, Roster};
+use proto::phone::{InEvent, OutEvent, Phone, Work};
 use proto::plan::Plan;
 use proto::relay::ClientId;
+use proto::ring::{self, Notice};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::address_book::{self, AddressBook};
 use crate::disk::{Disk, DiskEvent};
 use crate::engine_thread::{EngineEvent, Job};
+use crate::group_file::{GroupFile, GroupFileError};
 use crate::net::frame::{Hidden, encode_activation};
 use crate::net::{Net, NetEvent};
 
@@ -40,6 +47,17 @@ pub enum Command {
         /// Who asked.
         client: ClientId,
     },
+    /// Something about the group.
+    Group(group::Command),
+    /// To be in the group of the phone at an address.
+    Meet {
+        /// That phone.
+        phone: PeerId,
+        /// Where it is.
+        address: Multiaddr,
+    },
+    /// Run a model, when this phone leads.
+    Run(Work),
     /// End.
     Stop,
 }
@@ -49,6 +67,17 @@ pub enum Command {
 pub enum Event {
     /// See [`Notice`].
     Notice(Notice),
+    /// Something about the group; but for what is sent, saved and dialled.
+    Group(group::OutEvent),
+    /// A phone was dialled and not reached.
+    Unreachable {
+        /// That phone.
+        phone: PeerId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// This phone cannot keep its place in the group, and stops before it does what it would have to remember.
+    CannotSave(GroupFileError),
     /// Shards are being written or checked.
     Preparing {
         /// Bytes done.
@@ -79,6 +108,12 @@ pub struct EventLoop {
     pub commands: mpsc::Receiver<Command>,
     /// What they are told. Screens that do not look lose words of progress, never a plan or an end.
     pub events: mpsc::UnboundedSender<Event>,
+    /// The phone's place in its group, on disk.
+    pub group_file: GroupFile,
+    /// Where phones are.
+    pub address_book: AddressBook,
+    /// Where this phone listens.
+    pub listening: Vec<Multiaddr>,
     /// Plan whose activations are sent.
     pub plan: Option<Arc<Plan>>,
     /// Who waits for which answer.
@@ -88,18 +123,20 @@ pub struct EventLoop {
 /// What ended the wait.
 enum Input {
     Phone(InEvent<Hidden>),
+    Listening(Multiaddr),
     Tell(Event),
     Files(DiskEvent),
     Command(Command),
     Timeout,
-    Nothing,
 }
 
 impl EventLoop {
-    /// Runs until it is told to stop or every handle is dropped.
+    /// Runs until it is told to stop, every handle is dropped, or its place in the group cannot be kept.
     pub async fn run(mut self) {
         loop {
-            self.act_all();
+            if let Err(error) = self.act_all() {
+                return self.tell(Event::CannotSave(error));
+            }
 
             let input = self.next_input().await;
             let now = Instant::now(); // the only clock that the state goes by
@@ -127,58 +164,140 @@ impl EventLoop {
     /// Lets the state take note of an input.
     fn note(&mut self, input: Input, now: Instant) -> ControlFlow<()> {
         match input {
-            Input::Phone(event) => {
-                if let InEvent::PhoneLost(phone) = event {
-                    tracing::info!(%phone, "Phone lost");
-                }
-                self.phone.handle(event, now);
-            }
+            Input::Phone(event) => self.phone.handle(event, now),
+            Input::Listening(address) => self.listens(address, now),
             Input::Tell(event) => self.tell(event),
-            Input::Files(DiskEvent::Progress {
-                done_bytes,
-                total_bytes,
-            }) => self.tell(Event::Preparing {
-                done_bytes,
-                total_bytes,
-            }),
-            Input::Files(DiskEvent::Ready(job)) => self.job(job),
-            Input::Files(DiskEvent::Failed { epoch, reason }) => {
-                self.phone
-                    .handle(InEvent::LoadFailed { epoch, reason }, now);
-            }
-            Input::Command(Command::Ask {
-                client,
-                ask,
-                answers,
-            }) => {
-                self.clients.insert(client, answers);
-                self.phone.handle(InEvent::Ask { client, ask }, now);
-            }
-            Input::Command(Command::Cancel { client }) => {
-                self.phone.handle(InEvent::Cancel { client }, now);
-            }
+            Input::Files(event) => self.files(event, now),
             Input::Command(Command::Stop) => return ControlFlow::Break(()),
+            Input::Command(command) => self.command(command, now),
             Input::Timeout => self.phone.handle_timeout(now),
-            Input::Nothing => {}
         }
 
         self.cancel_unheard(now);
         ControlFlow::Continue(())
     }
 
-    /// Carries out everything that the state wants.
-    fn act_all(&mut self) {
-        while let Some(event) = self.phone.poll() {
-            self.act(event);
+    fn files(&mut self, event: DiskEvent, now: Instant) {
+        match event {
+            DiskEvent::Progress {
+                done_bytes,
+                total_bytes,
+            } => self.tell(Event::Preparing {
+                done_bytes,
+                total_bytes,
+            }),
+            DiskEvent::Ready(job) => self.job(job),
+            DiskEvent::Failed { epoch, reason } => {
+                let event = ring::InEvent::LoadFailed { epoch, reason };
+                self.phone.handle(InEvent::Ring(event), now);
+            }
         }
     }
 
-    /// Carries out one event. Awaits nothing: whatever takes time has its own task or thread.
-    fn act(&mut self, event: OutEvent<Hidden>) {
+    fn command(&mut self, command: Command, now: Instant) {
+        let event = match command {
+            Command::Ask {
+                client,
+                ask,
+                answers,
+            } => {
+                self.clients.insert(client, answers);
+                InEvent::Ring(ring::InEvent::Ask { client, ask })
+            }
+            Command::Cancel { client } => InEvent::Ring(ring::InEvent::Cancel { client }),
+            Command::Group(command) => InEvent::Group(group::InEvent::Command(command)),
+            Command::Meet { phone, address } => return self.meet(phone, address, now),
+            Command::Run(work) => InEvent::Run(work),
+            Command::Stop => unreachable!("it ends the loop"),
+        };
+
+        self.phone.handle(event, now);
+    }
+
+    /// Dials an address that a person gave. Asks a stranger there to be let in; a member is only met again.
+    fn meet(&mut self, phone: PeerId, address: Multiaddr, now: Instant) {
+        self.address_book.note(phone, address);
+        self.net.connect(phone, self.address_book.of(phone));
+
+        if !self.phone.group().is_member(phone) {
+            let ask = group::Command::Ask {
+                peer: phone,
+                purpose: Purpose::Join,
+            };
+            self.command(Command::Group(ask), now);
+        }
+    }
+
+    /// Notes that others can reach this phone at one more address.
+    pub fn listens(&mut self, address: Multiaddr, now: Instant) {
+        self.listening.push(without_peer(address));
+        let addresses = address_book::to_wire(&self.listening);
+
+        let event = group::InEvent::Readdressed(addresses);
+        self.phone.handle(InEvent::Group(event), now);
+    }
+
+    /// Carries out everything that the state wants.
+    ///
+    /// # Errors
+    ///
+    /// As [`GroupFile::save`]; what would have followed is then not done.
+    fn act_all(&mut self) -> Result<(), GroupFileError> {
+        while let Some(event) = self.phone.poll() {
+            match event {
+                OutEvent::Group(event) => self.act_group(event)?,
+                OutEvent::Ring(event) => self.act_ring(event),
+            }
+        }
+
+        Ok(())
+    }
+
+    /// Carries out one event of the group. Waits for nothing but the disk, when something is to be saved: it is rare,
+    /// small, and what follows must not be seen by others before.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "people see all others")]
+    fn act_group(&mut self, event: group::OutEvent) -> Result<(), GroupFileError> {
         match event {
-            OutEvent::SendControl { to, message } => self.net.send_control(to, &message),
-            OutEvent::SendChat { to, message } => self.net.send_chat(to, &message),
-            OutEvent::SendActivation {
+            group::OutEvent::Save(saved) => return self.group_file.save(&saved),
+            group::OutEvent::Send { to, message } => self.net.send_join(to, &encode(&message)),
+            group::OutEvent::Dial { peer, addresses } => {
+                let mut known = self.address_book.of(peer);
+                let told = address_book::from_wire(&addresses).into_iter();
+                known.extend(
+                    told.filter(|address| !known.contains(address))
+                        .collect::<Vec<_>>(),
+                );
+                self.net.connect(peer, known);
+            }
+            group::OutEvent::Members(ref roster) => {
+                self.set_members(roster);
+                self.tell(Event::Group(event));
+            }
+            group::OutEvent::Left { .. } => {
+                self.net.set_members(BTreeSet::new());
+                self.tell(Event::Group(event));
+            }
+            event => self.tell(Event::Group(event)),
+        }
+
+        Ok(())
+    }
+
+    fn set_members(&mut self, roster: &Roster) {
+        let members = roster.members.iter().map(|member| member.peer);
+
+        self.net.set_members(members.collect());
+        self.address_book.note_members(roster);
+    }
+
+    /// Carries out one event of the ring. Awaits nothing: whatever takes time has its own task or thread.
+    fn act_ring(&mut self, event: ring::OutEvent<Hidden>) {
+        use ring::OutEvent as Wish;
+
+        match event {
+            Wish::SendControl { to, message } => self.net.send_control(to, &message),
+            Wish::SendChat { to, message } => self.net.send_chat(to, &message),
+            Wish::SendActivation {
                 to,
                 epoch,
                 step,
@@ -191,26 +310,20 @@ impl EventLoop {
                 let frame = encode_activation(epoch, step, &hidden, activation);
                 self.net.send_activation(to, frame);
             }
-            OutEvent::Load {
-                plan,
-                manifest,
-                addresses,
-            } => {
-                for (phone, addresses) in addresses {
-                    let addresses = addresses.0.iter().filter_map(|a| a.parse().ok());
-                    self.net
-                        .connect(phone, addresses.collect::<Vec<Multiaddr>>());
+            Wish::Load { plan, manifest } => {
+                for phone in plan.phones() {
+                    self.net.connect(phone, self.address_book.of(phone));
                 }
                 self.plan = Some(Arc::clone(&plan));
                 self.disk.obtain(plan, manifest);
             }
-            OutEvent::Open { request, ask } => self.job(Job::Open { request, ask }),
-            OutEvent::Close { request } => self.job(Job::Close { request }),
-            OutEvent::Embed { step, tokens } => self.job(Job::Embed { step, tokens }),
-            OutEvent::Compute { step, hidden, last } => {
+            Wish::Open { request, ask } => self.job(Job::Open { request, ask }),
+            Wish::Close { request } => self.job(Job::Close { request }),
+            Wish::Embed { step, tokens } => self.job(Job::Embed { step, tokens }),
+            Wish::Compute { step, hidden, last } => {
                 self.job(Job::Compute { step, hidden, last });
             }
-            OutEvent::Sample {
+            Wish::Sample {
                 step,
                 hidden,
                 picks,
@@ -219,8 +332,8 @@ impl EventLoop {
                 hidden,
                 picks,
             }),
-            OutEvent::Tell { client, answer } => self.answer(client, answer),
-            OutEvent::Notice(notice) => self.tell(Event::Notice(notice)),
+            Wish::Tell { client, answer } => self.answer(client, answer),
+            Wish::Notice(notice) => self.tell(Event::Notice(notice)),
         }
     }
 
@@ -241,7 +354,8 @@ impl EventLoop {
             .extract_if(.., |_, answers| answers.is_closed());
 
         for (client, _) in unheard {
-            self.phone.handle(InEvent::Cancel { client }, now);
+            self.phone
+                .handle(InEvent::Ring(ring::InEvent::Cancel { client }), now);
         }
     }
 
@@ -258,27 +372,50 @@ impl EventLoop {
 
 fn engine_input(event: EngineEvent) -> Input {
     match event {
-        EngineEvent::Phone(event) => Input::Phone(event),
+        EngineEvent::Phone(event) => Input::Phone(InEvent::Ring(event)),
         EngineEvent::Loading { fraction } => Input::Tell(Event::Loading { fraction }),
     }
 }
 
 fn net_input(event: NetEvent) -> Input {
-    match event {
-        NetEvent::Control { from, message } => Input::Phone(InEvent::Control { from, message }),
-        NetEvent::Chat { from, message } => Input::Phone(InEvent::Chat { from, message }),
-        NetEvent::Activation { from, activation } => Input::Phone(InEvent::Activation {
+    let event = match event {
+        NetEvent::Connected(phone) => InEvent::Group(group::InEvent::Connected(phone)),
+        NetEvent::Disconnected { phone, reason } => {
+            tracing::info!(%phone, reason, "Disconnected");
+            InEvent::Group(group::InEvent::Disconnected(phone))
+        }
+        NetEvent::Unreachable { phone, reason } => {
+            return Input::Tell(Event::Unreachable { phone, reason });
+        }
+        NetEvent::JoinMessage { from, bytes } => InEvent::Group(match decode(&bytes) {
+            Ok(message) => group::InEvent::Received {
+                from,
+                message: Box::new(message),
+            },
+            Err(error) => group::InEvent::Garbled { from, error },
+        }),
+        NetEvent::Control { from, message } => {
+            InEvent::Ring(ring::InEvent::Control { from, message })
+        }
+        NetEvent::Chat { from, message } => InEvent::Ring(ring::InEvent::Chat { from, message }),
+        NetEvent::Activation { from, activation } => InEvent::Ring(ring::InEvent::Activation {
             from,
             epoch: activation.epoch,
             step: activation.step,
             hidden: activation.hidden,
         }),
-        NetEvent::Lost { phone, reason } => {
-            tracing::debug!(%phone, reason, "Connection lost");
-            Input::Phone(InEvent::PhoneLost(phone))
-        }
-        NetEvent::Listening(_) => Input::Nothing,
+        NetEvent::Listening(address) => return Input::Listening(address),
+    };
+
+    Input::Phone(event)
+}
+
+/// Returns an address without the name of the phone that is there, which whoever dials it knows.
+fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if let Some(Protocol::P2p(_)) = address.iter().last() {
+        address.pop();
     }
+    address
 }
 
 /// Returns at `instant`, or never if there is none.

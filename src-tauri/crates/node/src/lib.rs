@@ -4,16 +4,18 @@
 //! | --- | --- |
 //! | [`start`] | builds a phone and hands it to the loop |
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
+//! | [`address_book`] | where phones may be reached |
 //! | [`net`] | connections and long-lived streams |
 //! | [`disk`] | shards as files |
 //! | [`engine_thread`] | the thread that computes |
-//! | [`guest`] | asking a phone without taking part |
 //! | [`identity`] | the phone's key |
+//! | [`group_file`] | the phone's place in a group |
 
+pub mod address_book;
 pub mod disk;
 pub mod engine_thread;
 pub mod event_loop;
-pub mod guest;
+pub mod group_file;
 pub mod identity;
 pub mod net;
 pub mod start;

@@ -3,24 +3,27 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use futures::FutureExt;
-use gguf_tools::Cut;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use proto::chat::{Answer, Ask};
-use proto::phone::{Gather, Identity, Phone};
-use proto::plan::{PlanError, Sizes};
+use proto::group::{self, Name, Rank};
+use proto::phone::{InEvent, Phone, Work};
 use proto::relay::ClientId;
-use proto::wire::Addresses;
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::address_book::AddressBook;
 use crate::disk::{Disk, DiskError};
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{Command, Event, EventLoop};
+use crate::group_file::{GroupFile, GroupFileError};
 use crate::identity;
-use crate::net::{Net, NetError, NetEvent};
+use crate::net::{Net, NetError, NetEvent, split_peer};
 
 /// Commands that wait to be taken; each is a tap or a line of a script.
 const COMMAND_QUEUE: usize = 64;
@@ -32,35 +35,14 @@ pub struct Config {
     pub name: String,
     /// Its key.
     pub keypair: Keypair,
-    /// Where it keeps its shards.
+    /// Where it keeps its shards and its place in a group.
     pub data_folder: PathBuf,
     /// The model file, if it has one.
     pub model: Option<PathBuf>,
     /// Where it listens; port 0 takes any.
     pub listen: Multiaddr,
-    /// Whom it follows.
-    pub role: Role,
     /// How it computes.
     pub engine: EngineConfig,
-}
-
-/// Whom a phone follows.
-#[derive(Debug)]
-pub enum Role {
-    /// Itself: it waits for others and then starts the model.
-    Leader {
-        /// Phones that take part, this one among them.
-        n_phones: usize,
-        /// The model, cut.
-        cut: Box<Cut>,
-        /// What it is run with.
-        sizes: Sizes,
-    },
-    /// The phone at this address, which ends in `/p2p/PEER`.
-    Member {
-        /// That address.
-        leader: Multiaddr,
-    },
 }
 
 /// Why a phone could not be started.
@@ -72,9 +54,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The model cannot be shared by so many phones.
+    /// Its place in a group cannot be read.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Group(#[from] GroupFileError),
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -104,17 +86,17 @@ pub struct Handle {
 pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
-    let disk = Disk::new(me, &config.data_folder, config.model)?;
+    let disk = Disk::new(me, &config.data_folder, config.model.clone())?;
+    let group_file = GroupFile::new(&config.data_folder);
+    let phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
     net.listen(config.listen)?;
     let address = first_address(&mut net).await;
 
-    let addresses = Addresses(vec![address.to_string()]);
-    let phone = phone(me, config.name, addresses, config.role, &mut net)?;
     let (jobs, engine_events) = engine_thread::start(config.engine);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let (events, outbox) = mpsc::unbounded_channel();
-    let event_loop = EventLoop {
+    let mut event_loop = EventLoop {
         phone,
         net,
         disk,
@@ -122,9 +104,13 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         engine_events,
         commands: inbox,
         events,
+        group_file,
+        address_book: AddressBook::default(),
+        listening: Vec::new(),
         plan: None,
         clients: Default::default(),
     };
+    event_loop.listens(address.clone(), Instant::now());
 
     let handle = Handle {
         address,
@@ -156,6 +142,29 @@ impl Handle {
         let _ = self.commands.send(Command::Cancel { client }).await; // it may have stopped
     }
 
+    /// Wants something of the group; what comes of it is an [`Event::Group`].
+    pub async fn group(&self, command: group::Command) {
+        let _ = self.commands.send(Command::Group(command)).await; // it may have stopped
+    }
+
+    /// Asks the phone at an address, which ends in `/p2p/PEER`, to be let into its group. If both are in one already,
+    /// it is only connected to.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::NoPeer`] if the address names no phone.
+    pub async fn meet(&self, address: Multiaddr) -> Result<proto::PeerId, NetError> {
+        let (phone, address) = split_peer(address)?;
+        let _ = self.commands.send(Command::Meet { phone, address }).await; // it may have stopped
+
+        Ok(phone)
+    }
+
+    /// Has a model run whenever this phone leads.
+    pub async fn run(&self, work: Work) {
+        let _ = self.commands.send(Command::Run(work)).await; // it may have stopped
+    }
+
     /// Stops the phone and waits until it has.
     pub async fn stop(self) {
         let _ = self.commands.send(Command::Stop).await; // it may have stopped already
@@ -163,39 +172,21 @@ impl Handle {
     }
 }
 
+/// Builds the state, as it was when the phone was stopped.
 fn phone<H>(
     me: proto::PeerId,
-    name: String,
-    addresses: Addresses,
-    role: Role,
-    net: &mut Net,
+    config: &Config,
+    group_file: &GroupFile,
 ) -> Result<Phone<H>, StartError> {
-    let identity = |leader| Identity {
-        me,
-        name,
-        addresses,
-        leader,
+    let (name, saved, now) = (Name::tidy(&config.name), group_file.load()?, Instant::now());
+    let rank = Rank {
+        holds_model: config.model.is_some(),
+        ..Rank::default()
     };
 
-    match role {
-        Role::Leader {
-            n_phones,
-            cut,
-            sizes,
-        } => {
-            let gather = Gather {
-                n_phones,
-                manifest: Arc::new(cut.manifest(|_| {})),
-                sizes,
-            };
-            Ok(Phone::leader(identity(me), gather)?)
-        }
-        Role::Member { leader } => {
-            let (leader, address) = crate::net::split_peer(leader)?;
-            net.connect(leader, vec![address]);
-            Ok(Phone::member(identity(leader)))
-        }
-    }
+    let mut phone = Phone::new(me, name, saved, ChaCha12Rng::from_os_rng(), now);
+    phone.handle(InEvent::Group(group::InEvent::Ranked(rank)), now);
+    Ok(phone)
 }
 
 /// Waits for the first address that the network listens on.

@@ -31,6 +31,7 @@ pub mod placement;
 pub mod plan;
 pub mod reconfig;
 pub mod relay;
+pub mod ring;
 #[cfg(test)]
 mod testing;
 pub mod wire;

@@ -1,392 +1,147 @@
-//! One phone: all its machines, and the ways between them.
+//! One phone: its group, what the group computes, and the ways between them.
 //!
 //! The shell knows only this type. What happens goes in as an [`InEvent`], what is to be done comes
 //! out as an [`OutEvent`]; everything that a phone decides lies between.
 //!
 //! ```text
-//!            Joined            plan in force
-//!  gather ───────────► reconfig ─────────────► pipeline ◄──── questions ──── relay
-//!                                                  └──────── answers ───────►
+//!           who leads, who is here            plan
+//!  group ─────────────────────────► planning ──────► ring: reconfig · pipeline · relay
+//!    ▲                                                 │
+//!    └────────────── an answer is being written ◄──────┘
 //! ```
+//!
+//! A phone in no group leads itself, and runs a model alone if it is asked to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gguf_tools::Manifest;
+use rand_chacha::ChaCha12Rng;
 
-use crate::chat::{Answer, Ask, RefusalReason};
-use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
-use crate::plan::{Plan, PlanError, Sizes};
-use crate::reconfig::{self, Reconfig};
-use crate::relay::{self, ClientId, Relay};
-use crate::wire::{self, Addresses, Chat, Control, Step};
-use crate::{Epoch, PeerId, RequestId, StepId};
+use crate::group::message::Presence;
+use crate::group::{self, Group, Name, Roster, Saved};
+use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes};
+use crate::reconfig::{Cause, Status};
+use crate::ring::{self, Notice, Ring};
+use crate::{Epoch, PeerId};
+
+/// How long the leader waits after a plan broke before it makes another.
+///
+/// Until a phone whose connection was cut is given up on or back
+/// ([`group::LOST_AFTER_DISCONNECT`]), with a heartbeat's room.
+const REPLAN_AFTER: Duration = Duration::from_millis(2000);
 
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum InEvent<H> {
-    /// A control message came.
-    Control {
-        /// Phone that sent it.
-        from: PeerId,
-        /// The message.
-        message: Control,
-    },
-    /// A chat message came.
-    Chat {
-        /// Phone that sent it.
-        from: PeerId,
-        /// The message.
-        message: Chat,
-    },
-    /// An activation came.
-    Activation {
-        /// Phone that sent it.
-        from: PeerId,
-        /// Its epoch.
-        epoch: Epoch,
-        /// Its step.
-        step: StepId,
-        /// The hidden state.
-        hidden: H,
-    },
-    /// The last connection to a phone is gone.
-    PhoneLost(PeerId),
-    /// A screen of this phone asks.
-    Ask {
-        /// That screen; it has one question open at a time.
-        client: ClientId,
-        /// The question.
-        ask: Arc<Ask>,
-    },
-    /// A screen of this phone wants no more of its answer.
-    Cancel {
-        /// That screen.
-        client: ClientId,
-    },
-    /// This phone's part of a plan is loaded.
-    Loaded {
-        /// The plan's epoch.
-        epoch: Epoch,
-    },
-    /// This phone's part of a plan cannot be loaded.
-    LoadFailed {
-        /// The plan's epoch.
-        epoch: Epoch,
-        /// Why, for people.
-        reason: String,
-    },
-    /// See [`pipeline::InEvent::Opened`].
-    Opened {
-        /// Name of the question.
-        request: RequestId,
-        /// The prompt.
-        prompt: Vec<Token>,
-    },
-    /// See [`pipeline::InEvent::Refused`].
-    Refused {
-        /// Name of the question.
-        request: RequestId,
-        /// Why.
-        reason: RefusalReason,
-    },
-    /// See [`pipeline::InEvent::Embedded`].
-    Embedded {
-        /// Step that was embedded.
-        step: StepId,
-        /// `[n_tokens, n_embd]`.
-        hidden: H,
-    },
-    /// See [`pipeline::InEvent::Computed`].
-    Computed {
-        /// Step that was run.
-        step: StepId,
-        /// `[n_tokens, n_embd]`, or the wanted rows.
-        hidden: H,
-    },
-    /// See [`pipeline::InEvent::Sampled`].
-    Sampled {
-        /// Step that was sampled.
-        step: StepId,
-        /// One for each pick.
-        samples: Vec<Sample>,
-    },
-    /// This phone's engine cannot run a step.
-    EngineFailed {
-        /// What it said.
-        reason: String,
-    },
+    /// Something about the group.
+    Group(group::InEvent),
+    /// Something about what it computes. What comes from a phone that is no member is dropped.
+    Ring(ring::InEvent<H>),
+    /// A person wants this phone's model to be run.
+    Run(Work),
 }
 
-/// What to do.
+/// What to do, in this order.
 #[derive(Debug, Clone)]
 pub enum OutEvent<H> {
-    /// Send a control message.
-    SendControl {
-        /// Phone that gets it.
-        to: PeerId,
-        /// The message.
-        message: Control,
-    },
-    /// Send a chat message.
-    SendChat {
-        /// Phone that gets it.
-        to: PeerId,
-        /// The message.
-        message: Chat,
-    },
-    /// Send an activation.
-    SendActivation {
-        /// Phone that comes next in the ring.
-        to: PeerId,
-        /// Epoch of the plan.
-        epoch: Epoch,
-        /// Step that it belongs to.
-        step: StepId,
-        /// The hidden state.
-        hidden: H,
-    },
-    /// Tell a screen how its answer goes on.
-    Tell {
-        /// That screen.
-        client: ClientId,
-        /// What there is to tell.
-        answer: Answer,
-    },
-    /// Get the shards of this phone's part and load them, in place of any before: answered by `Loaded` or
-    /// `LoadFailed`.
-    Load {
-        /// The plan.
-        plan: Arc<Plan>,
-        /// What its model is.
-        manifest: Arc<Manifest>,
-        /// Where the plan's phones can be reached.
-        addresses: Vec<(PeerId, Addresses)>,
-    },
-    /// See [`pipeline::OutEvent::Open`].
-    Open {
-        /// Name of the question.
-        request: RequestId,
-        /// The question.
-        ask: Arc<Ask>,
-    },
-    /// See [`pipeline::OutEvent::Close`].
-    Close {
-        /// Name of the question.
-        request: RequestId,
-    },
-    /// See [`pipeline::OutEvent::Embed`].
-    Embed {
-        /// Step that the tokens belong to.
-        step: StepId,
-        /// Tokens of all runs, in order.
-        tokens: Vec<Token>,
-    },
-    /// See [`pipeline::OutEvent::Compute`].
-    Compute {
-        /// The header.
-        step: Arc<Step>,
-        /// `[n_tokens, n_embd]`.
-        hidden: H,
-        /// Whether only the wanted rows go on.
-        last: bool,
-    },
-    /// See [`pipeline::OutEvent::Sample`].
-    Sample {
-        /// Step that the rows belong to.
-        step: StepId,
-        /// `[picks.len(), n_embd]`.
-        hidden: H,
-        /// What to sample.
-        picks: Vec<Pick>,
-    },
-    /// A person would notice this.
-    Notice(Notice),
+    /// Something about the group.
+    Group(group::OutEvent),
+    /// Something about what it computes.
+    Ring(ring::OutEvent<H>),
 }
 
-/// What a person would notice.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Notice {
-    /// A phone asked for a part in the work.
-    Joined {
-        /// That phone.
-        phone: PeerId,
-        /// Its name.
-        name: String,
-    },
-    /// A plan is in force: questions can be asked.
-    InForce {
-        /// The plan.
-        plan: Arc<Plan>,
-        /// Names of the phones that joined here, for people.
-        names: BTreeMap<PeerId, String>,
-    },
-    /// There is no plan, or not any more.
-    Broken {
-        /// Phone that is the cause.
-        phone: PeerId,
-        /// Why, for people.
-        reason: String,
-    },
-    /// The phone that leads is gone, or was never there, before it gave this phone a part in a plan.
-    NoLeader,
-}
-
-/// Who this phone is.
+/// A model that is to be run.
 #[derive(Debug, Clone)]
-pub struct Identity {
-    /// This phone.
-    pub me: PeerId,
-    /// Its name, for people.
-    pub name: String,
-    /// Where it can be reached.
-    pub addresses: Addresses,
-    /// Phone that leads; may be this one.
-    pub leader: PeerId,
-}
-
-/// What the leader waits for, and what it then starts.
-#[derive(Debug, Clone)]
-pub struct Gather {
-    /// Phones that take part, this one among them.
-    pub n_phones: usize,
+pub struct Work {
     /// The model.
     pub manifest: Arc<Manifest>,
     /// What it is run with.
     pub sizes: Sizes,
+    /// Phones that are waited for, this one among them, before the first plan is made. Later plans
+    /// are made with those that are there.
+    pub n_phones: usize,
 }
 
-/// A phone that takes part.
-#[derive(Debug)]
-struct Joined {
-    phone: PeerId,
-    name: String,
-    addresses: Addresses,
+impl Work {
+    /// Checks that the model can be shared by as many phones as are waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::even`].
+    pub fn validate(&self) -> Result<(), PlanError> {
+        let n_phones = self.n_phones.min(STAGES_MAX + 1);
+        let phones = (0..n_phones).map(|i| PeerId([i as u8; 32]));
+        let phones = phones.collect::<Vec<_>>();
+
+        Plan::even(Epoch(1), &self.manifest, &phones, self.sizes).map(|_| ())
+    }
 }
 
 /// One phone.
 #[derive(Debug)]
 pub struct Phone<H> {
-    identity: Identity,
-    gather: Option<Gather>,
-    /// Phones that joined, in that order.
-    joined: Vec<Joined>,
-    reconfig: Reconfig,
-    relay: Relay,
-    pipeline: Option<Pipeline<H>>,
+    me: PeerId,
+    group: Group,
+    ring: Ring<H>,
+    work: Option<Work>,
+    /// When the leader makes another plan in place of one that broke.
+    replan_at: Option<Instant>,
+    /// Whether the group was told that an answer is being written here.
+    writing: bool,
+    /// Whom the ring was told to obey.
+    leader: Option<PeerId>,
     events: VecDeque<OutEvent<H>>,
 }
 
 impl<H> Phone<H> {
-    /// Starts a phone that follows `identity.leader`.
-    pub fn member(identity: Identity) -> Self {
-        let mut phone = Self::new(identity);
-        phone.events.push_back(OutEvent::SendControl {
-            to: phone.identity.leader,
-            message: Control::Join {
-                version: wire::VERSION,
-                name: phone.identity.name.clone(),
-                addresses: phone.identity.addresses.clone().capped(),
-            },
-        });
+    /// Starts the phone `me`, as it was when `saved` was written.
+    pub fn new(me: PeerId, name: Name, saved: Saved, rng: ChaCha12Rng, now: Instant) -> Self {
+        let mut phone = Self {
+            me,
+            group: Group::new(me, name, saved, rng, now),
+            ring: Ring::new(me),
+            work: None,
+            replan_at: None,
+            writing: false,
+            leader: Some(me),
+            events: VecDeque::new(),
+        };
+        phone.settle(now);
 
         phone
-    }
-
-    /// Starts a phone that leads, and brings a plan into force once enough phones have joined.
-    ///
-    /// # Errors
-    ///
-    /// As [`Plan::even`], if the model cannot be shared by so many phones.
-    pub fn leader(identity: Identity, gather: Gather) -> Result<Self, PlanError> {
-        let n_phones = gather.n_phones.min(crate::plan::STAGES_MAX + 1);
-        let placeholders = (0..n_phones).map(|i| PeerId([i as u8; 32]));
-        Plan::even(
-            Epoch(0),
-            &gather.manifest,
-            &placeholders.collect::<Vec<_>>(),
-            gather.sizes,
-        )?;
-
-        let mut phone = Self::new(identity);
-        phone.gather = Some(gather);
-        phone.joined.push(Joined {
-            phone: phone.identity.me,
-            name: phone.identity.name.clone(),
-            addresses: phone.identity.addresses.clone().capped(),
-        });
-        phone.start_when_complete();
-        phone.exchange(None);
-
-        Ok(phone)
-    }
-
-    fn new(identity: Identity) -> Self {
-        Self {
-            reconfig: Reconfig::new(identity.me, identity.leader),
-            relay: Relay::new(identity.me),
-            identity,
-            gather: None,
-            joined: Vec::new(),
-            pipeline: None,
-            events: VecDeque::new(),
-        }
     }
 
     /// Takes note of `event`.
     pub fn handle(&mut self, event: InEvent<H>, now: Instant) {
         match event {
-            InEvent::Control { from, message } => self.control(from, message, now),
-            InEvent::Chat { from, message } => self.relay.handle(from, message),
-            InEvent::Ask { client, ask } => self.relay.ask(client, ask),
-            InEvent::Cancel { client } => self.relay.cancel(client),
-            InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
-            InEvent::Loaded { epoch } => self.reconfig.loaded(epoch),
-            InEvent::LoadFailed { epoch, reason } => self.reconfig.load_failed(epoch, reason),
-            InEvent::Activation {
-                from,
-                epoch,
-                step,
-                hidden,
-            } => {
-                let event = pipeline::InEvent::Activation {
-                    from,
-                    epoch,
-                    step,
-                    hidden,
-                };
-                self.pipe(event, now);
-            }
-            InEvent::Opened { request, prompt } => {
-                self.pipe(pipeline::InEvent::Opened { request, prompt }, now);
-            }
-            InEvent::Refused { request, reason } => {
-                self.pipe(pipeline::InEvent::Refused { request, reason }, now);
-            }
-            InEvent::Embedded { step, hidden } => {
-                self.pipe(pipeline::InEvent::Embedded { step, hidden }, now);
-            }
-            InEvent::Computed { step, hidden } => {
-                self.pipe(pipeline::InEvent::Computed { step, hidden }, now);
-            }
-            InEvent::Sampled { step, samples } => {
-                self.pipe(pipeline::InEvent::Sampled { step, samples }, now);
-            }
-            InEvent::EngineFailed { reason } => {
-                self.pipe(pipeline::InEvent::EngineFailed { reason }, now);
-            }
+            InEvent::Group(event) => self.group_event(event, now),
+            InEvent::Ring(event) => self.ring_event(event, now),
+            InEvent::Run(work) => self.work = Some(work),
         }
 
-        self.exchange(Some(now));
+        self.settle(now);
     }
 
-    /// Does what is due. No machine of this phone waits for a time yet.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.group.poll_timeout().is_some_and(|due| due <= now) {
+            self.group.handle_timeout(now);
+        }
+
+        self.settle(now);
+    }
 
     /// Returns when to wake the phone, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let waits_to_plan = self.work.is_some() && self.leads() && self.has_lost_its_plan();
+        let replan_at = self.replan_at.filter(|_| waits_to_plan);
+
+        [self.group.poll_timeout(), replan_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns the next thing to do.
@@ -394,220 +149,204 @@ impl<H> Phone<H> {
         self.events.pop_front()
     }
 
-    /// Returns whether this phone waits for nothing: no question is open, no step in flight.
-    pub fn is_idle(&self) -> bool {
-        self.relay.is_idle() && self.pipeline.as_ref().is_none_or(Pipeline::is_idle)
+    /// Returns the group that this phone is in.
+    pub fn group(&self) -> &Group {
+        &self.group
     }
 
-    fn control(&mut self, from: PeerId, message: Control, now: Instant) {
-        match message {
-            Control::Join {
-                version,
-                name,
-                addresses,
-            } => self.join(from, version, &name, addresses),
-            Control::Step(step) => self.pipe(pipeline::InEvent::Step { from, step }, now),
-            Control::StageFailed { epoch, reason } => {
-                let event = pipeline::InEvent::StageFailed {
-                    from,
-                    epoch,
-                    reason,
-                };
-                self.pipe(event, now);
-            }
-            Control::NeighbourLost { epoch, neighbour } => {
-                let event = pipeline::InEvent::NeighbourLost {
-                    from,
-                    epoch,
-                    neighbour,
-                };
-                self.pipe(event, now);
-            }
-            Control::Prepare { .. }
-            | Control::Ready { .. }
-            | Control::NotReady { .. }
-            | Control::Commit { .. } => self.reconfig.handle(from, message),
-        }
+    /// Returns the newest plan that is in force, where this phone has a part in it.
+    pub fn plan_in_force(&self) -> Option<&Arc<Plan>> {
+        self.ring.reconfig().in_force()
     }
 
-    fn join(&mut self, from: PeerId, version: u32, name: &str, addresses: Addresses) {
-        if version != wire::VERSION {
-            tracing::warn!(%from, version, "Phone of another version, not taken");
-            return;
-        }
-        let Some(gather) = &self.gather else {
-            tracing::warn!(%from, "Phone asks to join one that does not lead, dropped");
-            return;
+    /// Lets the group take note of something that may also cost the ring a phone.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "one kind of event is of interest"
+    )]
+    fn group_event(&mut self, event: group::InEvent, now: Instant) {
+        let lost = match event {
+            group::InEvent::Disconnected(phone) => Some(phone),
+            _ => None,
         };
-        let known = self.joined.iter().any(|joined| joined.phone == from);
-        if known || self.joined.len() >= gather.n_phones {
-            return;
-        }
+        self.group.handle(event, now);
 
-        let name = wire::clean_name(name);
-        self.joined.push(Joined {
-            phone: from,
-            name: name.clone(),
-            addresses: addresses.capped(),
-        });
-        self.events
-            .push_back(OutEvent::Notice(Notice::Joined { phone: from, name }));
-        self.start_when_complete();
-    }
-
-    fn start_when_complete(&mut self) {
-        let Some(gather) = &self.gather else { return };
-        if self.joined.len() < gather.n_phones {
-            return;
-        }
-
-        let phones = self.joined.iter().map(|joined| joined.phone);
-        let plan = Plan::even(
-            self.reconfig.next_epoch(),
-            &gather.manifest,
-            &phones.collect::<Vec<_>>(),
-            gather.sizes,
-        );
-        let plan = plan.expect("tried with as many phones at the start");
-        let manifest = Arc::clone(&gather.manifest);
-        let addresses = self.joined.iter();
-        let addresses = addresses.map(|joined| (joined.phone, joined.addresses.clone()));
-        self.reconfig
-            .propose(Arc::new(plan), manifest, addresses.collect());
-    }
-
-    fn phone_lost(&mut self, phone: PeerId, now: Instant) {
-        let planned = self.pipeline.as_ref().map(|p| Arc::clone(p.plan()));
-        if planned.is_none_or(|plan| !plan.needs(phone)) {
-            self.joined.retain(|joined| joined.phone != phone);
-        }
-        if phone == self.identity.leader && self.pipeline.is_none() {
-            self.events.push_back(OutEvent::Notice(Notice::NoLeader));
-        }
-
-        self.pipe(pipeline::InEvent::PhoneLost(phone), now);
-        self.reconfig.phone_lost(phone);
-        self.relay.phone_lost(phone);
-    }
-
-    fn pipe(&mut self, event: pipeline::InEvent<H>, now: Instant) {
-        if let Some(pipeline) = &mut self.pipeline {
-            pipeline.handle(event, now);
+        if let Some(phone) = lost {
+            self.ring.handle(ring::InEvent::PhoneLost(phone), now);
         }
     }
 
-    /// Passes what the machines want to each other or to the shell, until none wants anything.
-    fn exchange(&mut self, now: Option<Instant>) {
+    /// Lets the ring take note of what members say, and of what happens on this phone.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all others happen on this phone"
+    )]
+    fn ring_event(&mut self, event: ring::InEvent<H>, now: Instant) {
+        let from = match &event {
+            ring::InEvent::Control { from, .. }
+            | ring::InEvent::Chat { from, .. }
+            | ring::InEvent::Activation { from, .. } => *from,
+            _ => self.me,
+        };
+
+        if from == self.me || self.group.is_member(from) {
+            self.ring.handle(event, now);
+        } else {
+            tracing::warn!(%from, "Message from a phone that is no member, dropped");
+        }
+    }
+
+    /// Lets everything that follows from the last event happen.
+    fn settle(&mut self, now: Instant) {
         loop {
-            if let Some(event) = self.reconfig.poll() {
-                self.route_reconfig(event);
-            } else if let Some(event) = self.pipeline.as_mut().and_then(Pipeline::poll) {
-                self.route_pipeline(event);
-            } else if let Some(event) = self.relay.poll() {
-                self.route_relay(event, now);
+            self.exchange(now);
+            self.tell_leader(now);
+            self.plan_if_due(now);
+            self.tell_writing(now);
+
+            if !self.ring.wants_anything() && !self.group.wants_anything() {
+                return;
+            }
+        }
+    }
+
+    /// Passes what group and ring want to each other or to the shell, until neither wants anything.
+    fn exchange(&mut self, now: Instant) {
+        loop {
+            if let Some(event) = self.group.poll() {
+                self.route_group(event, now);
+            } else if let Some(event) = self.ring.poll() {
+                self.route_ring(event, now);
             } else {
                 return;
             }
         }
     }
 
-    fn route_reconfig(&mut self, event: reconfig::OutEvent) {
-        let event = match event {
-            reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
-            reconfig::OutEvent::Load {
-                plan,
-                manifest,
-                addresses,
-            } => {
-                // Its part begins now: the first steps may come before the word that all are ready.
-                self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.identity.me));
-                OutEvent::Load {
-                    plan,
-                    manifest,
-                    addresses,
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the ring has no interest in the others"
+    )]
+    fn route_group(&mut self, event: group::OutEvent, now: Instant) {
+        match &event {
+            group::OutEvent::Present {
+                peer,
+                presence: Presence::Lost,
+            } => self.ring.handle(ring::InEvent::PhoneLost(*peer), now),
+            group::OutEvent::Present {
+                peer,
+                presence: Presence::Here,
+            } => self.ring.handle(ring::InEvent::Announce(*peer), now),
+            group::OutEvent::Members(roster) => self.members_changed(roster, now),
+            group::OutEvent::Left { .. } => self.ring.handle(ring::InEvent::Alone, now),
+            _ => {}
+        }
+
+        self.events.push_back(OutEvent::Group(event));
+    }
+
+    fn route_ring(&mut self, event: ring::OutEvent<H>, now: Instant) {
+        if let ring::OutEvent::Notice(notice) = &event {
+            match notice {
+                Notice::InForce { .. } => {
+                    for phone in self.phones_here() {
+                        self.ring.handle(ring::InEvent::Announce(phone), now);
+                    }
                 }
+                Notice::Broken { .. } => self.replan_at = Some(now + REPLAN_AFTER),
             }
-            reconfig::OutEvent::InForce { plan } => {
-                self.relay.plan_in_force(Arc::clone(&plan));
-                tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
-                let names = self.joined.iter().map(|j| (j.phone, j.name.clone()));
-                let names = names.collect();
-                OutEvent::Notice(Notice::InForce { plan, names })
-            }
-            reconfig::OutEvent::Failed { phone, reason, .. } => {
-                OutEvent::Notice(Notice::Broken { phone, reason })
-            }
-        };
+        }
 
-        self.events.push_back(event);
+        self.events.push_back(OutEvent::Ring(event));
     }
 
-    fn route_pipeline(&mut self, event: pipeline::OutEvent<H>) {
-        use pipeline::OutEvent as Wish;
+    /// A phone that is no member any more has no part in anything.
+    fn members_changed(&mut self, roster: &Roster, now: Instant) {
+        let gone = self.ring.plan().map(|plan| {
+            let gone = plan.phones().filter(|&phone| !roster.contains(phone));
+            gone.filter(|&phone| phone != self.me).collect::<Vec<_>>()
+        });
 
-        let event = match event {
-            Wish::Answer { request, answer } => return self.relay.answer(request, answer),
-            Wish::Open { request, ask } => OutEvent::Open { request, ask },
-            Wish::Close { request } => OutEvent::Close { request },
-            Wish::Embed { step, tokens } => OutEvent::Embed { step, tokens },
-            Wish::Compute { step, hidden, last } => OutEvent::Compute { step, hidden, last },
-            Wish::Sample {
-                step,
-                hidden,
-                picks,
-            } => OutEvent::Sample {
-                step,
-                hidden,
-                picks,
-            },
-            Wish::SendStep { to, step } => OutEvent::SendControl {
-                to,
-                message: Control::Step(step),
-            },
-            Wish::SendActivation {
-                to,
-                epoch,
-                step,
-                hidden,
-            } => OutEvent::SendActivation {
-                to,
-                epoch,
-                step,
-                hidden,
-            },
-            Wish::SendFailure { to, epoch, reason } => OutEvent::SendControl {
-                to,
-                message: Control::StageFailed { epoch, reason },
-            },
-            Wish::SendNeighbourLost {
-                to,
-                epoch,
-                neighbour,
-            } => OutEvent::SendControl {
-                to,
-                message: Control::NeighbourLost { epoch, neighbour },
-            },
-        };
-
-        self.events.push_back(event);
+        for phone in gone.unwrap_or_default() {
+            self.ring.handle(ring::InEvent::PhoneLost(phone), now);
+        }
     }
 
-    fn route_relay(&mut self, event: relay::OutEvent, now: Option<Instant>) {
-        match event {
-            relay::OutEvent::Ask { request, ask } => {
-                let now = now.expect("questions come as events, with their time");
-                self.pipe(pipeline::InEvent::Ask { request, ask }, now);
+    /// Tells the ring when another phone leads.
+    fn tell_leader(&mut self, now: Instant) {
+        let leader = match self.group.roster() {
+            None => Some(self.me),
+            Some(_) => self.group.leader().map(|term| term.leader),
+        };
+
+        if std::mem::replace(&mut self.leader, leader) != leader {
+            self.ring.handle(ring::InEvent::Leader(leader), now);
+        }
+    }
+
+    /// Tells the group when this phone begins and ends to write an answer.
+    fn tell_writing(&mut self, now: Instant) {
+        let writing = self.ring.is_writing();
+
+        if std::mem::replace(&mut self.writing, writing) != writing {
+            self.group.handle(group::InEvent::Writing(writing), now);
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.leader == Some(self.me)
+    }
+
+    fn has_lost_its_plan(&self) -> bool {
+        self.ring.reconfig().status() == Status::Failed(Cause::Lost)
+    }
+
+    /// Returns the phones that can compute, this one first: it has the model.
+    fn phones_here(&self) -> Vec<PeerId> {
+        let members = self
+            .group
+            .roster()
+            .into_iter()
+            .flat_map(|r| r.members.iter());
+        let here = |&phone: &PeerId| {
+            phone != self.me && self.group.presence(phone) == Some(Presence::Here)
+        };
+        let others = members.map(|member| member.peer).filter(here);
+
+        std::iter::once(self.me)
+            .chain(others.collect::<BTreeSet<_>>())
+            .collect()
+    }
+
+    /// Makes a plan, if this phone leads, has a model to run, and there is none.
+    fn plan_if_due(&mut self, now: Instant) {
+        let Some(work) = self.work.as_ref().filter(|_| self.leads()) else {
+            return;
+        };
+        let mut phones = self.phones_here();
+        phones.truncate(work.manifest.layers.len().min(STAGES_MAX));
+        let due = match self.ring.reconfig().status() {
+            Status::None => phones.len() >= work.n_phones,
+            Status::Preparing | Status::InForce => false,
+            // Those who could not will not be able to: others may.
+            Status::Failed(Cause::CannotLoad) => !self.ring.reconfig().was_for(&phones),
+            Status::Failed(Cause::Lost) => self.replan_at.is_none_or(|at| at <= now),
+        };
+        if !due {
+            return;
+        }
+
+        self.replan_at = None;
+        let epoch = self.ring.reconfig().next_epoch();
+        match Plan::even(epoch, &work.manifest, &phones, work.sizes) {
+            Ok(plan) => {
+                let propose = ring::InEvent::Propose {
+                    plan: Arc::new(plan),
+                    manifest: Arc::clone(&work.manifest),
+                };
+                self.ring.handle(propose, now);
             }
-            relay::OutEvent::Cancel { request } => {
-                let now = now.expect("a question was asked before it is cancelled");
-                self.pipe(pipeline::InEvent::Cancel { request }, now);
-            }
-            relay::OutEvent::Send { to, message } => {
-                self.events.push_back(OutEvent::SendChat { to, message });
-            }
-            relay::OutEvent::Tell { client, answer } => {
-                self.events.push_back(OutEvent::Tell { client, answer });
-            }
+            Err(error) => tracing::error!(%error, "No plan can be made"),
         }
     }
 }

@@ -18,12 +18,16 @@ use std::sync::Arc;
 
 use gguf_tools::Manifest;
 
-use crate::plan::{Plan, STAGES_MAX};
-use crate::wire::{self, Addresses, Control};
+use crate::plan::Plan;
+use crate::wire::{self, Control};
 use crate::{Epoch, PeerId};
 
 /// Bytes of what a phone says about why it is not ready: some lines on a screen.
 const REASON_BYTES_MAX: usize = 512;
+
+/// How far ahead of ours a member's epoch is believed to be: plans made on the other side of a cut, one a
+/// second for a month.
+const EPOCHS_APART_MAX: u64 = 1 << 22;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -42,8 +46,6 @@ pub enum OutEvent {
         plan: Arc<Plan>,
         /// What its model is.
         manifest: Arc<Manifest>,
-        /// Where the plan's phones can be reached.
-        addresses: Vec<(PeerId, Addresses)>,
     },
     /// The plan is in force.
     InForce {
@@ -56,16 +58,43 @@ pub enum OutEvent {
         epoch: Epoch,
         /// Phone that cannot do its part.
         phone: PeerId,
+        /// Whether others might.
+        cause: Cause,
         /// Why, for people.
         reason: String,
     },
+}
+
+/// How far the newest plan has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// There is none.
+    None,
+    /// Phones are getting ready.
+    Preparing,
+    /// It is followed.
+    InForce,
+    /// It is not, or not any more.
+    Failed(Cause),
+}
+
+/// Why a plan failed, as far as the next one depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A phone is gone, or another leads: it may be different the next time.
+    Lost,
+    /// A phone cannot do its part.
+    CannotLoad,
 }
 
 /// One phone's way from plan to plan.
 #[derive(Debug)]
 pub struct Reconfig {
     me: PeerId,
-    leader: PeerId,
+    /// Whom this phone obeys; nobody, while a leader is sought.
+    leader: Option<PeerId>,
+    /// Newest epoch that other phones were seen to know.
+    known: Epoch,
     prepared: Option<Prepared>,
     events: VecDeque<OutEvent>,
 }
@@ -84,18 +113,63 @@ enum State {
     Loading,
     Loaded,
     InForce,
-    Failed,
+    Failed(Cause),
 }
 
 impl Reconfig {
-    /// Starts without a plan.
-    pub fn new(me: PeerId, leader: PeerId) -> Self {
+    /// Starts without a plan, obeying itself.
+    pub fn new(me: PeerId) -> Self {
         Self {
             me,
-            leader,
+            leader: Some(me),
+            known: Epoch(0),
             prepared: None,
             events: VecDeque::new(),
         }
+    }
+
+    /// Obeys another leader. A plan that the old one was still preparing fails; one in force stays.
+    pub fn follow(&mut self, leader: Option<PeerId>) {
+        let Some(new) = leader.filter(|_| leader != self.leader) else {
+            return;
+        };
+
+        let old = self.leader.replace(new);
+        if self.status() == Status::Preparing {
+            self.fail(old.unwrap_or(new), Cause::Lost, "another phone leads");
+        }
+    }
+
+    /// Returns how far the newest plan has come.
+    pub fn status(&self) -> Status {
+        match self.prepared.as_ref().map(|prepared| prepared.state) {
+            None => Status::None,
+            Some(State::Loading | State::Loaded) => Status::Preparing,
+            Some(State::InForce) => Status::InForce,
+            Some(State::Failed(cause)) => Status::Failed(cause),
+        }
+    }
+
+    /// Returns the plan in force.
+    pub fn in_force(&self) -> Option<&Arc<Plan>> {
+        let prepared = self.prepared.as_ref();
+
+        prepared
+            .filter(|prepared| prepared.state == State::InForce)
+            .map(|prepared| &prepared.plan)
+    }
+
+    /// Returns whether the newest plan was for just these phones.
+    pub fn was_for(&self, phones: &[PeerId]) -> bool {
+        let wanted = phones.iter().copied().collect::<BTreeSet<_>>();
+        let prepared = self.prepared.as_ref();
+
+        prepared.is_some_and(|prepared| prepared.plan.phones().collect::<BTreeSet<_>>() == wanted)
+    }
+
+    /// Returns whether [`Self::poll`] has something.
+    pub fn wants_anything(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Returns the epoch of the next plan that this phone proposes.
@@ -104,26 +178,18 @@ impl Reconfig {
     ///
     /// If no epoch is left. Only the leader proposes, counting from 1: it would take 2^64 plans.
     pub fn next_epoch(&self) -> Epoch {
-        let next = self.newest_epoch().0.checked_add(1);
+        let next = self.newest_epoch().max(self.known).0.checked_add(1);
 
         Epoch(next.expect("fewer than 2^64 plans"))
     }
 
     /// Proposes a plan to every phone in it. Only the leader does.
-    ///
-    /// `addresses` say where each of them can be reached.
-    pub fn propose(
-        &mut self,
-        plan: Arc<Plan>,
-        manifest: Arc<Manifest>,
-        addresses: Vec<(PeerId, Addresses)>,
-    ) {
+    pub fn propose(&mut self, plan: Arc<Plan>, manifest: Arc<Manifest>) {
         let phones = plan.phones().collect::<BTreeSet<_>>();
         for &to in phones.iter().filter(|&&phone| phone != self.me) {
             let message = Control::Prepare {
                 plan: Arc::clone(&plan),
                 manifest: Arc::clone(&manifest),
-                addresses: addresses.clone(),
             };
             self.events.push_back(OutEvent::Send { to, message });
         }
@@ -135,26 +201,22 @@ impl Reconfig {
             state: State::Loading,
         });
         if takes_part {
-            self.events.push_back(OutEvent::Load {
-                plan,
-                manifest,
-                addresses,
-            });
+            self.events.push_back(OutEvent::Load { plan, manifest });
         }
     }
 
     /// Takes note of a message about plans; others are none of its business.
     pub fn handle(&mut self, from: PeerId, message: Control) {
         match message {
-            Control::Prepare {
-                plan,
-                manifest,
-                addresses,
-            } => self.prepare(from, plan, manifest, addresses),
+            Control::Prepare { plan, manifest } => self.prepare(from, plan, manifest),
             Control::Ready { epoch } => self.ready(from, epoch),
-            Control::NotReady { epoch, reason } => self.not_ready(from, epoch, reason),
+            Control::NotReady {
+                epoch,
+                newest,
+                reason,
+            } => self.not_ready(from, epoch, newest, &reason),
             Control::Commit { epoch } => self.commit(from, epoch),
-            Control::Join { .. }
+            Control::InForce { .. }
             | Control::Step(_)
             | Control::StageFailed { .. }
             | Control::NeighbourLost { .. } => {}
@@ -169,7 +231,7 @@ impl Reconfig {
         };
         prepared.state = State::Loaded;
 
-        if self.me == self.leader {
+        if self.leads() {
             self.ready(self.me, epoch);
         } else {
             self.send_leader(Control::Ready { epoch });
@@ -182,14 +244,15 @@ impl Reconfig {
             return;
         }
 
-        if self.me == self.leader {
-            self.fail(self.me, &reason);
+        if self.leads() {
+            self.fail(self.me, Cause::CannotLoad, &reason);
         } else {
             self.send_leader(Control::NotReady {
                 epoch,
+                newest: epoch,
                 reason: reason.clone(),
             });
-            self.fail(self.me, &reason);
+            self.fail(self.me, Cause::CannotLoad, &reason);
         }
     }
 
@@ -198,7 +261,8 @@ impl Reconfig {
         if let Some(prepared) = &self.prepared
             && prepared.plan.needs(phone)
         {
-            self.fail(phone, "it left the group, and its layers with it");
+            let reason = "it left the group, and its layers with it";
+            self.fail(phone, Cause::Lost, reason);
         }
     }
 
@@ -207,23 +271,30 @@ impl Reconfig {
         self.events.pop_front()
     }
 
-    fn prepare(
-        &mut self,
-        from: PeerId,
-        plan: Arc<Plan>,
-        manifest: Arc<Manifest>,
-        addresses: Vec<(PeerId, Addresses)>,
-    ) {
-        let epoch = plan.epoch;
-        if from != self.leader || epoch <= self.newest_epoch() {
-            tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, or an old one, dropped");
+    fn prepare(&mut self, from: PeerId, plan: Arc<Plan>, manifest: Arc<Manifest>) {
+        let (epoch, newest) = (plan.epoch, self.newest_epoch());
+        if self.leader != Some(from) {
+            tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, dropped");
             return;
+        }
+        if epoch <= newest {
+            // A leader that was apart from us counts on from what we know.
+            let reason = "it follows a newer plan".into();
+            return self.send_leader(Control::NotReady {
+                epoch,
+                newest,
+                reason,
+            });
         }
         let valid = manifest.validate().map_err(|error| error.to_string());
         let valid = valid.and_then(|()| plan.validate(&manifest).map_err(|e| e.to_string()));
         if let Err(reason) = valid {
             tracing::warn!(%from, %epoch, reason, "Plan refused");
-            self.send_leader(Control::NotReady { epoch, reason });
+            self.send_leader(Control::NotReady {
+                epoch,
+                newest,
+                reason,
+            });
             return;
         }
 
@@ -232,17 +303,11 @@ impl Reconfig {
             waiting_for: BTreeSet::new(),
             state: State::Loading,
         });
-        let addresses = addresses.into_iter().filter(|(p, _)| plan.needs(*p));
-        let addresses = addresses.take(STAGES_MAX + 1).map(|(p, a)| (p, a.capped()));
-        self.events.push_back(OutEvent::Load {
-            addresses: addresses.collect(),
-            plan,
-            manifest,
-        });
+        self.events.push_back(OutEvent::Load { plan, manifest });
     }
 
     fn ready(&mut self, from: PeerId, epoch: Epoch) {
-        if self.me != self.leader {
+        if !self.leads() {
             return;
         }
         let Some(prepared) = self.current(epoch) else {
@@ -262,17 +327,27 @@ impl Reconfig {
         self.events.push_back(OutEvent::InForce { plan });
     }
 
-    fn not_ready(&mut self, from: PeerId, epoch: Epoch, reason: String) {
+    fn not_ready(&mut self, from: PeerId, epoch: Epoch, newest: Epoch, reason: &str) {
         let current = self.current(epoch);
         let is_waiting = current.is_some_and(|p| p.waiting_for.contains(&from));
-
-        if self.me == self.leader && is_waiting {
-            self.fail(from, &reason);
+        if !self.leads() || !is_waiting {
+            return;
         }
+
+        // A member that lies can use up epochs, but not so many that none is left.
+        self.known = self
+            .known
+            .max(Epoch(newest.0.min(epoch.0 + EPOCHS_APART_MAX)));
+        let cause = if newest > epoch {
+            Cause::Lost
+        } else {
+            Cause::CannotLoad
+        };
+        self.fail(from, cause, reason);
     }
 
     fn commit(&mut self, from: PeerId, epoch: Epoch) {
-        if from != self.leader {
+        if self.leader != Some(from) {
             tracing::warn!(%from, "Commit from a phone that does not lead, dropped");
             return;
         }
@@ -286,19 +361,20 @@ impl Reconfig {
         self.events.push_back(OutEvent::InForce { plan });
     }
 
-    fn fail(&mut self, phone: PeerId, reason: &str) {
+    fn fail(&mut self, phone: PeerId, cause: Cause, reason: &str) {
         let reason = wire::clean_text(reason, REASON_BYTES_MAX);
         let prepared = self.prepared.as_mut().expect("only a plan can fail");
-        if prepared.state == State::Failed {
+        if matches!(prepared.state, State::Failed(_)) {
             return;
         }
 
-        prepared.state = State::Failed;
+        prepared.state = State::Failed(cause);
         let epoch = prepared.plan.epoch;
-        tracing::info!(%epoch, %phone, reason, "Plan failed");
+        tracing::info!(%epoch, %phone, ?cause, reason, "Plan failed");
         self.events.push_back(OutEvent::Failed {
             epoch,
             phone,
+            cause,
             reason,
         });
     }
@@ -313,12 +389,17 @@ impl Reconfig {
     fn current(&mut self, epoch: Epoch) -> Option<&mut Prepared> {
         let prepared = self.prepared.as_mut();
 
-        prepared.filter(|p| p.plan.epoch == epoch && p.state != State::Failed)
+        prepared.filter(|p| p.plan.epoch == epoch && !matches!(p.state, State::Failed(_)))
+    }
+
+    fn leads(&self) -> bool {
+        self.leader == Some(self.me)
     }
 
     fn send_leader(&mut self, message: Control) {
-        let to = self.leader;
-        self.events.push_back(OutEvent::Send { to, message });
+        if let Some(to) = self.leader {
+            self.events.push_back(OutEvent::Send { to, message });
+        }
     }
 }
 
@@ -342,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_member_loads_says_so_and_waits_for_the_word() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
 
         member.handle(ANNA, prepare(1));
         member.loaded(Epoch(1));
@@ -358,21 +439,20 @@ mod tests {
 
     #[test]
     fn only_the_leader_is_followed_and_only_forward() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
         member.handle(ANNA, prepare(5));
         member.loaded(Epoch(5));
         said(&mut member);
 
         for (from, message) in [
             (CARL, prepare(6)),
-            (ANNA, prepare(5)),
-            (ANNA, prepare(0)),
             (CARL, Control::Commit { epoch: Epoch(5) }),
             (ANNA, Control::Commit { epoch: Epoch(4) }),
             (
                 CARL,
                 Control::NotReady {
                     epoch: Epoch(5),
+                    newest: Epoch(5),
                     reason: String::new(),
                 },
             ),
@@ -386,18 +466,68 @@ mod tests {
     /// A leader may name the last epoch there is; the next plan is then refused, and nothing overflows.
     #[test]
     fn nothing_follows_the_last_epoch() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
+        let not_ready = |epoch| {
+            Said::Sent(Control::NotReady {
+                epoch: Epoch(epoch),
+                newest: Epoch(u64::MAX),
+                reason: "it follows a newer plan".into(),
+            })
+        };
 
         member.handle(ANNA, prepare(u64::MAX));
         member.handle(ANNA, prepare(u64::MAX));
         member.handle(ANNA, prepare(1));
 
-        assert_eq!(said(&mut member), [Said::Load]);
+        assert_eq!(
+            said(&mut member),
+            [Said::Load, not_ready(u64::MAX), not_ready(1)]
+        );
+    }
+
+    /// A leader that was apart from a member learns what it has to exceed.
+    #[test]
+    fn a_leader_counts_on_from_what_members_know() {
+        let mut leader = proposing(&[ANNA, BELA]);
+
+        leader.handle(
+            BELA,
+            Control::NotReady {
+                epoch: Epoch(1),
+                newest: Epoch(7),
+                reason: String::new(),
+            },
+        );
+
+        assert_eq!(leader.status(), Status::Failed(Cause::Lost));
+        assert_eq!(leader.next_epoch(), Epoch(8));
+    }
+
+    #[test]
+    fn what_an_old_leader_was_preparing_fails_and_what_is_in_force_stays() {
+        for in_force in [false, true] {
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare(1));
+            member.loaded(Epoch(1));
+            if in_force {
+                member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+            }
+
+            member.follow(None);
+            member.follow(Some(CARL));
+
+            let expected = if in_force {
+                Status::InForce
+            } else {
+                Status::Failed(Cause::Lost)
+            };
+            assert_eq!(member.status(), expected);
+        }
     }
 
     #[test]
     fn a_plan_that_does_not_fit_its_model_is_refused() {
-        let mut member = Reconfig::new(BELA, ANNA);
+        let mut member = following(ANNA);
         let mut plan = testing::plan(&[ANNA, BELA]);
         plan.n_ctx = 0;
 
@@ -417,6 +547,7 @@ mod tests {
         let mut leader = proposing(&[ANNA, BELA]);
         let not_ready = || Control::NotReady {
             epoch: Epoch(1),
+            newest: Epoch(1),
             reason: "a lie".into(),
         };
 
@@ -471,16 +602,20 @@ mod tests {
 
     /// Returns the first phone's machine; it leads, and has told the others of a plan.
     fn proposing(phones: &[PeerId]) -> Reconfig {
-        let mut leader = Reconfig::new(phones[0], phones[0]);
+        let mut leader = Reconfig::new(phones[0]);
         let manifest = testing::manifest(&vec![2; phones.len()]);
-        leader.propose(
-            Arc::new(testing::plan(phones)),
-            Arc::new(manifest),
-            Vec::new(),
-        );
+        leader.propose(Arc::new(testing::plan(phones)), Arc::new(manifest));
         said(&mut leader);
 
         leader
+    }
+
+    /// Returns BELA's machine, which obeys `leader`.
+    fn following(leader: PeerId) -> Reconfig {
+        let mut member = Reconfig::new(BELA);
+        member.follow(Some(leader));
+
+        member
     }
 
     fn prepare(epoch: u64) -> Control {
@@ -496,7 +631,6 @@ mod tests {
         Control::Prepare {
             plan: Arc::new(plan),
             manifest: Arc::new(manifest),
-            addresses: Vec::new(),
         }
     }
 }

@@ -90,6 +90,11 @@ impl Relay {
         self.plan = Some(plan);
     }
 
+    /// There is no plan any more, nor anybody to ask.
+    pub fn no_plan(&mut self) {
+        self.plan = None;
+    }
+
     /// A screen of this phone asks.
     pub fn ask(&mut self, client: ClientId, ask: Arc<Ask>) {
         self.pass_on(Asker::Client(client), ask);

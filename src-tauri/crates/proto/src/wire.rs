@@ -1,10 +1,11 @@
 //! What phones say to each other, as bytes.
 //!
-//! Three kinds of long-lived streams, so that none waits behind another: **control** (plans, step
-//! headers), **activation** (hidden states) and **chat** (questions and answers). The shell opens each under
-//! a name of its own; on it come frames:
+//! Four kinds of long-lived streams, so that none waits behind another: **join** (who belongs
+//! together, the only one that is open to strangers), **control** (plans, step headers),
+//! **activation** (hidden states) and **chat** (questions and answers). On them go frames:
 //!
 //! ```text
+//! join            u32 length │ a message of the group          length ≤ the stream's cap
 //! control, chat   u32 length │ postcard                        length ≤ the stream's cap
 //! activation      u64 epoch │ u64 step │ u32 n_numbers │ u8 type │ 3 × 0 │ numbers    little-endian
 //! ```
@@ -20,11 +21,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::{Answer, Ask};
 use crate::group::Bounded;
-use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX, STAGES_MAX};
+use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
 use crate::{Epoch, PeerId, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
 pub const VERSION: u32 = 1;
+
+/// Bytes in a join frame: a full roster takes 12.4 kB.
+pub const JOIN_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes in a control frame: a manifest of 64 GiB of shards, 32 bytes of hash for each MiB, and
 /// as much again.
@@ -37,20 +41,11 @@ pub const CHAT_FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a phone's name as a person chose it.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Addresses of one phone: IPv4 and IPv6, TCP and QUIC, on two interfaces.
-pub const ADDRESSES_MAX: usize = 8;
-
-/// Bytes of one address: an IPv6 multiaddress with a peer id takes about 120.
-pub const ADDRESS_BYTES_MAX: usize = 160;
-
 /// Numbers in a hidden state: twice the widest supported model's (Llama 3.1 405B: 16,384).
 pub const N_EMBD_MAX: u32 = 32_768;
 
 /// Cache operations in a step: one for each sequence.
 const CACHE_OPS_MAX: usize = SEQUENCES_MAX as usize;
-
-/// Phones of a plan: one for each stage, and one that holds only the ends.
-const PHONES_MAX: usize = STAGES_MAX + 1;
 
 /// Bytes before an activation's numbers.
 pub const ACTIVATION_HEADER_BYTES: usize = 24;
@@ -61,7 +56,9 @@ pub const LENGTH_BYTES: usize = 4;
 /// Kinds of streams between two phones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamKind {
-    /// Plans, step headers, and who is there.
+    /// Who belongs together. Open to strangers.
+    Join,
+    /// Plans and step headers.
     Control,
     /// Hidden states.
     Activation,
@@ -109,31 +106,15 @@ pub enum CacheOp {
     },
 }
 
-/// Where a phone can be reached: multiaddresses as text, which only the shell reads.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses(#[serde(deserialize_with = "at_most::<_, _, ADDRESSES_MAX>")] pub Vec<String>);
-
 /// A control frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Control {
-    /// A phone asks the leader for a part in the work.
-    Join {
-        /// [`VERSION`] of the sender.
-        version: u32,
-        /// Its name, for people.
-        name: String,
-        /// Where it can be reached.
-        addresses: Addresses,
-    },
     /// The leader proposes a plan: get your shards, load them, say so.
     Prepare {
         /// The plan.
         plan: Arc<Plan>,
         /// What its model is.
         manifest: Arc<Manifest>,
-        /// Where the plan's phones can be reached.
-        #[serde(deserialize_with = "at_most::<_, _, PHONES_MAX>")]
-        addresses: Vec<(PeerId, Addresses)>,
     },
     /// A phone has loaded its part of a plan.
     Ready {
@@ -144,6 +125,8 @@ pub enum Control {
     NotReady {
         /// The plan's epoch.
         epoch: Epoch,
+        /// Newest epoch that the phone knows of.
+        newest: Epoch,
         /// Why, for people.
         reason: String,
     },
@@ -151,6 +134,11 @@ pub enum Control {
     Commit {
         /// The plan's epoch.
         epoch: Epoch,
+    },
+    /// The leader tells a member without a part that a plan is in force.
+    InForce {
+        /// The plan.
+        plan: Arc<Plan>,
     },
     /// A step header, from the head.
     Step(Arc<Step>),
@@ -334,19 +322,11 @@ impl Run {
     }
 }
 
-impl Addresses {
-    /// Returns these addresses as far as they are few and short enough to be kept.
-    pub fn capped(mut self) -> Self {
-        self.0.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
-        self.0.truncate(ADDRESSES_MAX);
-        self
-    }
-}
-
 impl StreamKind {
     /// Returns the most bytes that one frame of this kind may announce.
     pub fn frame_bytes_max(self) -> usize {
         match self {
+            Self::Join => JOIN_FRAME_BYTES_MAX,
             Self::Control => CONTROL_FRAME_BYTES_MAX,
             Self::Chat => CHAT_FRAME_BYTES_MAX,
             Self::Activation => ACTIVATION_HEADER_BYTES,
@@ -619,10 +599,6 @@ mod tests {
     /// A list's elements may take a byte each on the wire; their number is bounded all the same.
     #[test]
     fn a_list_is_no_longer_than_its_cap() {
-        let addresses = |n| postcard::to_stdvec(&vec![""; n]).unwrap();
-        assert!(decode::<Addresses>(&addresses(ADDRESSES_MAX)).is_ok());
-        assert!(decode::<Addresses>(&addresses(ADDRESSES_MAX + 1)).is_err());
-
         let mut step = step();
         step.cache_ops = vec![step.cache_ops[0]; CACHE_OPS_MAX + 1];
         assert!(decode::<Step>(&postcard::to_stdvec(&step).unwrap()).is_err());
@@ -716,17 +692,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn addresses_are_few_and_short() {
-        let long = "x".repeat(ADDRESS_BYTES_MAX + 1);
-        let addresses = [vec![long], vec!["x".repeat(ADDRESS_BYTES_MAX); 20]].concat();
-
-        let capped = Addresses(addresses).capped();
-
-        assert_eq!(capped.0.len(), ADDRESSES_MAX);
-        assert!(capped.0.iter().all(|a| a.len() == ADDRESS_BYTES_MAX));
-    }
-
     proptest! {
         #[test]
         fn any_bytes_give_an_error_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -776,25 +741,21 @@ mod tests {
 
     /// Returns one of each control message.
     fn controls() -> Vec<Control> {
-        let addresses = Addresses(vec!["/ip4/10.0.0.1/tcp/4001".into()]);
-
         vec![
-            Control::Join {
-                version: VERSION,
-                name: "Anna".into(),
-                addresses: addresses.clone(),
-            },
             Control::Prepare {
                 plan: Arc::new(testing::plan(&[ANNA, BELA, CARL])),
                 manifest: Arc::new(testing::manifest(&[2, 2, 2])),
-                addresses: vec![(ANNA, addresses), (BELA, Addresses::default())],
             },
             Control::Ready { epoch: Epoch(1) },
             Control::NotReady {
                 epoch: Epoch(u64::MAX),
+                newest: Epoch(2),
                 reason: "no room".into(),
             },
             Control::Commit { epoch: Epoch(0) },
+            Control::InForce {
+                plan: Arc::new(testing::plan(&[ANNA])),
+            },
             Control::Step(Arc::new(step())),
             Control::StageFailed {
                 epoch: Epoch(3),

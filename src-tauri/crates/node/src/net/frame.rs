@@ -1,4 +1,10 @@
 //! Frames on a stream: one write each, and no byte read before its length was compared with its cap.
+//!
+//! A stream may be silent for as long as it likes, but once a frame has begun the rest must follow: half a
+//! frame holds memory.
+
+use std::future::Future;
+use std::time::Duration;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use futures::{AsyncRead, AsyncReadExt};
@@ -10,6 +16,13 @@ use proto::wire::{
 };
 use proto::{Epoch, StepId};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+/// How long the rest of a frame may take, however short it is. A guess: twice the worst pause seen on Wi-Fi.
+const REST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The slowest link that is waited for, in bytes per millisecond: half a megabit per second.
+const SLOWEST_BYTES_PER_MS: u64 = 64;
 
 /// A hidden state: `[n_rows, n_embd]`, row-major.
 pub type Hidden = Vec<f32>;
@@ -23,6 +36,12 @@ pub enum ReadError {
     /// What came is no frame of ours.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A frame began and did not end in time.
+    #[error("half a frame, and no more")]
+    HalfSent,
+    /// A stranger did not say anything for too long.
+    #[error("silent for too long")]
+    Silent,
 }
 
 /// An activation as it came.
@@ -72,24 +91,36 @@ pub fn encode_activation(
     frame
 }
 
+/// Returns bytes as a frame of a join stream.
+///
+/// # Panics
+///
+/// If they are more than such a frame holds: our own messages are not.
+pub fn encode_bytes(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).expect("caps are below 4 GiB");
+    assert!(bytes.len() <= StreamKind::Join.frame_bytes_max());
+
+    [&length.to_le_bytes(), bytes].concat()
+}
+
 /// Reads one activation.
 ///
 /// # Errors
 ///
 /// - [`ReadError::Io`] if the stream ends
 /// - [`ReadError::Decode`] if its header is not ours, or announces more than any plan allows
+/// - [`ReadError::HalfSent`] if it does not end in time
 pub async fn read_activation(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Activation, ReadError> {
-    let mut bytes = [0; ACTIVATION_HEADER_BYTES];
-    stream.read_exact(&mut bytes).await?;
+    let bytes: [u8; ACTIVATION_HEADER_BYTES] = read_first(stream).await?;
     let header = ActivationHeader::decode(&bytes)?;
     let n_numbers = header.n_numbers as usize;
 
     let hidden = match header.activation {
         ActivationType::F32 => {
             let mut numbers = vec![0.0f32; n_numbers];
-            stream.read_exact(cast_slice_mut(&mut numbers)).await?;
+            read_rest(stream, cast_slice_mut(&mut numbers)).await?;
             if cfg!(target_endian = "big") {
                 for x in &mut numbers {
                     *x = f32::from_bits(x.to_bits().swap_bytes());
@@ -99,7 +130,7 @@ pub async fn read_activation(
         }
         ActivationType::F16 => {
             let mut halves = vec![0u16; n_numbers];
-            stream.read_exact(cast_slice_mut(&mut halves)).await?;
+            read_rest(stream, cast_slice_mut(&mut halves)).await?;
             let halves = halves.iter().map(|x| f16::from_bits(u16::from_le(*x)));
             let mut numbers = vec![0.0f32; n_numbers];
             halves
@@ -122,56 +153,127 @@ pub async fn read_activation(
 ///
 /// - [`ReadError::Io`] if the stream ends
 /// - [`ReadError::Decode`] if the frame is too long, malformed, or longer than its message
+/// - [`ReadError::HalfSent`] if it does not end in time
 pub async fn read_message<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     kind: StreamKind,
 ) -> Result<T, ReadError> {
-    let mut length = [0; LENGTH_BYTES];
-    stream.read_exact(&mut length).await?;
-    let length = wire::decode_length(length, kind)?;
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await?;
+    let bytes = read_bytes(stream, kind).await?;
 
     Ok(wire::decode(&bytes)?)
 }
 
+/// Reads the bytes of one frame that is no activation.
+///
+/// # Errors
+///
+/// - [`ReadError::Io`] if the stream ends
+/// - [`ReadError::Decode`] if the frame is too long
+/// - [`ReadError::HalfSent`] if it does not end in time
+pub async fn read_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+    kind: StreamKind,
+) -> Result<Vec<u8>, ReadError> {
+    let length: [u8; LENGTH_BYTES] = read_first(stream).await?;
+    let length = wire::decode_length(length, kind)?;
+    let mut bytes = vec![0; length];
+    read_rest(stream, &mut bytes).await?;
+
+    Ok(bytes)
+}
+
+/// Reads what a frame begins with: waits for its first byte as long as it takes, for the others not.
+async fn read_first<const N: usize>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<[u8; N], ReadError> {
+    let mut bytes = [0; N];
+    let n = stream.read(&mut bytes).await?;
+    if n == 0 {
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    }
+    if n < N {
+        read_rest(stream, &mut bytes[n..]).await?;
+    }
+
+    Ok(bytes)
+}
+
+async fn read_rest(
+    stream: &mut (impl AsyncRead + Unpin),
+    rest: &mut [u8],
+) -> Result<(), ReadError> {
+    let patience = REST_TIMEOUT + Duration::from_millis(rest.len() as u64 / SLOWEST_BYTES_PER_MS);
+
+    within(patience, stream.read_exact(rest)).await
+}
+
+async fn within(
+    patience: Duration,
+    read: impl Future<Output = std::io::Result<()>>,
+) -> Result<(), ReadError> {
+    match timeout(patience, read).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(ReadError::HalfSent),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use futures::executor::block_on;
+    use tokio::io::AsyncWriteExt;
+    use tokio_util::compat::TokioAsyncReadCompatExt;
 
-    #[test]
-    fn an_activation_survives_the_wire_to_the_bit() {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_activation_survives_the_wire_to_the_bit() {
         let hidden = [0.1, -1.0e-30, f32::MAX, 0.0];
 
         let frame = encode_activation(Epoch(3), StepId(9), &hidden, ActivationType::F32);
-        let read = block_on(read_activation(&mut frame.as_slice())).expect("our own frame");
+        let read = read_activation(&mut frame.as_slice())
+            .await
+            .expect("our own frame");
 
         assert_eq!((read.epoch, read.step), (Epoch(3), StepId(9)));
         assert_eq!(read.hidden, hidden);
     }
 
-    #[test]
-    fn half_precision_halves_the_bytes() {
+    #[tokio::test]
+    async fn half_precision_halves_the_bytes() {
         let hidden = [0.5, -2.0, 0.333_333_34];
 
         let frame = encode_activation(Epoch(0), StepId(0), &hidden, ActivationType::F16);
-        let read = block_on(read_activation(&mut frame.as_slice())).expect("our own frame");
+        let read = read_activation(&mut frame.as_slice())
+            .await
+            .expect("our own frame");
 
         assert_eq!(frame.len(), ACTIVATION_HEADER_BYTES + 6);
         assert_eq!(read.hidden[..2], hidden[..2]);
         assert!((read.hidden[2] - hidden[2]).abs() < 1e-3);
     }
 
-    #[test]
-    fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
+    #[tokio::test]
+    async fn a_frame_that_announces_too_much_is_refused_before_it_is_read() {
         let bytes = u32::MAX.to_le_bytes();
 
-        let error = block_on(read_message::<u8>(&mut bytes.as_slice(), StreamKind::Chat));
+        let error = read_message::<u8>(&mut bytes.as_slice(), StreamKind::Chat).await;
 
         assert!(matches!(
             error,
             Err(ReadError::Decode(DecodeError::TooLong { .. }))
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_no_fault_and_half_a_frame_is_one() {
+        let (mut ours, theirs) = tokio::io::duplex(64);
+        let mut theirs = theirs.compat();
+        let mut read = Box::pin(read_bytes(&mut theirs, StreamKind::Join));
+
+        let silent = timeout(Duration::from_secs(3600), &mut read).await;
+        ours.write_all(&[8, 0, 0, 0, 1]).await.expect("it fits");
+        let half = timeout(Duration::from_secs(3600), read).await;
+
+        assert!(silent.is_err());
+        assert!(matches!(half, Ok(Err(ReadError::HalfSent))));
     }
 }

@@ -7,33 +7,49 @@
 //!  event loop ──send──► queue ──► writer task ──► stream ═══► reader task ──► queue ──► event loop
 //! ```
 //!
-//! A reader answers a new stream with one byte. Until then the writer keeps what it has: libp2p-stream drops
-//! streams that come quicker than they are taken, and does not say so.
+//! **Who may do what.** Noise (or QUIC's TLS) proves who is at the other end of every byte. A stranger can open
+//! the join stream and nothing else: the others are not even offered to it ([`streams`]). Members, set by
+//! [`Net::set_members`], can open all; when a phone is one no more, its streams end at once.
 //!
-//! All queues are bounded. A peer that does not take what is written to it is disconnected; one that
-//! writes faster than this phone reads is held back by its stream's window.
+//! **What it may cost.** Every queue is bounded. Connections are limited per phone and in all
+//! ([`libp2p::connection_limits`]), those of strangers also per address ([`door`]); streams per connection;
+//! frames in length ([`frame`]) and number ([`pace`]). A peer that does not take what is written to it, that
+//! sends what is no frame of ours, or half of one, is disconnected; one that sends faster than it may is held
+//! back by its stream's window.
+//!
+//! **One peer, one connection**, as far as the event loop sees. Two phones that dial each other at once have two,
+//! which is as good as one while both live. When one of a member's breaks, so do the others, and a phone that
+//! dials anew has lost those it had: frames may be lost, and [`NetEvent::Disconnected`] says so.
 
+mod door;
 pub mod frame;
+mod members;
+mod pace;
+mod reader;
+mod streams;
+mod writer;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::StreamExt;
+use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{Stream, SwarmEvent};
-use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
-use libp2p_stream as stream;
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
 use proto::PeerId;
 use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::AbortHandle;
 
 use crate::identity;
 use frame::{Activation, ReadError};
+use members::Members;
+use reader::{Reader, ReaderId, Report};
+use streams::{Incoming, Opener};
 
 /// Frames that wait to be written to one stream.
 ///
@@ -43,34 +59,75 @@ const WRITE_QUEUE: usize = 64;
 /// Frames that wait to be taken by the event loop, from all streams together. The same guess.
 const READ_QUEUE: usize = 64;
 
-/// How long a connection without streams is kept. Streams come and go with conversations.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a stranger's connection without streams is kept. Members' are kept always.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a reader says once it has a stream: whatever is written to it is read.
-const READING: u8 = 1;
+/// How long a connection may take to be made: three round trips, on a link that loses some of them.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a stream is opened before its phone is given up on. It takes the other phone as many
-/// streams of a kind at once to drop one each time: a group has fewer phones.
-const OPEN_TRIES: u32 = 16;
+/// Connections that others are making to us at once. Each costs a key exchange.
+const PENDING_INCOMING_MAX: u32 = 32;
+
+/// Connections that we are making at once: members and nearby phones.
+const PENDING_OUTGOING_MAX: u32 = 32;
+
+/// Connections to one phone: two when both dial at once, and the one that replaces them.
+const CONNECTIONS_PER_PHONE_MAX: u32 = 3;
+
+/// Connections in all: [`door::STRANGERS_MAX`], three to each of 12 members, and those that we made to strangers.
+const CONNECTIONS_MAX: u32 = 96;
+
+/// Streams on one connection: one each way of each of 4 kinds, libp2p's own, and as many that are ending.
+const STREAMS_PER_CONNECTION_MAX: usize = 32;
+
+/// Streams on one connection that are being negotiated.
+const NEGOTIATING_MAX: usize = 16;
+
+/// Two connections made within this time come from two phones that dialled each other at once; a later one
+/// replaces those before it.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// What came over the network.
 #[derive(Debug)]
 pub enum NetEvent {
-    /// A control message.
+    /// A phone is connected. Also the answer to [`Net::connect`] if it already was.
+    Connected(PeerId),
+    /// The last connection to a phone is gone, and what was under way may be lost.
+    Disconnected {
+        /// That phone.
+        phone: PeerId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A phone that was dialled could not be reached.
+    Unreachable {
+        /// That phone.
+        phone: PeerId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A message about the group, as bytes. The only thing that a stranger can send.
+    JoinMessage {
+        /// Phone that sent it.
+        from: PeerId,
+        /// The message, as `proto::group` reads it.
+        bytes: Vec<u8>,
+    },
+    /// A control message from a member.
     Control {
         /// Phone that sent it.
         from: PeerId,
         /// The message.
         message: Control,
     },
-    /// A chat message.
+    /// A chat message from a member.
     Chat {
         /// Phone that sent it.
         from: PeerId,
         /// The message.
         message: Chat,
     },
-    /// An activation.
+    /// An activation from a member.
     Activation {
         /// Phone that sent it.
         from: PeerId,
@@ -79,13 +136,6 @@ pub enum NetEvent {
     },
     /// This phone can be reached at an address.
     Listening(Multiaddr),
-    /// The last connection to a phone is gone, or none could be made.
-    Lost {
-        /// That phone.
-        phone: PeerId,
-        /// Why, for people.
-        reason: String,
-    },
 }
 
 /// Why the network could not be started.
@@ -112,16 +162,28 @@ pub enum NetError {
 
 /// This phone's place in the network.
 pub struct Net {
-    swarm: Swarm<stream::Behaviour>,
-    control: stream::Control,
+    swarm: Swarm<Behaviour>,
+    opener: Opener,
+    members: Members,
+    /// Connections of each phone, oldest first, but for those that are being closed.
+    connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
     writers: BTreeMap<(PeerId, StreamKind), mpsc::Sender<Vec<u8>>>,
-    events: mpsc::Receiver<NetEvent>,
-    /// For the tasks of streams.
-    sender: mpsc::Sender<NetEvent>,
+    readers: BTreeMap<(PeerId, StreamKind), (ReaderId, AbortHandle)>,
+    n_readers: u64,
+    reports_in: mpsc::Sender<Report>,
+    reports: mpsc::Receiver<Report>,
+    events: VecDeque<NetEvent>,
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    limits: connection_limits::Behaviour,
+    door: door::Behaviour,
+    streams: streams::Behaviour,
 }
 
 impl Net {
-    /// Starts a network that listens nowhere yet.
+    /// Starts a network that listens nowhere and has no members yet.
     ///
     /// # Errors
     ///
@@ -131,36 +193,26 @@ impl Net {
     ///
     /// Outside a tokio runtime.
     pub fn new(keypair: Keypair) -> Result<Self, NetError> {
-        let swarm = SwarmBuilder::with_existing_identity(keypair)
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::default().nodelay(true),
-                noise::Config::new,
-                yamux::Config::default,
-            )?
-            .with_quic()
-            .with_behaviour(|_| stream::Behaviour::new())
-            .unwrap_or_else(|never| match never {})
-            .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
-            .build();
-
-        let (sender, events) = mpsc::channel(READ_QUEUE);
-        let mut control = swarm.behaviour().new_control();
-        for kind in [
-            StreamKind::Control,
-            StreamKind::Activation,
-            StreamKind::Chat,
-        ] {
-            let incoming = control.accept(protocol(kind)).expect("each kind once");
-            tokio::spawn(accept(incoming, kind, sender.clone()));
-        }
+        let members = Members::new();
+        let (streams, opener) = streams::Behaviour::new(members.view());
+        let behaviour = Behaviour {
+            limits: connection_limits::Behaviour::new(connection_limits()),
+            door: door::Behaviour::new(members.view()),
+            streams,
+        };
+        let (reports_in, reports) = mpsc::channel(READ_QUEUE);
 
         Ok(Self {
-            swarm,
-            control,
+            swarm: swarm(keypair, behaviour)?,
+            opener,
+            members,
+            connections: BTreeMap::new(),
             writers: BTreeMap::new(),
-            events,
-            sender,
+            readers: BTreeMap::new(),
+            n_readers: 0,
+            reports_in,
+            reports,
+            events: VecDeque::new(),
         })
     }
 
@@ -175,7 +227,31 @@ impl Net {
             .map_err(|source| NetError::Listen { address, source })
     }
 
-    /// Notes where a phone can be reached and connects to it, unless that has been done.
+    /// Lets these phones open every stream, and no others. The streams of those who are members no more end, but
+    /// for the join stream.
+    pub fn set_members(&mut self, members: BTreeSet<PeerId>) {
+        let peers = members
+            .iter()
+            .filter_map(|phone| identity::libp2p_peer(*phone));
+        self.members.set(peers.collect());
+
+        let is_open = |&(phone, kind): &(PeerId, StreamKind)| {
+            kind == StreamKind::Join || members.contains(&phone)
+        };
+        self.writers.retain(|key, _| is_open(key));
+        for (_, (_, task)) in self.readers.extract_if(.., |key, _| !is_open(key)) {
+            task.abort();
+        }
+    }
+
+    /// Lets every phone open every stream: for a group that is told its addresses instead of being formed by
+    /// people.
+    pub fn set_everyone_a_member(&mut self) {
+        self.members.set_everyone();
+    }
+
+    /// Connects to a phone at any of these addresses, unless it is connected or being dialled.
+    /// [`NetEvent::Connected`] or [`NetEvent::Unreachable`] tells how that went.
     pub fn connect(&mut self, phone: PeerId, addresses: Vec<Multiaddr>) {
         let Some(peer) = identity::libp2p_peer(phone) else {
             return tracing::warn!(%phone, "Peer id is no key, not dialled");
@@ -183,16 +259,45 @@ impl Net {
         if peer == *self.swarm.local_peer_id() {
             return;
         }
+        if self.is_connected(phone) {
+            return self.events.push_back(NetEvent::Connected(phone));
+        }
         let dial = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
+            // Connections that are being closed do not count.
+            .condition(PeerCondition::NotDialing)
             .addresses(addresses)
             // Two phones that dial each other at once from their listening ports would make one TCP connection
             // with two initiators, which Noise refuses.
             .allocate_new_port()
             .build();
 
-        if let Err(error) = self.swarm.dial(dial) {
-            tracing::debug!(%phone, %error, "Not dialled");
+        match self.swarm.dial(dial) {
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => self.unreachable(phone, &error),
+        }
+    }
+
+    /// Closes all connections to a phone.
+    pub fn disconnect(&mut self, phone: PeerId, reason: &str) {
+        let Some(connections) = self.connections.remove(&phone) else {
+            return;
+        };
+
+        for (id, _) in connections {
+            self.swarm.close_connection(id);
+        }
+        self.disconnected(phone, reason.into());
+    }
+
+    /// Returns whether a phone is connected.
+    pub fn is_connected(&self, phone: PeerId) -> bool {
+        self.connections.contains_key(&phone)
+    }
+
+    /// Queues a message about the group if the phone is connected, else drops it.
+    pub fn send_join(&mut self, to: PeerId, bytes: &[u8]) {
+        if self.is_connected(to) {
+            self.send(to, StreamKind::Join, frame::encode_bytes(bytes));
         }
     }
 
@@ -220,43 +325,73 @@ impl Net {
     /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> NetEvent {
         loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+
             tokio::select! {
                 biased;
-                Some(event) = self.events.recv() => return event,
-                event = self.swarm.select_next_some() => {
-                    if let Some(event) = self.swarm_event(event) {
-                        return event;
-                    }
-                }
+                Some(report) = self.reports.recv() => self.report(report),
+                event = self.swarm.select_next_some() => self.swarm_event(event),
             }
         }
     }
 
+    /// Queues a frame; connects first where there is no connection.
     fn send(&mut self, to: PeerId, kind: StreamKind, frame: Vec<u8>) {
-        let writer = self.writers.entry((to, kind));
-        let writer = writer.or_insert_with(|| {
+        let Some(peer) = identity::libp2p_peer(to) else {
+            return tracing::warn!(%to, "Peer id is no key, nothing sent");
+        };
+        // A writer ends when its stream does. The next frame finds that out, and opens another.
+        if self
+            .writers
+            .get(&(to, kind))
+            .is_some_and(mpsc::Sender::is_closed)
+        {
+            self.writers.remove(&(to, kind));
+        }
+        if !self.is_connected(to) && !self.writers.contains_key(&(to, kind)) {
+            self.connect(to, Vec::new());
+            if matches!(self.events.back(), Some(NetEvent::Unreachable { phone, .. }) if *phone == to)
+            {
+                return; // and it has been said
+            }
+        }
+
+        let writer = self.writers.entry((to, kind)).or_insert_with(|| {
             let (sender, frames) = mpsc::channel(WRITE_QUEUE);
-            tokio::spawn(write(
-                self.control.clone(),
-                to,
-                kind,
-                frames,
-                self.sender.clone(),
-            ));
+            tokio::spawn(writer::run(self.opener.clone(), peer, kind, frames));
             sender
         });
-
-        if let Err(error) = writer.try_send(frame) {
-            match error {
-                TrySendError::Full(_) => {
-                    tracing::warn!(%to, ?kind, "Peer does not take what is written, disconnected");
-                }
-                // Its stream broke, and the word that it is gone is on its way.
-                TrySendError::Closed(_) => tracing::debug!(%to, ?kind, "Peer is gone"),
-            }
+        if writer.try_send(frame).is_err() {
+            tracing::warn!(%to, ?kind, "Peer does not take what is written");
             self.writers.remove(&(to, kind));
-            if let Some(peer) = identity::libp2p_peer(to) {
-                let _ = self.swarm.disconnect_peer_id(peer); // an error means that it is gone
+            self.disconnect(to, "it does not take what is written to it");
+        }
+    }
+
+    /// Takes note of what a reader says, unless its stream was given up meanwhile.
+    fn report(&mut self, report: Report) {
+        let Report {
+            id,
+            from,
+            kind,
+            read,
+        } = report;
+        let current = self.readers.get(&(from, kind)).map(|(id, _)| *id);
+        if current != Some(id) {
+            return tracing::debug!(%from, ?kind, "Frame of a stream that was given up");
+        }
+
+        match read {
+            Ok(event) => self.events.push_back(event),
+            Err(error @ (ReadError::Io(_) | ReadError::Silent)) => {
+                tracing::debug!(%from, ?kind, %error, "Stream ended");
+                self.readers.remove(&(from, kind));
+            }
+            Err(error @ (ReadError::Decode(_) | ReadError::HalfSent)) => {
+                tracing::warn!(%from, ?kind, %error, "Malformed frame");
+                self.disconnect(from, "it sent a malformed frame");
             }
         }
     }
@@ -265,38 +400,132 @@ impl Net {
         clippy::wildcard_enum_match_arm,
         reason = "libp2p has events that concern nobody here"
     )]
-    fn swarm_event(&mut self, event: SwarmEvent<()>) -> Option<NetEvent> {
+    fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 let address = address.with(Protocol::P2p(*self.swarm.local_peer_id()));
-                Some(NetEvent::Listening(address))
+                self.events.push_back(NetEvent::Listening(address));
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(incoming)) => self.incoming(incoming),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => self.connection_made(&peer_id, connection_id, Instant::now()),
             SwarmEvent::ConnectionClosed {
                 peer_id,
-                num_established: 0,
+                connection_id,
                 cause,
                 ..
             } => {
                 let reason = cause.map_or("it closed the connection".into(), |e| e.to_string());
-                self.lost(&peer_id, reason)
+                self.connection_closed(&peer_id, connection_id, reason);
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer),
                 error,
                 ..
-            } if !self.swarm.is_connected(&peer) => self.lost(&peer, error.to_string()),
-            other => {
-                tracing::trace!(event = ?other, "Swarm event");
-                None
+            } => {
+                if let Some(phone) = identity::peer_id(&peer) {
+                    self.unreachable(phone, &error);
+                }
             }
+            other => tracing::trace!(event = ?other, "Swarm event"),
         }
     }
 
-    fn lost(&mut self, peer: &libp2p::PeerId, reason: String) -> Option<NetEvent> {
-        let phone = identity::peer_id(peer)?;
-        self.writers.retain(|(to, _), _| *to != phone);
+    fn connection_made(&mut self, peer: &libp2p::PeerId, id: ConnectionId, now: Instant) {
+        let phone = identity::peer_id(peer).expect("the door lets in phones only");
+        let oldest = self.connections.get(&phone).and_then(|ids| ids.first());
+        if oldest.is_some_and(|(_, made_at)| now - *made_at > AT_ONCE) {
+            self.disconnect(phone, "it has connected anew");
+        }
 
-        Some(NetEvent::Lost { phone, reason })
+        let connections = self.connections.entry(phone).or_default();
+        connections.push((id, now));
+        if connections.len() == 1 {
+            self.events.push_back(NetEvent::Connected(phone));
+        }
+    }
+
+    fn connection_closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId, reason: String) {
+        let Some(phone) = identity::peer_id(peer) else {
+            return;
+        };
+        let Some(connections) = self.connections.get_mut(&phone) else {
+            return; // closed by us
+        };
+        let n_before = connections.len();
+        connections.retain(|(other, _)| *other != id);
+
+        let was_ours = connections.len() < n_before;
+        if was_ours && (connections.is_empty() || self.members.contains(peer)) {
+            self.disconnect(phone, &reason);
+        }
+    }
+
+    fn incoming(&mut self, incoming: Incoming) {
+        let Incoming {
+            peer,
+            connection,
+            kind,
+            stream,
+        } = incoming;
+        let Some(from) = identity::peer_id(&peer) else {
+            return;
+        };
+        let connections = self.connections.get(&from);
+        if !connections.is_some_and(|ids| ids.iter().any(|(id, _)| *id == connection)) {
+            return tracing::debug!(%from, ?kind, "Stream on a connection that is being closed");
+        }
+        if kind != StreamKind::Join && !self.members.contains(&peer) {
+            return tracing::debug!(%from, ?kind, "Stream of a phone that is no member");
+        }
+
+        let id = ReaderId(self.n_readers);
+        self.n_readers += 1;
+        let reader = Reader {
+            id,
+            from,
+            kind,
+            members: self.members.view(),
+            reports: self.reports_in.clone(),
+        };
+        let task = tokio::spawn(reader.run(stream)).abort_handle();
+        // A phone writes to one stream of each kind: an earlier one is given up.
+        if let Some((_, earlier)) = self.readers.insert((from, kind), (id, task)) {
+            earlier.abort();
+        }
+    }
+
+    fn unreachable(&mut self, phone: PeerId, error: &DialError) {
+        if self.is_connected(phone) {
+            return; // it dialled us meanwhile
+        }
+
+        self.writers.retain(|(to, _), _| *to != phone);
+        let reason = error.to_string();
+        self.events
+            .push_back(NetEvent::Unreachable { phone, reason });
+    }
+
+    fn disconnected(&mut self, phone: PeerId, reason: String) {
+        self.writers.retain(|(to, _), _| *to != phone);
+        for (_, (_, task)) in self.readers.extract_if(.., |(from, _), _| *from == phone) {
+            task.abort();
+        }
+
+        self.events
+            .push_back(NetEvent::Disconnected { phone, reason });
+    }
+}
+
+/// Ends the readers, which would otherwise wait for others to end their streams.
+impl Drop for Net {
+    fn drop(&mut self) {
+        for (_, task) in self.readers.values() {
+            task.abort();
+        }
     }
 }
 
@@ -315,126 +544,39 @@ pub fn split_peer(mut address: Multiaddr) -> Result<(PeerId, Multiaddr), NetErro
     .ok_or(NetError::NoPeer { address: whole })
 }
 
-fn protocol(kind: StreamKind) -> StreamProtocol {
-    StreamProtocol::new(match kind {
-        StreamKind::Control => "/lingualinked/control/1",
-        StreamKind::Activation => "/lingualinked/activation/1",
-        StreamKind::Chat => "/lingualinked/chat/1",
-    })
-}
-
-/// Writes what is queued, until the queue is dropped. A phone that a stream to breaks is lost: what was
-/// in it may be, and is not sent again.
-async fn write(
-    control: stream::Control,
-    to: PeerId,
-    kind: StreamKind,
-    frames: mpsc::Receiver<Vec<u8>>,
-    events: mpsc::Sender<NetEvent>,
-) {
-    let Err(error) = try_write(control, to, kind, frames).await else {
-        return;
+fn swarm(keypair: Keypair, behaviour: Behaviour) -> Result<Swarm<Behaviour>, NetError> {
+    let multiplexing = || {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
+        config
     };
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            noise::Config::new,
+            multiplexing,
+        )?
+        .with_quic_config(|mut config| {
+            config.max_concurrent_stream_limit = STREAMS_PER_CONNECTION_MAX as u32;
+            config
+        })
+        .with_behaviour(|_| behaviour)
+        .unwrap_or_else(|never| match never {})
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(IDLE_TIMEOUT)
+                .with_max_negotiating_inbound_streams(NEGOTIATING_MAX)
+        })
+        .with_connection_timeout(HANDSHAKE_TIMEOUT);
 
-    tracing::debug!(%to, ?kind, %error, "Stream broke");
-    let lost = NetEvent::Lost {
-        phone: to,
-        reason: error.to_string(),
-    };
-    let _ = events.send(lost).await; // this phone may be stopping
+    Ok(swarm.build())
 }
 
-async fn try_write(
-    control: stream::Control,
-    to: PeerId,
-    kind: StreamKind,
-    mut frames: mpsc::Receiver<Vec<u8>>,
-) -> io::Result<()> {
-    let mut stream = open(control, to, kind).await?;
-
-    while let Some(frame) = frames.recv().await {
-        stream.write_all(&frame).await?;
-        stream.flush().await?;
-    }
-    let _ = stream.close().await; // the peer may be gone already
-    Ok(())
-}
-
-/// Opens a stream and waits until it is read.
-async fn open(mut control: stream::Control, to: PeerId, kind: StreamKind) -> io::Result<Stream> {
-    let peer = identity::libp2p_peer(to).ok_or(io::ErrorKind::InvalidInput)?;
-
-    let mut reading = [0];
-    for _ in 0..OPEN_TRIES {
-        let opened = control.open_stream(peer, protocol(kind)).await;
-        let mut stream = opened.map_err(io::Error::other)?;
-        if stream.read_exact(&mut reading).await.is_ok() && reading == [READING] {
-            return Ok(stream);
-        }
-    }
-
-    Err(io::Error::other("it takes no streams"))
-}
-
-/// Reads every stream of one kind that others open.
-async fn accept(
-    mut incoming: stream::IncomingStreams,
-    kind: StreamKind,
-    events: mpsc::Sender<NetEvent>,
-) {
-    while let Some((peer, stream)) = incoming.next().await {
-        let Some(from) = identity::peer_id(&peer) else {
-            tracing::warn!(%peer, "Peer without an Ed25519 key, not listened to");
-            continue;
-        };
-        tokio::spawn(read(stream, from, kind, events.clone()));
-    }
-}
-
-/// Reads frames until the stream ends or what comes is no frame of ours.
-async fn read(mut stream: Stream, from: PeerId, kind: StreamKind, events: mpsc::Sender<NetEvent>) {
-    let told = async {
-        stream.write_all(&[READING]).await?;
-        stream.flush().await
-    };
-    if let Err(error) = told.await {
-        return tracing::debug!(%from, ?kind, %error, "Stream ended");
-    }
-
-    loop {
-        match read_one(&mut stream, from, kind).await {
-            Ok(event) => {
-                if events.send(event).await.is_err() {
-                    return; // this phone is stopping
-                }
-            }
-            Err(ReadError::Io(error)) => {
-                return tracing::debug!(%from, ?kind, %error, "Stream ended");
-            }
-            Err(ReadError::Decode(error)) => {
-                return tracing::warn!(%from, ?kind, %error, "Malformed frame, stream dropped");
-            }
-        }
-    }
-}
-
-async fn read_one(
-    stream: &mut Stream,
-    from: PeerId,
-    kind: StreamKind,
-) -> Result<NetEvent, ReadError> {
-    Ok(match kind {
-        StreamKind::Control => NetEvent::Control {
-            from,
-            message: frame::read_message(stream, kind).await?,
-        },
-        StreamKind::Chat => NetEvent::Chat {
-            from,
-            message: frame::read_message(stream, kind).await?,
-        },
-        StreamKind::Activation => NetEvent::Activation {
-            from,
-            activation: frame::read_activation(stream).await?,
-        },
-    })
+fn connection_limits() -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
+        .with_max_pending_outgoing(Some(PENDING_OUTGOING_MAX))
+        .with_max_established_per_peer(Some(CONNECTIONS_PER_PHONE_MAX))
+        .with_max_established(Some(CONNECTIONS_MAX))
 }

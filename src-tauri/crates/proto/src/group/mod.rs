@@ -261,6 +261,11 @@ impl Group {
 
     // What may be asked at any time.
 
+    /// Returns whether [`Self::poll`] has something.
+    pub fn wants_anything(&self) -> bool {
+        !self.phone.out.is_empty()
+    }
+
     /// Returns this phone.
     pub fn id(&self) -> PeerId {
         self.phone.id

@@ -277,7 +277,8 @@ impl<H> Head<H> {
     /// A step has come round: its credit is free, and what it was for can be sampled.
     pub(super) fn returned(&mut self, id: StepId, hidden: H) {
         let Some(step) = self.in_flight.get_mut(&id) else {
-            return tracing::warn!(step = %id, "Return of a step that is not in flight, dropped");
+            // Of an answer that broke off meanwhile, as a rule.
+            return tracing::info!(step = %id, "Return of a step that is not in flight, dropped");
         };
         if std::mem::replace(&mut step.returned, true) {
             return tracing::warn!(step = %id, "Step returned twice, dropped");

@@ -1,23 +1,25 @@
-//! `lingualinked chat`: asks a phone of a running group, any of them.
+//! `lingualinked chat`: asks a running phone of a group, any of them.
 
 use std::io::Write;
 
 use anyhow::Result;
-use libp2p::Multiaddr;
-use node::guest::Guest;
 use proto::chat::{Message, Prompt};
 
 use crate::Outcome;
 use crate::args::AnswerArgs;
 use crate::interrupts::Interrupts;
-use crate::lines::{self, AnswerLines, Line, Names};
+use crate::lines::{self, Line, Order};
+use crate::local::Local;
+
+/// Number of the only question.
+const ID: u64 = 0;
 
 /// Options of `chat`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address of any phone of the group, as it prints it
+    /// Local address of a phone of the group, as it prints it: `/unix/…`
     #[arg(long, value_name = "ADDRESS")]
-    to: Multiaddr,
+    to: String,
     /// What to ask
     prompt: String,
     #[command(flatten)]
@@ -35,32 +37,31 @@ pub async fn run(args: Args, interrupts: Interrupts) -> Result<Outcome> {
 }
 
 async fn chat(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
-    let mut guest = Guest::new(args.to)?;
+    let mut phone = Local::connect(&args.to).await?;
     let ask = args.answer.ask(Prompt::Chat(vec![Message {
         role: "user".into(),
         content: args.prompt,
     }]));
+    phone.order(&Order::Ask { id: ID, ask }).await?;
 
-    let mut lines = AnswerLines::default();
-    let mut outcome = Ok(Outcome::Failed);
-    let asked = guest.ask(ask, |answer| {
-        let line = lines.line(answer, &Names::default());
-        outcome = show(&line, args.json);
-    });
-
-    tokio::select! {
-        biased;
-        () = interrupts.next() => Ok(Outcome::Interrupted),
-        result = asked => {
-            result?;
-            outcome
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = interrupts.next() => return Ok(Outcome::Interrupted),
+            line = phone.line() => line?,
+        };
+        if line.id() == Some(ID)
+            && let Some(outcome) = show(line.without_id(), args.json)?
+        {
+            return Ok(outcome);
         }
     }
 }
 
-fn show(line: &Line, json: bool) -> Result<Outcome> {
+/// Shows a line; returns how the answer ended, if that was its last.
+fn show(line: Line, json: bool) -> Result<Option<Outcome>> {
     if json {
-        lines::print(line)?;
+        lines::print(&line)?;
     }
 
     match line {
@@ -73,16 +74,16 @@ fn show(line: &Line, json: bool) -> Result<Outcome> {
             if !json {
                 writeln!(std::io::stdout())?;
             }
-            return Ok(Outcome::Done);
+            return Ok(Some(Outcome::Done));
         }
         Line::Error { message, .. } => {
             if !json {
                 eprintln!("lingualinked: {message}");
             }
-            return Ok(Outcome::Failed);
+            return Ok(Some(Outcome::Failed));
         }
         _ => {}
     }
 
-    Ok(Outcome::Failed)
+    Ok(None)
 }

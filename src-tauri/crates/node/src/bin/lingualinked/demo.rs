@@ -1,5 +1,6 @@
 //! `lingualinked demo`: a group of phones on this machine, and a chat with it.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result, bail};
@@ -268,8 +269,11 @@ fn say(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
-/// Shows on a terminal how far the phones are.
+/// Shows people how the phones become a group, and on a terminal how far they are.
 struct Progress {
+    for_people: bool,
+    /// What a phone that asks shows.
+    codes: BTreeMap<usize, String>,
     bars: Option<indicatif::MultiProgress>,
     phones: Vec<indicatif::ProgressBar>,
 }
@@ -277,12 +281,39 @@ struct Progress {
 impl Progress {
     fn new(json: bool) -> Self {
         Self {
+            for_people: !json,
+            codes: BTreeMap::new(),
             bars: (!json && std::io::stderr().is_terminal()).then(indicatif::MultiProgress::new),
             phones: Vec::new(),
         }
     }
 
     fn show(&mut self, phone: usize, line: &Line) {
+        if self.for_people {
+            self.show_meeting(phone, line);
+        }
+        self.show_bar(phone, line);
+    }
+
+    /// Says what two people would have compared.
+    fn show_meeting(&mut self, phone: usize, line: &Line) {
+        match line {
+            Line::Match { code, side, .. } if side == "asker" => {
+                self.codes.insert(phone, code.clone());
+            }
+            Line::PairingEnded {
+                phone: other, end, ..
+            } if end == "done" => {
+                if let Some(code) = self.codes.remove(&phone) {
+                    let met = format!("phone {} and {other} show {code}: accepted", phone + 1);
+                    let _ = say(&met); // the plan comes next, and says whether nobody reads it
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn show_bar(&mut self, phone: usize, line: &Line) {
         let Some(bars) = &self.bars else { return };
         while self.phones.len() <= phone {
             let style = indicatif::ProgressStyle::with_template("  {prefix} {bar:30} {msg}");

@@ -3,6 +3,7 @@
 //!
 //! A phone ends when its standard input does, so none outlives this process, however it ends.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lines of all phones together that wait to be looked at.
 const LINE_QUEUE: usize = 256;
 
-/// A running group. The first phone leads.
+/// A running group.
 pub struct Group {
     phones: Vec<PhoneProcess>,
     lines: mpsc::Receiver<(usize, Heard)>,
@@ -43,6 +44,12 @@ struct PhoneProcess {
     name: String,
     child: Child,
     orders: ChildStdin,
+    /// Where it is, once it has said so.
+    address: Option<String>,
+    /// What it shows for other phones.
+    codes: BTreeMap<String, String>,
+    /// Who is in its group.
+    members: Vec<String>,
 }
 
 /// What came from a phone.
@@ -107,14 +114,23 @@ impl Group {
     ) -> Result<()> {
         let sender = self.sender.take().context("a group is started once")?;
 
-        self.spawn(args, &["--lead".into(), args.phones.to_string()], &sender)?;
-        let leader = self.address_of(0, &mut show).await?;
-        for _ in 1..args.phones {
-            self.spawn(args, &["--join".into(), leader.clone()], &sender)?;
+        for _ in 0..args.phones {
+            self.spawn(args, &sender)?;
         }
         drop(sender); // with the last phone's own the lines end
+        for phone in 0..self.phones.len() {
+            while self.phones[phone].address.is_none() {
+                self.start_line(&mut show).await?;
+            }
+        }
+        for phone in 1..self.phones.len() {
+            self.let_in(phone, &mut show).await?;
+        }
 
-        self.plan_in_force(&mut show).await
+        while self.plan.is_none() {
+            self.start_line(&mut show).await?;
+        }
+        Ok(())
     }
 
     /// Returns the line that told the plan.
@@ -210,19 +226,13 @@ impl Group {
         )
     }
 
-    fn spawn(
-        &mut self,
-        args: &GroupArgs,
-        role: &[String],
-        lines: &mpsc::Sender<(usize, Heard)>,
-    ) -> Result<()> {
+    fn spawn(&mut self, args: &GroupArgs, lines: &mpsc::Sender<(usize, Heard)>) -> Result<()> {
         let index = self.phones.len();
         let name = format!("phone {}", index + 1);
         let data = self.data.join(format!("phone-{}", index + 1));
 
         let mut command = node_command(args, &name, data)?;
         let mut child = command
-            .args(role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -236,40 +246,66 @@ impl Group {
             name,
             child,
             orders,
+            address: None,
+            codes: BTreeMap::new(),
+            members: Vec::new(),
         });
         Ok(())
     }
 
-    async fn address_of(
-        &mut self,
-        phone: usize,
-        show: &mut impl FnMut(usize, &Line),
-    ) -> Result<String> {
-        loop {
-            let (from, line) = self.start_line().await?;
-            show(from, &line);
-            if let (true, Line::Listening { address }) = (from == phone, line) {
-                return Ok(address);
+    /// Plays two people: one taps the first phone, both see whether the codes are the same and say yes.
+    async fn let_in(&mut self, phone: usize, show: &mut impl FnMut(usize, &Line)) -> Result<()> {
+        let address = self.phones[0].address.clone();
+        let address = address.context("the first phone has said where it is")?;
+        self.order(phone, &Order::Meet { address }).await?;
+
+        let mut agreed = false;
+        while !(self.knows(0, phone) && self.knows(phone, 0)) {
+            if !agreed && let Some(codes) = self.codes(phone) {
+                self.agree(phone, codes).await?;
+                agreed = true;
             }
+            self.start_line(show).await?;
         }
+        Ok(())
     }
 
-    async fn plan_in_force(&mut self, show: &mut impl FnMut(usize, &Line)) -> Result<()> {
-        loop {
-            let (from, line) = self.start_line().await?;
-            show(from, &line);
-            if from == 0 && matches!(line, Line::Plan { .. }) {
-                self.plan = Some(line);
-                return Ok(());
-            }
+    /// Returns what the first phone and another show each other, once both do.
+    fn codes(&self, phone: usize) -> Option<[String; 2]> {
+        let shown = |on: usize, of: usize| {
+            let code = self.phones[on].codes.get(self.phones[of].peer()?);
+            code.cloned()
+        };
+
+        Some([shown(0, phone)?, shown(phone, 0)?])
+    }
+
+    async fn agree(&mut self, phone: usize, [on_first, on_other]: [String; 2]) -> Result<()> {
+        let name = self.phones[phone].name.clone();
+        if on_first != on_other {
+            bail!("phone 1 shows {on_first}, {name} shows {on_other}: somebody is between them");
         }
+
+        for (on, other) in [(0, phone), (phone, 0)] {
+            let peer = self.phones[other].peer().map(str::to_owned);
+            let peer = peer.context("it has said where it is")?;
+            self.order(on, &Order::Confirm { peer }).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether a phone says that another is in its group.
+    fn knows(&self, phone: usize, other: usize) -> bool {
+        let other = self.phones[other].peer();
+
+        other.is_some_and(|other| self.phones[phone].members.iter().any(|m| m == other))
     }
 
     /// Waits for a line while the group is being started, when any error is the end of it.
-    async fn start_line(&mut self) -> Result<(usize, Line)> {
-        match self.lines.recv().await {
+    async fn start_line(&mut self, show: &mut impl FnMut(usize, &Line)) -> Result<()> {
+        let (from, line) = match self.lines.recv().await {
             Some((_, Heard::Line(Line::Error { message, .. }))) => bail!("{message}"),
-            Some((from, Heard::Line(line))) => Ok((from, line)),
+            Some((from, Heard::Line(line))) => (from, line),
             Some((from, Heard::Ended)) => {
                 bail!(
                     "{} ended before the group was ready",
@@ -277,7 +313,25 @@ impl Group {
                 )
             }
             None => bail!("every phone has ended"),
+        };
+        show(from, &line);
+
+        let phone = &mut self.phones[from];
+        match line {
+            Line::Listening { address, .. } => phone.address = Some(address),
+            Line::Match { peer, code, .. } => {
+                phone.codes.insert(peer, code);
+            }
+            Line::Members { members } => {
+                phone.members = members.into_iter().map(|member| member.peer).collect();
+            }
+            Line::PairingEnded { phone, end, .. } if end != "done" => {
+                bail!("{phone} was not let in: {end}")
+            }
+            plan @ Line::Plan { .. } if from == 0 => self.plan = Some(plan),
+            _ => {}
         }
+        Ok(())
     }
 
     async fn order(&mut self, phone: usize, order: &Order) -> Result<()> {
@@ -295,6 +349,15 @@ impl Group {
     }
 }
 
+impl PhoneProcess {
+    /// Returns the phone as lines name it, once it has said where it is.
+    fn peer(&self) -> Option<&str> {
+        let address = self.address.as_deref()?;
+
+        address.rsplit_once("/p2p/").map(|(_, peer)| peer)
+    }
+}
+
 /// Returns the command that runs one phone. It has a process group of its own, so that Ctrl-C comes to
 /// this process alone, which then ends the phones in order.
 fn node_command(args: &GroupArgs, name: &str, data: PathBuf) -> Result<Command> {
@@ -302,7 +365,10 @@ fn node_command(args: &GroupArgs, name: &str, data: PathBuf) -> Result<Command> 
     let mut command = Command::new(program);
     let (run, phone) = (&args.model.run, &args.phone);
 
-    command.args(["node", "--json", "--name", name, "--listen"]);
+    command.args(["node", "--json", "--accept", "ask"]);
+    // Every phone has the model: whoever leads runs it.
+    command.args(["--run", &args.phones.to_string()]);
+    command.args(["--name", name, "--listen"]);
     command.arg(args.listen.to_string());
     command.arg("--data").arg(data);
     command.arg("--model").arg(&args.model.model);

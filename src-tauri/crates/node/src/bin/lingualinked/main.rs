@@ -4,19 +4,24 @@
 //! | --- | --- |
 //! | `demo` | starts a group of phones as processes of this machine and chats with it |
 //! | `node` | one phone, until it is stopped |
-//! | `chat` | asks a phone of a running group |
+//! | `chat` | asks a running phone |
+//! | `status`, `invite`, `join` | show and change the group of a running phone |
 //! | `bench` | measures a group against plain llama.cpp |
 
 // What a program shows is a choice among lines, and printed.
 #![allow(clippy::wildcard_enum_match_arm, clippy::print_stdout)]
 
 mod args;
+mod askers;
 mod bench;
 mod chat;
 mod demo;
+mod face;
 mod group;
 mod interrupts;
 mod lines;
+mod local;
+mod membership;
 mod node_command;
 mod plain;
 
@@ -47,8 +52,14 @@ enum Command {
     Demo(demo::Args),
     /// Run one phone until it is stopped
     Node(node_command::Args),
-    /// Ask a phone of a running group
+    /// Ask a running phone of a group
     Chat(chat::Args),
+    /// Show who is in a running phone's group, and who runs what
+    Status(membership::Args),
+    /// Make a link that lets one phone into a running phone's group
+    Invite(membership::Args),
+    /// Let a running phone join a group by such a link
+    Join(membership::JoinArgs),
     /// Measure a group on this machine against plain llama.cpp
     Bench(bench::Args),
 }
@@ -75,6 +86,9 @@ fn main() -> ! {
             Command::Demo(args) => demo::run(args, interrupts).await,
             Command::Node(args) => node_command::run(args, interrupts).await,
             Command::Chat(args) => chat::run(args, interrupts).await,
+            Command::Status(args) => membership::status(args, interrupts).await,
+            Command::Invite(args) => membership::invite(args, interrupts).await,
+            Command::Join(args) => membership::join(args, interrupts).await,
             Command::Bench(args) => bench::run(args, interrupts).await,
         }
     });

@@ -1,0 +1,84 @@
+//! Who may open which streams, as every connection sees it.
+
+use std::collections::BTreeSet;
+
+use libp2p::PeerId;
+use proto::wire::StreamKind;
+use tokio::sync::watch;
+
+/// Streams that any phone may open.
+const STRANGERS: &[StreamKind] = &[StreamKind::Join];
+
+/// Streams that members may open: all.
+const MEMBERS: &[StreamKind] = &[
+    StreamKind::Join,
+    StreamKind::Control,
+    StreamKind::Activation,
+    StreamKind::Chat,
+];
+
+/// The phones that are let in, changed in one place.
+#[derive(Debug)]
+pub struct Members(watch::Sender<Admitted>);
+
+/// The same, for those who only look.
+#[derive(Debug, Clone)]
+pub struct MembersView(watch::Receiver<Admitted>);
+
+#[derive(Debug)]
+enum Admitted {
+    Everyone,
+    Only(BTreeSet<PeerId>),
+}
+
+impl Members {
+    /// Lets nobody in.
+    pub fn new() -> Self {
+        Self(watch::Sender::new(Admitted::Only(BTreeSet::new())))
+    }
+
+    /// Lets in these, and nobody else.
+    pub fn set(&self, members: BTreeSet<PeerId>) {
+        self.0.send_replace(Admitted::Only(members));
+    }
+
+    /// Lets everyone in.
+    pub fn set_everyone(&self) {
+        self.0.send_replace(Admitted::Everyone);
+    }
+
+    /// Returns whether a phone is let in.
+    pub fn contains(&self, peer: &PeerId) -> bool {
+        self.0.borrow().contains(peer)
+    }
+
+    /// Returns what connections look at.
+    pub fn view(&self) -> MembersView {
+        MembersView(self.0.subscribe())
+    }
+}
+
+impl MembersView {
+    /// Returns whether a phone is let in.
+    pub fn contains(&self, peer: &PeerId) -> bool {
+        self.0.borrow().contains(peer)
+    }
+
+    /// Returns the kinds of streams that a phone may open.
+    pub fn kinds_open_to(&self, peer: &PeerId) -> &'static [StreamKind] {
+        if self.contains(peer) {
+            MEMBERS
+        } else {
+            STRANGERS
+        }
+    }
+}
+
+impl Admitted {
+    fn contains(&self, peer: &PeerId) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Only(members) => members.contains(peer),
+        }
+    }
+}

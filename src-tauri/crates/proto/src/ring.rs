@@ -1,0 +1,535 @@
+//! What a group computes together, as one phone sees it: plans, the ring, questions and answers.
+//!
+//! ```text
+//!              plan in force
+//!  reconfig ─────────────────► pipeline ◄──── questions ──── relay
+//!                                  └───────── answers ───────►
+//! ```
+//!
+//! Who leads and who is there is decided elsewhere (`phone.rs`) and told to this machine.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gguf_tools::Manifest;
+
+use crate::chat::{Answer, Ask, RefusalReason};
+use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
+use crate::plan::{Plan, STAGES_MAX};
+use crate::reconfig::{self, Cause, Reconfig};
+use crate::relay::{self, ClientId, Relay};
+use crate::wire::{Chat, Control, Step};
+use crate::{Epoch, PeerId, RequestId, StepId};
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum InEvent<H> {
+    /// Another phone is to be obeyed; nobody, while a leader is sought.
+    Leader(Option<PeerId>),
+    /// This phone leads, and proposes a plan.
+    Propose {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// What its model is.
+        manifest: Arc<Manifest>,
+    },
+    /// A member without a part in the plan has come: it is told who answers questions.
+    Announce(PeerId),
+    /// A phone is gone, or the connection to it: what was on its way is lost.
+    PhoneLost(PeerId),
+    /// This phone is in no group any more.
+    Alone,
+    /// A control message came.
+    Control {
+        /// Phone that sent it.
+        from: PeerId,
+        /// The message.
+        message: Control,
+    },
+    /// A chat message came.
+    Chat {
+        /// Phone that sent it.
+        from: PeerId,
+        /// The message.
+        message: Chat,
+    },
+    /// An activation came.
+    Activation {
+        /// Phone that sent it.
+        from: PeerId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Its step.
+        step: StepId,
+        /// The hidden state.
+        hidden: H,
+    },
+    /// A screen of this phone asks.
+    Ask {
+        /// That screen; it has one question open at a time.
+        client: ClientId,
+        /// The question.
+        ask: Arc<Ask>,
+    },
+    /// A screen of this phone wants no more of its answer.
+    Cancel {
+        /// That screen.
+        client: ClientId,
+    },
+    /// This phone's part of a plan is loaded.
+    Loaded {
+        /// The plan's epoch.
+        epoch: Epoch,
+    },
+    /// This phone's part of a plan cannot be loaded.
+    LoadFailed {
+        /// The plan's epoch.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// See [`pipeline::InEvent::Opened`].
+    Opened {
+        /// Name of the question.
+        request: RequestId,
+        /// The prompt.
+        prompt: Vec<Token>,
+    },
+    /// See [`pipeline::InEvent::Refused`].
+    Refused {
+        /// Name of the question.
+        request: RequestId,
+        /// Why.
+        reason: RefusalReason,
+    },
+    /// See [`pipeline::InEvent::Embedded`].
+    Embedded {
+        /// Step that was embedded.
+        step: StepId,
+        /// `[n_tokens, n_embd]`.
+        hidden: H,
+    },
+    /// See [`pipeline::InEvent::Computed`].
+    Computed {
+        /// Step that was run.
+        step: StepId,
+        /// `[n_tokens, n_embd]`, or the wanted rows.
+        hidden: H,
+    },
+    /// See [`pipeline::InEvent::Sampled`].
+    Sampled {
+        /// Step that was sampled.
+        step: StepId,
+        /// One for each pick.
+        samples: Vec<Sample>,
+    },
+    /// This phone's engine cannot run a step.
+    EngineFailed {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub enum OutEvent<H> {
+    /// Send a control message.
+    SendControl {
+        /// Phone that gets it.
+        to: PeerId,
+        /// The message.
+        message: Control,
+    },
+    /// Send a chat message.
+    SendChat {
+        /// Phone that gets it.
+        to: PeerId,
+        /// The message.
+        message: Chat,
+    },
+    /// Send an activation.
+    SendActivation {
+        /// Phone that comes next in the ring.
+        to: PeerId,
+        /// Epoch of the plan.
+        epoch: Epoch,
+        /// Step that it belongs to.
+        step: StepId,
+        /// The hidden state.
+        hidden: H,
+    },
+    /// Tell a screen how its answer goes on.
+    Tell {
+        /// That screen.
+        client: ClientId,
+        /// What there is to tell.
+        answer: Answer,
+    },
+    /// Get the shards of this phone's part and load them, in place of any before: answered by `Loaded` or
+    /// `LoadFailed`.
+    Load {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// What its model is.
+        manifest: Arc<Manifest>,
+    },
+    /// See [`pipeline::OutEvent::Open`].
+    Open {
+        /// Name of the question.
+        request: RequestId,
+        /// The question.
+        ask: Arc<Ask>,
+    },
+    /// See [`pipeline::OutEvent::Close`].
+    Close {
+        /// Name of the question.
+        request: RequestId,
+    },
+    /// See [`pipeline::OutEvent::Embed`].
+    Embed {
+        /// Step that the tokens belong to.
+        step: StepId,
+        /// Tokens of all runs, in order.
+        tokens: Vec<Token>,
+    },
+    /// See [`pipeline::OutEvent::Compute`].
+    Compute {
+        /// The header.
+        step: Arc<Step>,
+        /// `[n_tokens, n_embd]`.
+        hidden: H,
+        /// Whether only the wanted rows go on.
+        last: bool,
+    },
+    /// See [`pipeline::OutEvent::Sample`].
+    Sample {
+        /// Step that the rows belong to.
+        step: StepId,
+        /// `[picks.len(), n_embd]`.
+        hidden: H,
+        /// What to sample.
+        picks: Vec<Pick>,
+    },
+    /// A person would notice this.
+    Notice(Notice),
+}
+
+/// What a person would notice.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// A plan is in force: questions can be asked.
+    InForce {
+        /// The plan.
+        plan: Arc<Plan>,
+    },
+    /// There is no plan, or not any more.
+    Broken {
+        /// Phone that is the cause.
+        phone: PeerId,
+        /// Whether it may be different the next time.
+        cause: Cause,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// One phone's part in what the group computes.
+#[derive(Debug)]
+pub struct Ring<H> {
+    me: PeerId,
+    /// Whom this phone obeys.
+    leader: Option<PeerId>,
+    reconfig: Reconfig,
+    relay: Relay,
+    pipeline: Option<Pipeline<H>>,
+    events: VecDeque<OutEvent<H>>,
+}
+
+impl<H> Ring<H> {
+    /// Starts without a plan, obeying itself.
+    pub fn new(me: PeerId) -> Self {
+        Self {
+            me,
+            leader: Some(me),
+            reconfig: Reconfig::new(me),
+            relay: Relay::new(me),
+            pipeline: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of `event`.
+    pub fn handle(&mut self, event: InEvent<H>, now: Instant) {
+        match event {
+            InEvent::Leader(leader) => {
+                self.leader = leader;
+                self.reconfig.follow(leader);
+            }
+            InEvent::Propose { plan, manifest } => self.reconfig.propose(plan, manifest),
+            InEvent::Announce(phone) => self.announce_to(phone),
+            InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
+            InEvent::Alone => self.alone_again(now),
+            InEvent::Control { from, message } => self.control(from, message, now),
+            InEvent::Chat { from, message } => self.relay.handle(from, message),
+            InEvent::Ask { client, ask } => self.relay.ask(client, ask),
+            InEvent::Cancel { client } => self.relay.cancel(client),
+            InEvent::Loaded { epoch } => self.reconfig.loaded(epoch),
+            InEvent::LoadFailed { epoch, reason } => self.reconfig.load_failed(epoch, reason),
+            InEvent::Activation {
+                from,
+                epoch,
+                step,
+                hidden,
+            } => {
+                let event = pipeline::InEvent::Activation {
+                    from,
+                    epoch,
+                    step,
+                    hidden,
+                };
+                self.pipe(event, now);
+            }
+            InEvent::Opened { request, prompt } => {
+                self.pipe(pipeline::InEvent::Opened { request, prompt }, now);
+            }
+            InEvent::Refused { request, reason } => {
+                self.pipe(pipeline::InEvent::Refused { request, reason }, now);
+            }
+            InEvent::Embedded { step, hidden } => {
+                self.pipe(pipeline::InEvent::Embedded { step, hidden }, now);
+            }
+            InEvent::Computed { step, hidden } => {
+                self.pipe(pipeline::InEvent::Computed { step, hidden }, now);
+            }
+            InEvent::Sampled { step, samples } => {
+                self.pipe(pipeline::InEvent::Sampled { step, samples }, now);
+            }
+            InEvent::EngineFailed { reason } => {
+                self.pipe(pipeline::InEvent::EngineFailed { reason }, now);
+            }
+        }
+
+        self.exchange(now);
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll(&mut self) -> Option<OutEvent<H>> {
+        self.events.pop_front()
+    }
+
+    /// Returns whether [`Self::poll`] has something.
+    pub fn wants_anything(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Returns the newest plan, and how far it has come.
+    pub fn reconfig(&self) -> &Reconfig {
+        &self.reconfig
+    }
+
+    /// Returns the newest plan that this phone has a part in, in force or not.
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        self.pipeline.as_ref().map(Pipeline::plan)
+    }
+
+    /// Returns whether an answer goes through this phone.
+    pub fn is_writing(&self) -> bool {
+        self.pipeline
+            .as_ref()
+            .is_some_and(|pipeline| !pipeline.is_idle())
+    }
+
+    /// Returns whether this phone waits for nothing: no question is open, no step in flight.
+    pub fn is_idle(&self) -> bool {
+        self.relay.is_idle() && self.pipeline.as_ref().is_none_or(Pipeline::is_idle)
+    }
+
+    fn control(&mut self, from: PeerId, message: Control, now: Instant) {
+        match message {
+            Control::Step(step) => self.pipe(pipeline::InEvent::Step { from, step }, now),
+            Control::NeighbourLost { epoch, neighbour } => {
+                let event = pipeline::InEvent::NeighbourLost {
+                    from,
+                    epoch,
+                    neighbour,
+                };
+                self.pipe(event, now);
+            }
+            Control::StageFailed { epoch, reason } => {
+                let event = pipeline::InEvent::StageFailed {
+                    from,
+                    epoch,
+                    reason,
+                };
+                self.pipe(event, now);
+            }
+            Control::InForce { plan } => self.announced(from, plan),
+            Control::Prepare { .. }
+            | Control::Ready { .. }
+            | Control::NotReady { .. }
+            | Control::Commit { .. } => self.reconfig.handle(from, message),
+        }
+    }
+
+    /// The leader tells a phone without a part who answers questions.
+    fn announced(&mut self, from: PeerId, plan: Arc<Plan>) {
+        let sound = (1..=STAGES_MAX).contains(&plan.stages.len()) && !plan.needs(self.me);
+        if self.leader != Some(from) || !sound {
+            return tracing::warn!(%from, "Announcement that is not the leader's, dropped");
+        }
+
+        self.relay.plan_in_force(Arc::clone(&plan));
+        self.events
+            .push_back(OutEvent::Notice(Notice::InForce { plan }));
+    }
+
+    /// Tells a member that came who answers questions.
+    fn announce_to(&mut self, phone: PeerId) {
+        if let Some(plan) = self.reconfig.in_force()
+            && self.leader == Some(self.me)
+            && !plan.needs(phone)
+        {
+            let message = Control::InForce {
+                plan: Arc::clone(plan),
+            };
+            self.events
+                .push_back(OutEvent::SendControl { to: phone, message });
+        }
+    }
+
+    fn phone_lost(&mut self, phone: PeerId, now: Instant) {
+        self.pipe(pipeline::InEvent::PhoneLost(phone), now);
+        self.reconfig.phone_lost(phone);
+        self.relay.phone_lost(phone);
+    }
+
+    /// This phone has left its group: what it ran with others it runs no more.
+    fn alone_again(&mut self, now: Instant) {
+        let others = self.pipeline.as_ref().map(|pipeline| {
+            let phones = pipeline.plan().phones();
+            phones.filter(|&phone| phone != self.me).collect::<Vec<_>>()
+        });
+
+        for phone in others.unwrap_or_default() {
+            self.phone_lost(phone, now);
+        }
+        self.relay.no_plan();
+    }
+
+    fn pipe(&mut self, event: pipeline::InEvent<H>, now: Instant) {
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.handle(event, now);
+        }
+    }
+
+    /// Passes what the machines want to each other or to the shell, until none wants anything.
+    fn exchange(&mut self, now: Instant) {
+        loop {
+            if let Some(event) = self.reconfig.poll() {
+                self.route_reconfig(event);
+            } else if let Some(event) = self.pipeline.as_mut().and_then(Pipeline::poll) {
+                self.route_pipeline(event);
+            } else if let Some(event) = self.relay.poll() {
+                self.route_relay(event, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn route_reconfig(&mut self, event: reconfig::OutEvent) {
+        let event = match event {
+            reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
+            reconfig::OutEvent::Load { plan, manifest } => {
+                // Its part begins now: the first steps may come before the word that all are ready.
+                self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.me));
+                OutEvent::Load { plan, manifest }
+            }
+            reconfig::OutEvent::InForce { plan } => {
+                self.relay.plan_in_force(Arc::clone(&plan));
+                tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
+                OutEvent::Notice(Notice::InForce { plan })
+            }
+            reconfig::OutEvent::Failed {
+                phone,
+                cause,
+                reason,
+                ..
+            } => OutEvent::Notice(Notice::Broken {
+                phone,
+                cause,
+                reason,
+            }),
+        };
+
+        self.events.push_back(event);
+    }
+
+    fn route_pipeline(&mut self, event: pipeline::OutEvent<H>) {
+        use pipeline::OutEvent as Wish;
+
+        let event = match event {
+            Wish::Answer { request, answer } => return self.relay.answer(request, answer),
+            Wish::Open { request, ask } => OutEvent::Open { request, ask },
+            Wish::Close { request } => OutEvent::Close { request },
+            Wish::Embed { step, tokens } => OutEvent::Embed { step, tokens },
+            Wish::Compute { step, hidden, last } => OutEvent::Compute { step, hidden, last },
+            Wish::Sample {
+                step,
+                hidden,
+                picks,
+            } => OutEvent::Sample {
+                step,
+                hidden,
+                picks,
+            },
+            Wish::SendStep { to, step } => OutEvent::SendControl {
+                to,
+                message: Control::Step(step),
+            },
+            Wish::SendActivation {
+                to,
+                epoch,
+                step,
+                hidden,
+            } => OutEvent::SendActivation {
+                to,
+                epoch,
+                step,
+                hidden,
+            },
+            Wish::SendFailure { to, epoch, reason } => OutEvent::SendControl {
+                to,
+                message: Control::StageFailed { epoch, reason },
+            },
+            Wish::SendNeighbourLost {
+                to,
+                epoch,
+                neighbour,
+            } => OutEvent::SendControl {
+                to,
+                message: Control::NeighbourLost { epoch, neighbour },
+            },
+        };
+
+        self.events.push_back(event);
+    }
+
+    fn route_relay(&mut self, event: relay::OutEvent, now: Instant) {
+        match event {
+            relay::OutEvent::Ask { request, ask } => {
+                self.pipe(pipeline::InEvent::Ask { request, ask }, now);
+            }
+            relay::OutEvent::Cancel { request } => {
+                self.pipe(pipeline::InEvent::Cancel { request }, now);
+            }
+            relay::OutEvent::Send { to, message } => {
+                self.events.push_back(OutEvent::SendChat { to, message });
+            }
+            relay::OutEvent::Tell { client, answer } => {
+                self.events.push_back(OutEvent::Tell { client, answer });
+            }
+        }
+    }
+}
