@@ -405,6 +405,11 @@ fn net_input(event: NetEvent) -> Input {
             hidden: activation.hidden,
         }),
         NetEvent::Listening(address) => return Input::Listening(address),
+        NetEvent::AddressesChanged(_)
+        | NetEvent::Sighted { .. }
+        | NetEvent::Unsighted(_)
+        | NetEvent::Reached { .. }
+        | NetEvent::NotReached { .. } => return Input::Nothing,
     };
 
     Input::Phone(event)

@@ -6,12 +6,14 @@
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
 //! | [`address_book`] | where phones may be reached |
 //! | [`net`] | connections and long-lived streams |
+//! | [`discovery`] | finding phones nearby, and where they may be reached |
 //! | [`disk`] | shards as files |
 //! | [`engine_thread`] | the thread that computes |
 //! | [`identity`] | the phone's key |
 //! | [`group_file`] | the phone's place in a group |
 
 pub mod address_book;
+pub mod discovery;
 pub mod disk;
 pub mod engine_thread;
 pub mod event_loop;

@@ -1,7 +1,9 @@
 //! Who may send what to whom, with real connections on loopback.
 
-// A test waits for one event among many.
-#![allow(clippy::wildcard_enum_match_arm)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each test waits for one thing"
+)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ListenFailure};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
@@ -20,6 +19,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::members::MembersView;
+use crate::discovery::address::ip_of;
 use crate::identity;
 
 /// Connections from strangers at once: more than a room of people who tap, and with
@@ -202,11 +202,7 @@ fn check_phone(peer: &PeerId) -> Result<(), ConnectionDenied> {
     reason = "all other parts name no host"
 )]
 fn counted_address(from: &Multiaddr) -> Option<IpAddr> {
-    let address = match from.iter().next()? {
-        Protocol::Ip4(address) => IpAddr::from(address),
-        Protocol::Ip6(address) => IpAddr::from(address).to_canonical(),
-        _ => return None,
-    };
+    let address = ip_of(from)?.to_canonical();
 
     (!address.is_loopback()).then_some(address)
 }

@@ -17,6 +17,9 @@
 //! sends what is no frame of ours, or half of one, is disconnected; one that sends faster than it may is held
 //! back by its stream's window.
 //!
+//! **Who is near** comes from [`Discovery`], and with it where to dial. What connected phones say of themselves goes
+//! there too, by libp2p's own identify, the only protocol beside the join stream that strangers can speak.
+//!
 //! **One peer, one connection**, as far as the event loop sees. Two phones that dial each other at once have two,
 //! which is as good as one while both live. When one of a member's breaks, so do the others, and a phone that
 //! dials anew has lost those it had: frames may be lost, and [`NetEvent::Disconnected`] says so.
@@ -30,6 +33,8 @@ mod streams;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::poll_fn;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -39,17 +44,29 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
 use proto::PeerId;
+use proto::group::Sighting;
 use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::discovery::address::{self, Interfaces};
+use crate::discovery::announcement::Announcement;
+use crate::discovery::store::Origin;
+use crate::discovery::{Discovery, DiscoveryEvent, Found, Seen, Sources};
 use crate::identity;
 use frame::{Activation, ReadError};
 use members::Members;
 use reader::{Reader, ReaderId, Report};
 use streams::{Incoming, Opener};
+
+/// The port that phones listen on if it is free: registered for nothing, and below those that systems give to
+/// outgoing connections.
+pub const PORT: u16 = 27_077;
+
+/// What identify calls us.
+const IDENTIFY: &str = "/lingualinked/1";
 
 /// Frames that wait to be written to one stream.
 ///
@@ -136,6 +153,31 @@ pub enum NetEvent {
     },
     /// This phone can be reached at an address.
     Listening(Multiaddr),
+    /// Where other phones may reach this one has changed; the best first, without this phone's id.
+    AddressesChanged(Vec<Multiaddr>),
+    /// A phone is near: for the first time, again, or with news.
+    Sighted {
+        /// What it says of itself. Nothing of it is proven.
+        sighting: Sighting,
+        /// Where it may be reached, the best first.
+        addresses: Vec<Multiaddr>,
+    },
+    /// A phone is near no more.
+    Unsighted(PeerId),
+    /// Who is at the address that [`Net::reach`] was given; it is connected.
+    Reached {
+        /// That address.
+        address: Multiaddr,
+        /// The phone.
+        phone: PeerId,
+    },
+    /// No phone is there.
+    NotReached {
+        /// That address.
+        address: Multiaddr,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// Why the network could not be started.
@@ -163,10 +205,18 @@ pub enum NetError {
 /// This phone's place in the network.
 pub struct Net {
     swarm: Swarm<Behaviour>,
+    keypair: Keypair,
     opener: Opener,
     members: Members,
     /// Connections of each phone, oldest first, but for those that are being closed.
     connections: BTreeMap<PeerId, Vec<(ConnectionId, Instant)>>,
+    /// Addresses that are dialled to see who is there.
+    reaching: BTreeMap<ConnectionId, Multiaddr>,
+    /// Where this phone listens, on every interface.
+    listening: BTreeSet<Multiaddr>,
+    /// What of it is worth saying.
+    said: Vec<Multiaddr>,
+    discovery: Discovery,
     writers: BTreeMap<(PeerId, StreamKind), mpsc::Sender<Vec<u8>>>,
     readers: BTreeMap<(PeerId, StreamKind), (ReaderId, AbortHandle)>,
     n_readers: u64,
@@ -179,6 +229,7 @@ pub struct Net {
 struct Behaviour {
     limits: connection_limits::Behaviour,
     door: door::Behaviour,
+    identify: identify::Behaviour,
     streams: streams::Behaviour,
 }
 
@@ -198,15 +249,21 @@ impl Net {
         let behaviour = Behaviour {
             limits: connection_limits::Behaviour::new(connection_limits()),
             door: door::Behaviour::new(members.view()),
+            identify: identify(&keypair, IDENTIFY.into()),
             streams,
         };
         let (reports_in, reports) = mpsc::channel(READ_QUEUE);
 
         Ok(Self {
-            swarm: swarm(keypair, behaviour)?,
+            discovery: Discovery::new(keypair.public().to_peer_id()),
+            swarm: swarm(keypair.clone(), behaviour)?,
+            keypair,
             opener,
             members,
             connections: BTreeMap::new(),
+            reaching: BTreeMap::new(),
+            listening: BTreeSet::new(),
+            said: Vec::new(),
             writers: BTreeMap::new(),
             readers: BTreeMap::new(),
             n_readers: 0,
@@ -225,6 +282,57 @@ impl Net {
         self.swarm
             .listen_on(address.clone())
             .map_err(|source| NetError::Listen { address, source })
+    }
+
+    /// Listens on every interface, at [`PORT`] or, if that is taken, at any.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Listen`] if there is no socket for IPv4. IPv6 is used where there is one.
+    pub fn listen_everywhere(&mut self) -> Result<(), NetError> {
+        // libp2p shares a port with whoever else does (SO_REUSEPORT): two phones of one machine would each get
+        // half of the connections.
+        let is_free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).is_ok();
+        let port = if is_free { PORT } else { 0 };
+        let on = |ip: &str| {
+            format!("/{ip}/tcp/{port}")
+                .parse()
+                .expect("an address of ours")
+        };
+
+        self.listen(on("ip4/0.0.0.0"))?;
+        if let Err(error) = self.listen(on("ip6/::")) {
+            tracing::debug!(%error, "No IPv6");
+        }
+        Ok(())
+    }
+
+    /// Starts looking for phones nearby, and being found by them. To be called once, before any connection.
+    pub fn discover(&mut self, sources: Sources, announcement: Announcement) {
+        self.swarm.behaviour_mut().identify = identify(&self.keypair, announcement.to_label());
+        self.discovery.start(sources, announcement);
+    }
+
+    /// Says something else of this phone: its name or its group has changed.
+    ///
+    /// Connected phones that have no other source hear of it when they connect anew.
+    pub fn announce(&mut self, announcement: Announcement) {
+        self.discovery.announce(announcement);
+    }
+
+    /// Builds anew what finds phones, as after a sleep.
+    pub fn rediscover(&mut self) {
+        self.discovery.restart();
+    }
+
+    /// Knocks at every address of the own network: only when a person asks for it.
+    pub fn probe(&mut self) {
+        self.discovery.probe(PORT);
+    }
+
+    /// Takes note of where a phone may be reached, as a person or the group's roster says.
+    pub fn learn(&mut self, origin: Origin, phone: PeerId, addresses: &[Multiaddr]) {
+        self.discovery.learn(origin, phone, addresses);
     }
 
     /// Lets these phones open every stream, and no others. The streams of those who are members no more end, but
@@ -250,7 +358,7 @@ impl Net {
         self.members.set_everyone();
     }
 
-    /// Connects to a phone at any of these addresses, unless it is connected or being dialled.
+    /// Connects to a phone at any of these addresses and those that are known already, several at once, unless it is connected or being dialled.
     /// [`NetEvent::Connected`] or [`NetEvent::Unreachable`] tells how that went.
     pub fn connect(&mut self, phone: PeerId, addresses: Vec<Multiaddr>) {
         let Some(peer) = identity::libp2p_peer(phone) else {
@@ -262,10 +370,11 @@ impl Net {
         if self.is_connected(phone) {
             return self.events.push_back(NetEvent::Connected(phone));
         }
+        self.discovery.learn(Origin::Roster, phone, &addresses);
         let dial = DialOpts::peer_id(peer)
             // Connections that are being closed do not count.
             .condition(PeerCondition::NotDialing)
-            .addresses(addresses)
+            .addresses(self.discovery.addresses_of(phone))
             // Two phones that dial each other at once from their listening ports would make one TCP connection
             // with two initiators, which Noise refuses.
             .allocate_new_port()
@@ -274,6 +383,23 @@ impl Net {
         match self.swarm.dial(dial) {
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
             Err(error) => self.unreachable(phone, &error),
+        }
+    }
+
+    /// Connects to whoever is at an address, and says who it is: [`NetEvent::Reached`] or
+    /// [`NetEvent::NotReached`].
+    pub fn reach(&mut self, address: Multiaddr) {
+        let known = self.discovery.phone_at(&address);
+        if let Some(phone) = known.filter(|phone| self.is_connected(*phone)) {
+            return self.events.push_back(NetEvent::Reached { address, phone });
+        }
+        let dial = DialOpts::unknown_peer_id().address(address.clone());
+        let dial = dial.allocate_new_port().build();
+        let id = dial.connection_id();
+
+        match self.swarm.dial(dial) {
+            Ok(()) => drop(self.reaching.insert(id, address)),
+            Err(error) => self.not_reached(address, &error),
         }
     }
 
@@ -333,6 +459,7 @@ impl Net {
                 biased;
                 Some(report) = self.reports.recv() => self.report(report),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
+                event = poll_fn(|cx| self.discovery.poll_next(cx)) => self.discovered(event),
             }
         }
     }
@@ -403,15 +530,34 @@ impl Net {
     fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
+                self.listening.insert(address.clone());
+                self.readdress();
                 let address = address.with(Protocol::P2p(*self.swarm.local_peer_id()));
                 self.events.push_back(NetEvent::Listening(address));
             }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.listening.remove(&address);
+                self.readdress();
+            }
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => {
+                tracing::warn!(?addresses, ?reason, "Listener closed");
+                self.listening
+                    .retain(|address| !addresses.contains(address));
+                self.readdress();
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(incoming)) => self.incoming(incoming),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.identified(event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
-            } => self.connection_made(&peer_id, connection_id, Instant::now()),
+            } => {
+                let incoming = endpoint.is_listener();
+                self.connection_made(&peer_id, connection_id, incoming, Instant::now());
+            }
             SwarmEvent::ConnectionClosed {
                 peer_id,
                 connection_id,
@@ -430,14 +576,29 @@ impl Net {
                     self.unreachable(phone, &error);
                 }
             }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: None,
+                connection_id,
+                error,
+            } => {
+                if let Some(address) = self.reaching.remove(&connection_id) {
+                    self.not_reached(address, &error);
+                }
+            }
             other => tracing::trace!(event = ?other, "Swarm event"),
         }
     }
 
-    fn connection_made(&mut self, peer: &libp2p::PeerId, id: ConnectionId, now: Instant) {
+    fn connection_made(
+        &mut self,
+        peer: &libp2p::PeerId,
+        id: ConnectionId,
+        incoming: bool,
+        now: Instant,
+    ) {
         let phone = identity::peer_id(peer).expect("the door lets in phones only");
         let oldest = self.connections.get(&phone).and_then(|ids| ids.first());
-        if oldest.is_some_and(|(_, made_at)| now - *made_at > AT_ONCE) {
+        if incoming && oldest.is_some_and(|(_, made_at)| now - *made_at > AT_ONCE) {
             self.disconnect(phone, "it has connected anew");
         }
 
@@ -445,6 +606,11 @@ impl Net {
         connections.push((id, now));
         if connections.len() == 1 {
             self.events.push_back(NetEvent::Connected(phone));
+        }
+        if let Some(address) = self.reaching.remove(&id) {
+            self.discovery
+                .learn(Origin::Person, phone, std::slice::from_ref(&address));
+            self.events.push_back(NetEvent::Reached { address, phone });
         }
     }
 
@@ -498,6 +664,72 @@ impl Net {
         }
     }
 
+    /// Says anew where this phone is, if that has changed.
+    fn readdress(&mut self) {
+        let said = address::worth_saying(&self.listening, &Interfaces::of_this_machine());
+        if said == self.said {
+            return;
+        }
+
+        for address in self.said.iter().filter(|address| !said.contains(address)) {
+            self.swarm.remove_external_address(address);
+        }
+        for address in said.iter().filter(|address| !self.said.contains(address)) {
+            self.swarm.add_external_address(address.clone()); // identify tells these, and no others
+        }
+        let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
+        self.swarm.behaviour_mut().identify.push(connected);
+        self.said = said.clone();
+        self.discovery.readdress(said.clone());
+        self.events.push_back(NetEvent::AddressesChanged(said));
+    }
+
+    fn discovered(&mut self, event: DiscoveryEvent) {
+        match event {
+            DiscoveryEvent::Sighted {
+                sighting,
+                addresses,
+            } => self.events.push_back(NetEvent::Sighted {
+                sighting,
+                addresses,
+            }),
+            DiscoveryEvent::Unsighted(phone) => self.events.push_back(NetEvent::Unsighted(phone)),
+            DiscoveryEvent::Listener(address) if self.said.contains(&address) => {} // this phone itself
+            DiscoveryEvent::Listener(address) => self.reach(address),
+        }
+    }
+
+    /// Takes note of what a connected phone says of itself.
+    fn identified(&mut self, event: identify::Event) {
+        let identify::Event::Received { peer_id, info, .. } = event else {
+            return;
+        };
+        let Some(phone) = identity::peer_id(&peer_id).filter(|phone| self.is_connected(*phone))
+        else {
+            return;
+        };
+
+        match Announcement::from_label(&info.agent_version) {
+            Some(announcement) => self.discovery.note(
+                Origin::Identify,
+                Found::Seen(Seen {
+                    phone,
+                    announcement,
+                    addresses: info.listen_addrs,
+                }),
+            ),
+            None => self
+                .discovery
+                .learn(Origin::Identify, phone, &info.listen_addrs),
+        }
+    }
+
+    fn not_reached(&mut self, address: Multiaddr, error: &DialError) {
+        let reason = error.to_string();
+        self.events
+            .push_back(NetEvent::NotReached { address, reason });
+    }
+
     fn unreachable(&mut self, phone: PeerId, error: &DialError) {
         if self.is_connected(phone) {
             return; // it dialled us meanwhile
@@ -510,6 +742,7 @@ impl Net {
     }
 
     fn disconnected(&mut self, phone: PeerId, reason: String) {
+        self.discovery.note(Origin::Identify, Found::Gone(phone));
         self.writers.retain(|(to, _), _| *to != phone);
         for (_, (_, task)) in self.readers.extract_if(.., |(from, _), _| *from == phone) {
             task.abort();
@@ -571,6 +804,16 @@ fn swarm(keypair: Keypair, behaviour: Behaviour) -> Result<Swarm<Behaviour>, Net
         .with_connection_timeout(HANDSHAKE_TIMEOUT);
 
     Ok(swarm.build())
+}
+
+/// Tells connected phones what this one says of itself, and where it is: as it is said everywhere else.
+fn identify(keypair: &Keypair, agent: String) -> identify::Behaviour {
+    let config = identify::Config::new(IDENTIFY.into(), keypair.public())
+        .with_agent_version(agent)
+        .with_hide_listen_addrs(true)
+        .with_cache_size(0);
+
+    identify::Behaviour::new(config)
 }
 
 fn connection_limits() -> ConnectionLimits {

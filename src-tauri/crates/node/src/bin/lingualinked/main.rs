@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `demo` | starts a group of phones as processes of this machine and chats with it |
 //! | `node` | one phone, until it is stopped |
+//! | `nearby` | shows the phones that are found |
 //! | `chat` | asks a running phone |
 //! | `status`, `invite`, `join` | show and change the group of a running phone |
 //! | `bench` | measures a group against plain llama.cpp |
@@ -22,6 +23,7 @@ mod interrupts;
 mod lines;
 mod local;
 mod membership;
+mod nearby;
 mod node_command;
 mod plain;
 
@@ -52,6 +54,8 @@ enum Command {
     Demo(demo::Args),
     /// Run one phone until it is stopped
     Node(node_command::Args),
+    /// Show the phones that are found nearby
+    Nearby(nearby::Args),
     /// Ask a running phone of a group
     Chat(chat::Args),
     /// Show who is in a running phone's group, and who runs what
@@ -63,6 +67,10 @@ enum Command {
     /// Measure a group on this machine against plain llama.cpp
     Bench(bench::Args),
 }
+
+/// What is logged unless `RUST_LOG` says otherwise: what is odd. The libraries that find phones call it an error when
+/// a network is not there.
+const LOG: &str = "warn,libp2p_mdns=off,mdns_sd=off";
 
 /// How a command ended.
 enum Outcome {
@@ -85,6 +93,7 @@ fn main() -> ! {
         match cli.command {
             Command::Demo(args) => demo::run(args, interrupts).await,
             Command::Node(args) => node_command::run(args, interrupts).await,
+            Command::Nearby(args) => nearby::run(args, interrupts).await,
             Command::Chat(args) => chat::run(args, interrupts).await,
             Command::Status(args) => membership::status(args, interrupts).await,
             Command::Invite(args) => membership::invite(args, interrupts).await,
@@ -124,7 +133,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Logs go to standard error; `RUST_LOG` chooses what, else only what is odd.
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
 
     tracing_subscriber::fmt()
         .with_env_filter(filter)

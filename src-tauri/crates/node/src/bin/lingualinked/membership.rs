@@ -33,14 +33,20 @@ pub struct JoinArgs {
 pub async fn status(args: Args, interrupts: Interrupts) -> Result<Outcome> {
     let is_it = |line: &Line| matches!(line, Line::Status { .. });
 
-    lines::or_error_line(args.json, tell(&args, &Order::Status, interrupts, is_it).await)
+    lines::or_error_line(
+        args.json,
+        tell(&args, &Order::Status, interrupts, is_it).await,
+    )
 }
 
 /// Has the phone make a link that lets one phone into its group.
 pub async fn invite(args: Args, interrupts: Interrupts) -> Result<Outcome> {
     let is_it = |line: &Line| matches!(line, Line::Invite { .. });
 
-    lines::or_error_line(args.json, tell(&args, &Order::Invite, interrupts, is_it).await)
+    lines::or_error_line(
+        args.json,
+        tell(&args, &Order::Invite, interrupts, is_it).await,
+    )
 }
 
 /// Has the phone use such a link.
@@ -48,7 +54,10 @@ pub async fn join(args: JoinArgs, interrupts: Interrupts) -> Result<Outcome> {
     let is_it = |line: &Line| matches!(line, Line::PairingEnded { .. });
     let order = Order::Present { link: args.link };
 
-    lines::or_error_line(args.phone.json, tell(&args.phone, &order, interrupts, is_it).await)
+    lines::or_error_line(
+        args.phone.json,
+        tell(&args.phone, &order, interrupts, is_it).await,
+    )
 }
 
 /// Gives an order, and shows the line that is the answer.
