@@ -294,7 +294,10 @@ async fn drive(
                 }
                 None => return,
             },
-            event = net.next() => drop(events.send(event)),
+            event = net.next() => match event {
+                NetEvent::Listening(_) | NetEvent::AddressesChanged(_) => {}
+                event => drop(events.send(event)),
+            },
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use if_addrs::{IfOperStatus, Interface};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
@@ -20,9 +21,9 @@ const ELSEWHERE: [&str; 14] = [
 /// Addresses that a router of a mobile network gives to every phone alike (RFC 7335).
 const SAME_EVERYWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 0);
 
-/// Where the addresses of this machine are.
+/// The addresses of this machine, and whether each is on an interface that leads to phones nearby.
 #[derive(Debug, Default, Clone)]
-pub struct Interfaces(BTreeMap<IpAddr, String>);
+pub struct Interfaces(BTreeMap<IpAddr, bool>);
 
 impl Interfaces {
     /// Asks the system; nothing is known if it does not say.
@@ -32,18 +33,26 @@ impl Interfaces {
             Vec::new()
         });
 
-        Self(found.into_iter().map(|i| (i.ip(), i.name)).collect())
+        let leads_near = |i: &Interface| !is_down(i) && !leads_elsewhere(&i.name);
+        let found = found.into_iter().map(|i| (i.ip(), leads_near(&i)));
+        Self(found.collect())
     }
 
     /// Returns whether an address is on an interface that leads to phones nearby. One that is not known may.
     pub fn is_near(&self, ip: IpAddr) -> bool {
-        !self.0.get(&ip).is_some_and(|name| leads_elsewhere(name))
+        self.0.get(&ip).copied().unwrap_or(true)
     }
 }
 
 /// Returns whether an interface of this name leads nowhere near.
 pub fn leads_elsewhere(name: &str) -> bool {
     ELSEWHERE.iter().any(|start| name.starts_with(start))
+}
+
+fn is_down(interface: &Interface) -> bool {
+    use IfOperStatus::{Down, LowerLayerDown, NotPresent};
+
+    matches!(interface.oper_status, Down | LowerLayerDown | NotPresent)
 }
 
 /// Returns what is worth saying of the addresses that a phone listens on, the most local first.
@@ -205,7 +214,8 @@ mod tests {
     }
 
     fn interfaces(list: &[(&str, &str)]) -> Interfaces {
-        let parse = |(ip, name): &(&str, &str)| (ip.parse().expect("an IP"), name.to_string());
+        let parse =
+            |(ip, name): &(&str, &str)| (ip.parse().expect("an IP"), !leads_elsewhere(name));
 
         Interfaces(list.iter().map(parse).collect())
     }

@@ -50,6 +50,7 @@ use proto::group::Sighting;
 use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::sleep_until;
 
 use crate::discovery::address::{self, Interfaces};
 use crate::discovery::announcement::Announcement;
@@ -103,6 +104,12 @@ const NEGOTIATING_MAX: usize = 16;
 /// Two connections made within this time come from two phones that dialled each other at once; a later one
 /// replaces those before it.
 const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// How long to wait for more changes of address: they come several at once, loopback first.
+const READDRESS_AFTER: Duration = Duration::from_millis(100);
+
+/// How often to look anyway: an interface that goes down keeps its addresses, and nothing is told.
+const READDRESS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What came over the network.
 #[derive(Debug)]
@@ -216,6 +223,8 @@ pub struct Net {
     listening: BTreeSet<Multiaddr>,
     /// What of it is worth saying.
     said: Vec<Multiaddr>,
+    /// When to say anew what is.
+    readdress_at: Option<Instant>,
     discovery: Discovery,
     writers: BTreeMap<(PeerId, StreamKind), mpsc::Sender<Vec<u8>>>,
     readers: BTreeMap<(PeerId, StreamKind), (ReaderId, AbortHandle)>,
@@ -264,6 +273,7 @@ impl Net {
             reaching: BTreeMap::new(),
             listening: BTreeSet::new(),
             said: Vec::new(),
+            readdress_at: None,
             writers: BTreeMap::new(),
             readers: BTreeMap::new(),
             n_readers: 0,
@@ -292,8 +302,7 @@ impl Net {
     pub fn listen_everywhere(&mut self) -> Result<(), NetError> {
         // libp2p shares a port with whoever else does (SO_REUSEPORT): two phones of one machine would each get
         // half of the connections.
-        let is_free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).is_ok();
-        let port = if is_free { PORT } else { 0 };
+        let port = free_port(PORT).or_else(|| free_port(0)).unwrap_or(0);
         let on = |ip: &str| {
             format!("/{ip}/tcp/{port}")
                 .parse()
@@ -460,6 +469,7 @@ impl Net {
                 Some(report) = self.reports.recv() => self.report(report),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 event = poll_fn(|cx| self.discovery.poll_next(cx)) => self.discovered(event),
+                () = at(self.readdress_at) => self.readdress(),
             }
         }
     }
@@ -531,13 +541,13 @@ impl Net {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.listening.insert(address.clone());
-                self.readdress();
+                self.readdress_soon();
                 let address = address.with(Protocol::P2p(*self.swarm.local_peer_id()));
                 self.events.push_back(NetEvent::Listening(address));
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.listening.remove(&address);
-                self.readdress();
+                self.readdress_soon();
             }
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
@@ -545,7 +555,7 @@ impl Net {
                 tracing::warn!(?addresses, ?reason, "Listener closed");
                 self.listening
                     .retain(|address| !addresses.contains(address));
-                self.readdress();
+                self.readdress_soon();
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(incoming)) => self.incoming(incoming),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.identified(event),
@@ -664,8 +674,13 @@ impl Net {
         }
     }
 
+    fn readdress_soon(&mut self) {
+        self.readdress_at = Some(Instant::now() + READDRESS_AFTER);
+    }
+
     /// Says anew where this phone is, if that has changed.
     fn readdress(&mut self) {
+        self.readdress_at = Some(Instant::now() + READDRESS_AGAIN);
         let said = address::worth_saying(&self.listening, &Interfaces::of_this_machine());
         if said == self.said {
             return;
@@ -777,6 +792,13 @@ pub fn split_peer(mut address: Multiaddr) -> Result<(PeerId, Multiaddr), NetErro
     .ok_or(NetError::NoPeer { address: whole })
 }
 
+/// Returns the port if nobody else listens there; any that is free for 0.
+fn free_port(port: u16) -> Option<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).ok()?;
+
+    Some(listener.local_addr().ok()?.port())
+}
+
 fn swarm(keypair: Keypair, behaviour: Behaviour) -> Result<Swarm<Behaviour>, NetError> {
     let multiplexing = || {
         let mut config = yamux::Config::default();
@@ -804,6 +826,14 @@ fn swarm(keypair: Keypair, behaviour: Behaviour) -> Result<Swarm<Behaviour>, Net
         .with_connection_timeout(HANDSHAKE_TIMEOUT);
 
     Ok(swarm.build())
+}
+
+/// Returns at `instant`, or never if there is none.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells connected phones what this one says of itself, and where it is: as it is said everywhere else.

@@ -1,5 +1,6 @@
 //! `lingualinked nearby`: shows the phones that are found, without being in any group.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -127,12 +128,19 @@ fn start(args: &Args) -> Result<Net> {
     Ok(net)
 }
 
+/// What was shown of a phone.
+type Shown = (PeerId, Announcement, BTreeSet<Multiaddr>);
+
 /// Phones that stay are sighted again and again: shows each once, and what is new of it.
-fn is_repeated(event: &NetEvent, shown: &mut Vec<(PeerId, Announcement)>) -> bool {
+fn is_repeated(event: &NetEvent, shown: &mut Vec<Shown>) -> bool {
     if let NetEvent::Unsighted(phone) = event {
-        shown.retain(|(other, _)| other != phone);
+        shown.retain(|(other, ..)| other != phone);
     }
-    let NetEvent::Sighted { sighting, .. } = event else {
+    let NetEvent::Sighted {
+        sighting,
+        addresses,
+    } = event
+    else {
         return false;
     };
     let news = Announcement {
@@ -140,12 +148,12 @@ fn is_repeated(event: &NetEvent, shown: &mut Vec<(PeerId, Announcement)>) -> boo
         version: sighting.version,
         group: sighting.group,
     };
-    let entry = (sighting.peer, news);
+    let entry = (sighting.peer, news, addresses.iter().cloned().collect());
     if shown.contains(&entry) {
         return true;
     }
 
-    shown.retain(|(other, _)| *other != sighting.peer);
+    shown.retain(|(other, ..)| *other != sighting.peer);
     shown.push(entry);
     false
 }
