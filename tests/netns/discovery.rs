@@ -336,7 +336,7 @@ impl<'a> Avahi<'a> {
         let address = avahi.bus();
 
         let mut bus = avahi.command("dbus-daemon");
-        bus.args([
+        bus.stderr(Stdio::null()).args([
             "--session",
             "--nofork",
             "--nopidfile",
@@ -351,7 +351,7 @@ impl<'a> Avahi<'a> {
             .arg(config);
         avahi
             ._processes
-            .push(Ended(daemon.stderr(Stdio::null()).spawn()?));
+            .push(Ended(daemon.spawn()?));
 
         Ok(avahi)
     }
@@ -364,7 +364,8 @@ impl<'a> Avahi<'a> {
         let mut command = self.phone.command(program);
         command
             .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus())
-            .stdout(Stdio::null());
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 

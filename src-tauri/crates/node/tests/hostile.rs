@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Who has not said by then who it is, is disconnected: five seconds, and something for a busy machine.
 const MUTE_MAX: Duration = Duration::from_secs(8);
 
-/// What 1,000 connections and all else may cost, at most. 24 connections are kept (0.2 MB each, measured), and
-/// what an allocator does not give back.
+/// What 1,000 connections and all else may cost, at most: 24 are kept, each with a stream's window of 256 KiB full
+/// of messages that are held back (6 MiB), and as much again twice for whatever an allocator keeps.
 const GROWTH_MAX_KB: u64 = 24 * 1024;
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use if_addrs::{IfOperStatus, Interface};
+use if_addrs::Interface;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
@@ -33,7 +33,7 @@ impl Interfaces {
             Vec::new()
         });
 
-        let leads_near = |i: &Interface| !is_down(i) && !leads_elsewhere(&i.name);
+        let leads_near = |i: &Interface| i.is_oper_up() && !leads_elsewhere(&i.name);
         let found = found.into_iter().map(|i| (i.ip(), leads_near(&i)));
         Self(found.collect())
     }
@@ -47,12 +47,6 @@ impl Interfaces {
 /// Returns whether an interface of this name leads nowhere near.
 pub fn leads_elsewhere(name: &str) -> bool {
     ELSEWHERE.iter().any(|start| name.starts_with(start))
-}
-
-fn is_down(interface: &Interface) -> bool {
-    use IfOperStatus::{Down, LowerLayerDown, NotPresent};
-
-    matches!(interface.oper_status, Down | LowerLayerDown | NotPresent)
 }
 
 /// Returns what is worth saying of the addresses that a phone listens on, the most local first.

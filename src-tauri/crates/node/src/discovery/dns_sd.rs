@@ -162,6 +162,11 @@ impl PeerSource for DnsSd {
         }
     }
 
+    /// The library looks for new addresses every 5 s only, and announced nothing on them when it was tried.
+    fn follows_interfaces(&self) -> bool {
+        false
+    }
+
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, SourceError>> {
         while self.again.poll_tick(cx).is_ready() {
             self.ask_again()?;

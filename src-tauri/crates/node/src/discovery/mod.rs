@@ -67,6 +67,11 @@ pub trait PeerSource: Send + Debug {
     /// Says this of this phone from now on, and that it is at these addresses.
     fn announce(&mut self, announcement: &Announcement, addresses: &[Multiaddr]);
 
+    /// Returns whether it goes on when the interfaces change; else it is built anew.
+    fn follows_interfaces(&self) -> bool {
+        true
+    }
+
     /// Waits for what is found next.
     ///
     /// # Errors
@@ -210,17 +215,25 @@ impl Discovery {
 
     /// Has all sources say other addresses, and builds those that have failed: the interfaces have changed.
     pub fn readdress(&mut self, addresses: Vec<Multiaddr>) {
+        let now = Instant::now();
+        let is_first = self.addresses.is_empty();
         self.addresses = addresses;
+        for i in 0..self.sources.len() {
+            let source = self.sources[i].source.as_ref();
+            if !is_first && source.is_some_and(|source| !source.follows_interfaces()) {
+                self.give_up(i, now);
+            }
+        }
+
         self.say();
-        self.build_missing(Instant::now());
+        self.build_missing(now);
     }
 
     /// Builds all sources anew, as after a sleep, which their sockets may not have survived.
     pub fn restart(&mut self) {
         let now = Instant::now();
         for i in 0..self.sources.len() {
-            self.sources[i].source = None;
-            self.orphan(self.sources[i].origin, now);
+            self.give_up(i, now);
         }
 
         self.build_missing(now);
@@ -429,7 +442,6 @@ impl Discovery {
     fn failed(&mut self, i: usize, error: &SourceError, now: Instant) {
         let slot = &mut self.sources[i];
         let origin = slot.origin;
-        slot.source = None;
         if slot.has_warned {
             tracing::debug!(?origin, %error, "Source of nearby phones still fails");
         } else {
@@ -437,11 +449,13 @@ impl Discovery {
         }
 
         slot.has_warned = true;
-        self.orphan(origin, now);
+        self.give_up(i, now);
     }
 
-    /// Has what a source saw expire, since it cannot say any more that a phone is gone.
-    fn orphan(&mut self, origin: Origin, now: Instant) {
+    /// Drops a source, and has what it saw expire, since it cannot say any more that a phone is gone.
+    fn give_up(&mut self, i: usize, now: Instant) {
+        self.sources[i].source = None;
+        let origin = self.sources[i].origin;
         for record in self
             .near
             .values_mut()
