@@ -3,6 +3,7 @@
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::group::LOOPBACK;
 use crate::models::trial;
 use crate::program::Program;
 use crate::scratch::Scratch;
@@ -89,8 +90,9 @@ fn phone(scratch: &Scratch, name: &str, more: &[&str]) -> (Program, String, Stri
     let data = scratch.path(name);
     let data = data.to_str().expect("temporary folders have plain names");
     let node = ["node", "--json", "--name", name, "--data", data];
+    let alone = ["--listen", LOOPBACK, "--discover", "none"];
 
-    let mut program = Program::start(scratch, &[&node[..], more].concat());
+    let mut program = Program::start(scratch, &[&node[..], &alone, more].concat());
     let listening = program.until_event("listening");
     let text = |field: &str| listening[field].as_str().expect("text").to_owned();
     (program, text("address"), text("local"))

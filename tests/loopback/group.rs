@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::program::{Ended, Program};
 use crate::scratch::Scratch;
 
+/// Where phones of a test listen, unless it says otherwise.
+pub const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
+
 /// A running group. The first phone founds it, leads, and is the head; every phone says yes to every code.
 pub struct Group {
     phones: Vec<Phone>,
@@ -146,8 +149,13 @@ impl Phone {
         let (name, data) = (name(index), data_folder(scratch, index));
         let data = data.to_str().expect("temporary folders have plain names");
         let node = ["node", "--json", "--name", &name, "--data", data];
-        let accept = ["--accept", "all"];
-        let all = [&node[..], &accept, &model, arguments].concat();
+        let accept = ["--accept", "all", "--discover", "none"];
+        let listen = if arguments.contains(&"--listen") {
+            &[][..]
+        } else {
+            &["--listen", LOOPBACK]
+        };
+        let all = [&node[..], &accept, listen, &model, arguments].concat();
         let mut program = Program::start(scratch, &all);
         let listening = program.until_event("listening");
 

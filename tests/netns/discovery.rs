@@ -349,9 +349,7 @@ impl<'a> Avahi<'a> {
         daemon
             .args(["--no-drop-root", "--no-rlimits", "--no-chroot", "--file"])
             .arg(config);
-        avahi
-            ._processes
-            .push(Ended(daemon.spawn()?));
+        avahi._processes.push(Ended(daemon.spawn()?));
 
         Ok(avahi)
     }

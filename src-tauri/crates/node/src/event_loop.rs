@@ -9,11 +9,10 @@ use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::Instant;
 
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use proto::PeerId;
 use proto::chat::{Answer, Ask};
-use proto::group::message::{decode, encode};
-use proto::group::{self, Purpose, Roster};
+use proto::group::message::{VERSION, decode, encode};
+use proto::group::{self, Group, Name, Purpose, Roster};
 use proto::phone::{InEvent, OutEvent, Phone, Work};
 use proto::plan::Plan;
 use proto::relay::ClientId;
@@ -21,7 +20,9 @@ use proto::ring::{self, Notice};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use crate::address_book::{self, AddressBook};
+use crate::discovery::address;
+use crate::discovery::announcement::Announcement;
+use crate::discovery::store::Origin;
 use crate::disk::{Disk, DiskEvent};
 use crate::engine_thread::{EngineEvent, Job};
 use crate::group_file::{GroupFile, GroupFileError};
@@ -69,6 +70,8 @@ pub enum Event {
     Notice(Notice),
     /// Something about the group; but for what is sent, saved and dialled.
     Group(group::OutEvent),
+    /// Where other phones may reach this one has changed; the best first.
+    Addresses(Vec<Multiaddr>),
     /// A phone was dialled and not reached.
     Unreachable {
         /// That phone.
@@ -110,10 +113,8 @@ pub struct EventLoop {
     pub events: mpsc::UnboundedSender<Event>,
     /// The phone's place in its group, on disk.
     pub group_file: GroupFile,
-    /// Where phones are.
-    pub address_book: AddressBook,
-    /// Where this phone listens.
-    pub listening: Vec<Multiaddr>,
+    /// What this phone says of itself to those nearby.
+    pub announcement: Announcement,
     /// Plan whose activations are sent.
     pub plan: Option<Arc<Plan>>,
     /// Who waits for which answer.
@@ -123,11 +124,13 @@ pub struct EventLoop {
 /// What ended the wait.
 enum Input {
     Phone(InEvent<Hidden>),
-    Listening(Multiaddr),
+    Addresses(Vec<Multiaddr>),
+    Unreachable { phone: PeerId, reason: String },
     Tell(Event),
     Files(DiskEvent),
     Command(Command),
     Timeout,
+    Nothing,
 }
 
 impl EventLoop {
@@ -165,12 +168,14 @@ impl EventLoop {
     fn note(&mut self, input: Input, now: Instant) -> ControlFlow<()> {
         match input {
             Input::Phone(event) => self.phone.handle(event, now),
-            Input::Listening(address) => self.listens(address, now),
+            Input::Addresses(addresses) => self.readdressed(addresses, now),
+            Input::Unreachable { phone, reason } => self.unreachable(phone, reason, now),
             Input::Tell(event) => self.tell(event),
             Input::Files(event) => self.files(event, now),
             Input::Command(Command::Stop) => return ControlFlow::Break(()),
             Input::Command(command) => self.command(command, now),
             Input::Timeout => self.phone.handle_timeout(now),
+            Input::Nothing => {}
         }
 
         self.cancel_unheard(now);
@@ -216,8 +221,8 @@ impl EventLoop {
 
     /// Dials an address that a person gave. Asks a stranger there to be let in; a member is only met again.
     fn meet(&mut self, phone: PeerId, address: Multiaddr, now: Instant) {
-        self.address_book.note(phone, address);
-        self.net.connect(phone, self.address_book.of(phone));
+        self.net.learn(Origin::Person, phone, &[address]);
+        self.net.connect(phone, Vec::new());
 
         if !self.phone.group().is_member(phone) {
             let ask = group::Command::Ask {
@@ -228,13 +233,19 @@ impl EventLoop {
         }
     }
 
-    /// Notes that others can reach this phone at one more address.
-    pub fn listens(&mut self, address: Multiaddr, now: Instant) {
-        self.listening.push(without_peer(address));
-        let addresses = address_book::to_wire(&self.listening);
-
-        let event = group::InEvent::Readdressed(addresses);
+    fn readdressed(&mut self, addresses: Vec<Multiaddr>, now: Instant) {
+        let event = group::InEvent::Readdressed(address::to_wire(&addresses));
         self.phone.handle(InEvent::Group(event), now);
+
+        self.tell(Event::Addresses(addresses));
+    }
+
+    /// What was on its way to a phone that is not reached is lost.
+    fn unreachable(&mut self, phone: PeerId, reason: String, now: Instant) {
+        let event = ring::InEvent::PhoneLost(phone);
+        self.phone.handle(InEvent::Ring(event), now);
+
+        self.tell(Event::Unreachable { phone, reason });
     }
 
     /// Carries out everything that the state wants.
@@ -261,20 +272,16 @@ impl EventLoop {
             group::OutEvent::Save(saved) => return self.group_file.save(&saved),
             group::OutEvent::Send { to, message } => self.net.send_join(to, &encode(&message)),
             group::OutEvent::Dial { peer, addresses } => {
-                let mut known = self.address_book.of(peer);
-                let told = address_book::from_wire(&addresses).into_iter();
-                known.extend(
-                    told.filter(|address| !known.contains(address))
-                        .collect::<Vec<_>>(),
-                );
-                self.net.connect(peer, known);
+                self.net.connect(peer, address::from_wire(&addresses));
             }
             group::OutEvent::Members(ref roster) => {
                 self.set_members(roster);
+                self.announce();
                 self.tell(Event::Group(event));
             }
             group::OutEvent::Left { .. } => {
                 self.net.set_members(BTreeSet::new());
+                self.announce();
                 self.tell(Event::Group(event));
             }
             event => self.tell(Event::Group(event)),
@@ -287,7 +294,20 @@ impl EventLoop {
         let members = roster.members.iter().map(|member| member.peer);
 
         self.net.set_members(members.collect());
-        self.address_book.note_members(roster);
+        for member in &roster.members {
+            let addresses = address::from_wire(&member.addresses);
+            self.net.learn(Origin::Roster, member.peer, &addresses);
+        }
+    }
+
+    /// Says nearby what has changed of this phone.
+    fn announce(&mut self) {
+        let announcement = announcement(self.announcement.name.clone(), self.phone.group());
+
+        if announcement != self.announcement {
+            self.announcement = announcement.clone();
+            self.net.announce(announcement);
+        }
     }
 
     /// Carries out one event of the ring. Awaits nothing: whatever takes time has its own task or thread.
@@ -312,7 +332,7 @@ impl EventLoop {
             }
             Wish::Load { plan, manifest } => {
                 for phone in plan.phones() {
-                    self.net.connect(phone, self.address_book.of(phone));
+                    self.net.connect(phone, Vec::new());
                 }
                 self.plan = Some(Arc::clone(&plan));
                 self.disk.obtain(plan, manifest);
@@ -385,7 +405,7 @@ fn net_input(event: NetEvent) -> Input {
             InEvent::Group(group::InEvent::Disconnected(phone))
         }
         NetEvent::Unreachable { phone, reason } => {
-            return Input::Tell(Event::Unreachable { phone, reason });
+            return Input::Unreachable { phone, reason };
         }
         NetEvent::JoinMessage { from, bytes } => InEvent::Group(match decode(&bytes) {
             Ok(message) => group::InEvent::Received {
@@ -404,23 +424,24 @@ fn net_input(event: NetEvent) -> Input {
             step: activation.step,
             hidden: activation.hidden,
         }),
-        NetEvent::Listening(address) => return Input::Listening(address),
-        NetEvent::AddressesChanged(_)
-        | NetEvent::Sighted { .. }
-        | NetEvent::Unsighted(_)
-        | NetEvent::Reached { .. }
-        | NetEvent::NotReached { .. } => return Input::Nothing,
+        NetEvent::Sighted { sighting, .. } => InEvent::Group(group::InEvent::Sighted(sighting)),
+        NetEvent::Unsighted(phone) => InEvent::Group(group::InEvent::Unsighted(phone)),
+        NetEvent::AddressesChanged(addresses) => return Input::Addresses(addresses),
+        NetEvent::Listening(_) | NetEvent::Reached { .. } | NetEvent::NotReached { .. } => {
+            return Input::Nothing;
+        }
     };
 
     Input::Phone(event)
 }
 
-/// Returns an address without the name of the phone that is there, which whoever dials it knows.
-fn without_peer(mut address: Multiaddr) -> Multiaddr {
-    if let Some(Protocol::P2p(_)) = address.iter().last() {
-        address.pop();
+/// Returns what a phone says of itself to those nearby.
+pub fn announcement(name: Name, group: &Group) -> Announcement {
+    Announcement {
+        name,
+        version: VERSION,
+        group: group.roster().map(|roster| roster.group),
     }
-    address
 }
 
 /// Returns at `instant`, or never if there is none.

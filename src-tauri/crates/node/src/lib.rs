@@ -4,7 +4,6 @@
 //! | --- | --- |
 //! | [`start`] | builds a phone and hands it to the loop |
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
-//! | [`address_book`] | where phones may be reached |
 //! | [`net`] | connections and long-lived streams |
 //! | [`discovery`] | finding phones nearby, and where they may be reached |
 //! | [`disk`] | shards as files |
@@ -12,7 +11,6 @@
 //! | [`identity`] | the phone's key |
 //! | [`group_file`] | the phone's place in a group |
 
-pub mod address_book;
 pub mod discovery;
 pub mod disk;
 pub mod engine_thread;

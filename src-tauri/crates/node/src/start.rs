@@ -17,10 +17,10 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::address_book::AddressBook;
+use crate::discovery::Sources;
 use crate::disk::{Disk, DiskError};
 use crate::engine_thread::{self, EngineConfig};
-use crate::event_loop::{Command, Event, EventLoop};
+use crate::event_loop::{Command, Event, EventLoop, announcement};
 use crate::group_file::{GroupFile, GroupFileError};
 use crate::identity;
 use crate::net::{Net, NetError, NetEvent, split_peer};
@@ -39,8 +39,10 @@ pub struct Config {
     pub data_folder: PathBuf,
     /// The model file, if it has one.
     pub model: Option<PathBuf>,
-    /// Where it listens; port 0 takes any.
-    pub listen: Multiaddr,
+    /// Where it listens; port 0 takes any. Everywhere, if nothing is said.
+    pub listen: Option<Multiaddr>,
+    /// How it looks for phones nearby.
+    pub sources: Sources,
     /// How it computes.
     pub engine: EngineConfig,
 }
@@ -90,13 +92,18 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     let group_file = GroupFile::new(&config.data_folder);
     let phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
-    net.listen(config.listen)?;
+    let announcement = announcement(Name::tidy(&config.name), phone.group());
+    net.discover(config.sources, announcement.clone());
+    match config.listen {
+        Some(address) => drop(net.listen(address)?),
+        None => net.listen_everywhere()?,
+    }
     let address = first_address(&mut net).await;
 
     let (jobs, engine_events) = engine_thread::start(config.engine);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let (events, outbox) = mpsc::unbounded_channel();
-    let mut event_loop = EventLoop {
+    let event_loop = EventLoop {
         phone,
         net,
         disk,
@@ -105,12 +112,10 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         commands: inbox,
         events,
         group_file,
-        address_book: AddressBook::default(),
-        listening: Vec::new(),
+        announcement,
         plan: None,
         clients: Default::default(),
     };
-    event_loop.listens(address.clone(), Instant::now());
 
     let handle = Handle {
         address,

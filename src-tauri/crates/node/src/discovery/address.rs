@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use if_addrs::Interface;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use proto::group::{Address, Addresses};
 
 /// How the names of interfaces start that lead nowhere near: `MOBILE.md`'s list, Apple's names for mobile data,
 /// tunnels and its own radio links, and those of containers.
@@ -47,6 +48,24 @@ impl Interfaces {
 /// Returns whether an interface of this name leads nowhere near.
 pub fn leads_elsewhere(name: &str) -> bool {
     ELSEWHERE.iter().any(|start| name.starts_with(start))
+}
+
+/// Returns addresses as phones send them to each other: binary, and those that are too long left out.
+pub fn to_wire<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Addresses {
+    let addresses = addresses.into_iter();
+
+    addresses
+        .filter_map(|address| Address::new(address.as_ref()))
+        .collect()
+}
+
+/// Returns those of another phone's addresses that can be read.
+pub fn from_wire(addresses: &Addresses) -> Vec<Multiaddr> {
+    let addresses = addresses.iter();
+
+    addresses
+        .filter_map(|address| Multiaddr::try_from(address.as_bytes().to_vec()).ok())
+        .collect()
 }
 
 /// Returns what is worth saying of the addresses that a phone listens on, the most local first.
@@ -150,6 +169,17 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_go_both_ways_and_nonsense_is_left_out() {
+        let quic = "/ip4/192.168.1.7/udp/4001/quic-v1";
+        let quic = quic.parse::<Multiaddr>().expect("an address");
+
+        let mut sent = to_wire([&quic]).into_vec();
+        sent.extend(Address::new(b"\xffnonsense"));
+
+        assert_eq!(from_wire(&sent.into_iter().collect()), [quic]);
+    }
 
     #[test]
     fn only_what_leads_to_phones_nearby_is_said() {

@@ -19,32 +19,21 @@ const MEMBERS: &[StreamKind] = &[
 
 /// The phones that are let in, changed in one place.
 #[derive(Debug)]
-pub struct Members(watch::Sender<Admitted>);
+pub struct Members(watch::Sender<BTreeSet<PeerId>>);
 
 /// The same, for those who only look.
 #[derive(Debug, Clone)]
-pub struct MembersView(watch::Receiver<Admitted>);
-
-#[derive(Debug)]
-enum Admitted {
-    Everyone,
-    Only(BTreeSet<PeerId>),
-}
+pub struct MembersView(watch::Receiver<BTreeSet<PeerId>>);
 
 impl Members {
     /// Lets nobody in.
     pub fn new() -> Self {
-        Self(watch::Sender::new(Admitted::Only(BTreeSet::new())))
+        Self(watch::Sender::new(BTreeSet::new()))
     }
 
     /// Lets in these, and nobody else.
     pub fn set(&self, members: BTreeSet<PeerId>) {
-        self.0.send_replace(Admitted::Only(members));
-    }
-
-    /// Lets everyone in.
-    pub fn set_everyone(&self) {
-        self.0.send_replace(Admitted::Everyone);
+        self.0.send_replace(members);
     }
 
     /// Returns whether a phone is let in.
@@ -70,15 +59,6 @@ impl MembersView {
             MEMBERS
         } else {
             STRANGERS
-        }
-    }
-}
-
-impl Admitted {
-    fn contains(&self, peer: &PeerId) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Only(members) => members.contains(peer),
         }
     }
 }

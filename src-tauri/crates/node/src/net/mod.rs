@@ -17,6 +17,9 @@
 //! sends what is no frame of ours, or half of one, is disconnected; one that sends faster than it may is held
 //! back by its stream's window.
 //!
+//! **Nothing is lost in silence.** Frames of one kind arrive in order and whole, or the phone is disconnected: also
+//! when but one of its streams breaks ([`writer`]).
+//!
 //! **Who is near** comes from [`Discovery`], and with it where to dial. What connected phones say of themselves goes
 //! there too, by libp2p's own identify, the only protocol beside the join stream that strangers can speak.
 //!
@@ -49,7 +52,8 @@ use proto::PeerId;
 use proto::group::Sighting;
 use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::sleep_until;
 
 use crate::discovery::address::{self, Interfaces};
@@ -61,6 +65,7 @@ use frame::{Activation, ReadError};
 use members::Members;
 use reader::{Reader, ReaderId, Report};
 use streams::{Incoming, Opener};
+use writer::{WriteError, WriterId};
 
 /// The port that phones listen on if it is free: registered for nothing, and below those that systems give to
 /// outgoing connections.
@@ -226,12 +231,30 @@ pub struct Net {
     /// When to say anew what is.
     readdress_at: Option<Instant>,
     discovery: Discovery,
-    writers: BTreeMap<(PeerId, StreamKind), mpsc::Sender<Vec<u8>>>,
+    writers: BTreeMap<(PeerId, StreamKind), Writer>,
+    n_writers: u64,
+    /// Their tasks, each of which ends with how it went.
+    writing: JoinSet<Written>,
     readers: BTreeMap<(PeerId, StreamKind), (ReaderId, AbortHandle)>,
     n_readers: u64,
     reports_in: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     events: VecDeque<NetEvent>,
+}
+
+/// A stream that is written, or waits to be opened.
+struct Writer {
+    id: WriterId,
+    frames: mpsc::Sender<Vec<u8>>,
+    task: AbortHandle,
+}
+
+/// How a writer ended.
+struct Written {
+    id: WriterId,
+    to: PeerId,
+    kind: StreamKind,
+    result: Result<(), WriteError>,
 }
 
 #[derive(NetworkBehaviour)]
@@ -275,6 +298,8 @@ impl Net {
             said: Vec::new(),
             readdress_at: None,
             writers: BTreeMap::new(),
+            n_writers: 0,
+            writing: JoinSet::new(),
             readers: BTreeMap::new(),
             n_readers: 0,
             reports_in,
@@ -355,19 +380,14 @@ impl Net {
         let is_open = |&(phone, kind): &(PeerId, StreamKind)| {
             kind == StreamKind::Join || members.contains(&phone)
         };
-        self.writers.retain(|key, _| is_open(key));
+        self.end_writers(|phone, kind| !is_open(&(phone, kind)));
         for (_, (_, task)) in self.readers.extract_if(.., |key, _| !is_open(key)) {
             task.abort();
         }
     }
 
-    /// Lets every phone open every stream: for a group that is told its addresses instead of being formed by
-    /// people.
-    pub fn set_everyone_a_member(&mut self) {
-        self.members.set_everyone();
-    }
-
-    /// Connects to a phone at any of these addresses and those that are known already, several at once, unless it is connected or being dialled.
+    /// Connects to a phone at any of these addresses and those that are known already, several at once, unless it is
+    /// connected or being dialled.
     /// [`NetEvent::Connected`] or [`NetEvent::Unreachable`] tells how that went.
     pub fn connect(&mut self, phone: PeerId, addresses: Vec<Multiaddr>) {
         let Some(peer) = identity::libp2p_peer(phone) else {
@@ -467,6 +487,7 @@ impl Net {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => self.report(report),
+                Some(written) = self.writing.join_next() => self.written(written),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 event = poll_fn(|cx| self.discovery.poll_next(cx)) => self.discovered(event),
                 () = at(self.readdress_at) => self.readdress(),
@@ -479,14 +500,6 @@ impl Net {
         let Some(peer) = identity::libp2p_peer(to) else {
             return tracing::warn!(%to, "Peer id is no key, nothing sent");
         };
-        // A writer ends when its stream does. The next frame finds that out, and opens another.
-        if self
-            .writers
-            .get(&(to, kind))
-            .is_some_and(mpsc::Sender::is_closed)
-        {
-            self.writers.remove(&(to, kind));
-        }
         if !self.is_connected(to) && !self.writers.contains_key(&(to, kind)) {
             self.connect(to, Vec::new());
             if matches!(self.events.back(), Some(NetEvent::Unreachable { phone, .. }) if *phone == to)
@@ -495,15 +508,66 @@ impl Net {
             }
         }
 
-        let writer = self.writers.entry((to, kind)).or_insert_with(|| {
-            let (sender, frames) = mpsc::channel(WRITE_QUEUE);
-            tokio::spawn(writer::run(self.opener.clone(), peer, kind, frames));
-            sender
+        if !self.writers.contains_key(&(to, kind)) {
+            self.start_writer(peer, to, kind);
+        }
+        match self.writers[&(to, kind)].frames.try_send(frame) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(_)) => {} // it has failed, which is heard of next
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(%to, ?kind, "Peer does not take what is written");
+                self.disconnect(to, "it does not take what is written to it");
+            }
+        }
+    }
+
+    fn start_writer(&mut self, peer: libp2p::PeerId, to: PeerId, kind: StreamKind) {
+        let id = WriterId(self.n_writers);
+        self.n_writers += 1;
+        let (frames, queue) = mpsc::channel(WRITE_QUEUE);
+        let opener = self.opener.clone();
+
+        let task = self.writing.spawn(async move {
+            let result = writer::run(opener, peer, kind, queue).await;
+            Written {
+                id,
+                to,
+                kind,
+                result,
+            }
         });
-        if writer.try_send(frame).is_err() {
-            tracing::warn!(%to, ?kind, "Peer does not take what is written");
+        self.writers.insert((to, kind), Writer { id, frames, task });
+    }
+
+    /// Takes note of how a writer ended, unless it was given up before.
+    fn written(&mut self, written: Result<Written, JoinError>) {
+        let Ok(written) = written else { return }; // given up
+        let Written {
+            id,
+            to,
+            kind,
+            result,
+        } = written;
+        let is_current = self
+            .writers
+            .get(&(to, kind))
+            .is_some_and(|writer| writer.id == id);
+
+        if let (true, Err(error)) = (is_current, result) {
+            tracing::debug!(%to, ?kind, %error, "Writer failed");
             self.writers.remove(&(to, kind));
-            self.disconnect(to, "it does not take what is written to it");
+            self.disconnect(to, &error.to_string());
+        }
+    }
+
+    /// Gives up writers. What waits in their queues must not come out of a later connection.
+    fn end_writers(&mut self, is_over: impl Fn(PeerId, StreamKind) -> bool) {
+        let over = self
+            .writers
+            .extract_if(.., |&(to, kind), _| is_over(to, kind));
+
+        for (_, writer) in over {
+            writer.task.abort();
         }
     }
 
@@ -750,7 +814,7 @@ impl Net {
             return; // it dialled us meanwhile
         }
 
-        self.writers.retain(|(to, _), _| *to != phone);
+        self.end_writers(|to, _| to == phone);
         let reason = error.to_string();
         self.events
             .push_back(NetEvent::Unreachable { phone, reason });
@@ -758,7 +822,7 @@ impl Net {
 
     fn disconnected(&mut self, phone: PeerId, reason: String) {
         self.discovery.note(Origin::Identify, Found::Gone(phone));
-        self.writers.retain(|(to, _), _| *to != phone);
+        self.end_writers(|to, _| to == phone);
         for (_, (_, task)) in self.readers.extract_if(.., |(from, _), _| *from == phone) {
             task.abort();
         }

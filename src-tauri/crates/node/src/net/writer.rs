@@ -1,4 +1,7 @@
 //! Writing one stream, in a task of its own: opens it, then writes what is queued.
+//!
+//! What a writer could not write is lost, and what follows it must not arrive without it: a writer that fails says
+//! so, and the phone that it wrote to is disconnected.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,21 @@ use tokio::time::sleep;
 
 use super::streams::{OpenError, Opener};
 
+/// Tells a phone's streams of one kind from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriterId(pub u64);
+
+/// Why a writer ended before its queue did.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// No stream.
+    #[error("it takes no stream: {0}")]
+    Open(#[from] OpenError),
+    /// The stream broke.
+    #[error("a stream to it broke: {0}")]
+    Io(#[from] std::io::Error),
+}
+
 /// How long a phone may refuse a stream before it is believed.
 ///
 /// A newcomer is a member for its leader a little earlier than it knows itself: by one message, which may
@@ -19,28 +37,26 @@ const REFUSED_MAX: Duration = Duration::from_secs(5);
 /// How often it is asked again meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Writes what is queued, until the queue is dropped or the stream breaks.
+/// Writes what is queued, until the queue is dropped.
+///
+/// # Errors
+///
+/// Any [`WriteError`]; the frame that was being written and those behind it are lost.
 pub async fn run(
     opener: Opener,
     peer: libp2p::PeerId,
     kind: StreamKind,
     mut frames: mpsc::Receiver<Vec<u8>>,
-) {
-    let mut stream = match open(&opener, peer, kind).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%peer, ?kind, %error, "Stream not opened"),
-    };
+) -> Result<(), WriteError> {
+    let mut stream = open(&opener, peer, kind).await?;
 
     while let Some(frame) = frames.recv().await {
-        let written = async {
-            stream.write_all(&frame).await?;
-            stream.flush().await
-        };
-        if let Err(error) = written.await {
-            return tracing::debug!(%peer, ?kind, %error, "Stream broke");
-        }
+        stream.write_all(&frame).await?;
+        stream.flush().await?;
     }
+
     let _ = stream.close().await; // the peer may be gone already
+    Ok(())
 }
 
 async fn open(

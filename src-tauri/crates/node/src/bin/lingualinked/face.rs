@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
-use node::address_book;
+use node::discovery::address;
 use node::event_loop::Event;
 use node::identity;
 use node::start::Handle;
@@ -54,6 +53,8 @@ pub struct Face {
     names: Names,
     me: PeerId,
     address: Multiaddr,
+    /// Where other phones may reach it, without its id, the best first.
+    addresses: Vec<Multiaddr>,
     local: String,
     json: bool,
     accept: Accept,
@@ -88,6 +89,7 @@ impl Face {
             names: Names::of_phone(handle.me, args.name.clone()),
             me: handle.me,
             address: handle.address.clone(),
+            addresses: Vec::new(),
             local: askers.local_address(),
             json: args.json,
             accept: args.accept,
@@ -191,6 +193,7 @@ impl Face {
 
         match event {
             Event::CannotSave(error) => return Err(error.into()),
+            Event::Addresses(addresses) => self.addresses = addresses,
             Event::Group(OutEvent::Match { peer, side, .. }) => {
                 self.show_event(event)?;
                 self.matched(handle, peer, side).await;
@@ -249,16 +252,12 @@ impl Face {
     fn invited(&mut self, group: GroupId, secret: Secret, lifetime: Duration) -> Result<()> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let expires = now.context("this machine's clock stands before 1970")? + lifetime;
-        let mut address = self.address.clone();
-        if let Some(Protocol::P2p(_)) = address.iter().last() {
-            address.pop(); // the link names the phone already
-        }
         let invite = Invite {
             group,
             host: self.me,
             secret,
             expires_unix_s: expires.as_secs(),
-            addresses: vec![address.to_string()],
+            addresses: self.addresses.iter().map(Multiaddr::to_string).collect(),
         };
 
         self.show(Line::Invite {
@@ -467,7 +466,7 @@ fn present(link: &str) -> Result<Command> {
 
     Ok(Command::Present {
         host: invite.host,
-        addresses: address_book::to_wire(&addresses.collect::<Vec<Multiaddr>>()),
+        addresses: address::to_wire(&addresses.collect::<Vec<Multiaddr>>()),
         secret: invite.secret,
         group: Some(invite.group),
     })

@@ -365,7 +365,7 @@ fn node_command(args: &GroupArgs, name: &str, data: PathBuf) -> Result<Command> 
     let mut command = Command::new(program);
     let (run, phone) = (&args.model.run, &args.phone);
 
-    command.args(["node", "--json", "--accept", "ask"]);
+    command.args(["node", "--json", "--accept", "ask", "--discover", "none"]);
     // Every phone has the model: whoever leads runs it.
     command.args(["--run", &args.phones.to_string()]);
     command.args(["--name", name, "--listen"]);

@@ -305,6 +305,7 @@ impl Names {
                 message: format!("{}: {reason}", self.of(*phone)),
             },
             Event::Group(event) => return self.group_line(event),
+            Event::Addresses(_) => return None,
             Event::Unreachable { phone, reason } => Line::Unreachable {
                 phone: self.of(*phone),
                 peer: peer_text(*phone),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use libp2p::Multiaddr;
+use node::discovery::Sources;
 use node::disk;
 use node::engine_thread::EngineConfig;
 use node::identity;
@@ -29,9 +30,12 @@ pub struct Args {
     /// Folder for its key, its place in a group, its shards and its socket
     #[arg(long)]
     pub data: PathBuf,
-    /// Where to listen
-    #[arg(long, default_value = "/ip4/127.0.0.1/tcp/0")]
-    pub listen: Multiaddr,
+    /// Where to listen [default: on every interface]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<Multiaddr>,
+    /// How to find phones nearby, and be found by them
+    #[arg(long, value_enum, default_value_t = Discover::All)]
+    pub discover: Discover,
     /// Who says yes when both phones show a code
     #[arg(long, value_enum, default_value_t = Accept::Ask)]
     pub accept: Accept,
@@ -67,6 +71,28 @@ pub enum Accept {
     All,
     /// A person, to whom this phone asks; who asks this phone is refused
     None,
+}
+
+/// Ways to find phones nearby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Discover {
+    /// Every way
+    All,
+    /// libp2p's mDNS
+    Mdns,
+    /// DNS-SD
+    DnsSd,
+    /// None: phones are told of each other
+    None,
+}
+
+impl Discover {
+    fn sources(self) -> Sources {
+        Sources {
+            mdns: matches!(self, Self::All | Self::Mdns),
+            dns_sd: matches!(self, Self::All | Self::DnsSd),
+        }
+    }
 }
 
 /// Runs a phone.
@@ -147,6 +173,7 @@ fn config(args: &Args) -> Result<Config> {
         data_folder: args.data.clone(),
         model: args.model.clone(),
         listen: args.listen.clone(),
+        sources: args.discover.sources(),
         engine: EngineConfig {
             n_threads: args.phone.threads,
             memory_limit_bytes: args.phone.memory_limit,
