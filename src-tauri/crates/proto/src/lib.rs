@@ -33,6 +33,7 @@ pub mod reconfig;
 pub mod relay;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 pub mod wire;
 
 pub use ids::{Epoch, PeerId, RequestId, SequenceId, StepId};
