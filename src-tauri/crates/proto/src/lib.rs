@@ -34,6 +34,7 @@ pub mod relay;
 pub mod ring;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 pub mod wire;
 
 pub use ids::{Epoch, PeerId, RequestId, SequenceId, StepId};
