@@ -32,6 +32,7 @@ pub mod plan;
 pub mod reconfig;
 pub mod relay;
 pub mod ring;
+pub mod supply;
 #[cfg(test)]
 mod testing;
 pub mod transfer;

@@ -6,8 +6,9 @@
 //! ```text
 //!           who leads, who is here            plan
 //!  group ─────────────────────────► planning ──────► ring: reconfig · pipeline · relay
-//!    ▲                                                 │
-//!    └────────────── an answer is being written ◄──────┘
+//!    ▲                                                 │    load │        ▲ loaded
+//!    └────────────── an answer is being written ◄──────┘         ▼        │
+//!                                                         supply ──► shards ──► engine
 //! ```
 //!
 //! A phone in no group leads itself, and runs a model alone if it is asked to.
@@ -24,6 +25,8 @@ use crate::group::{self, Group, Member, Name, Roster, Saved};
 use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes};
 use crate::reconfig::{Cause, Status};
 use crate::ring::{self, Notice, Ring};
+use crate::supply::{self, Supply};
+use crate::transfer;
 use crate::{Epoch, PeerId};
 
 /// How long the leader waits after a plan broke before it makes another.
@@ -33,23 +36,27 @@ use crate::{Epoch, PeerId};
 const REPLAN_AFTER: Duration = Duration::from_millis(2000);
 
 /// What happened.
-#[derive(Debug, Clone)]
-pub enum InEvent<H> {
+#[derive(Debug)]
+pub enum InEvent<H, C> {
     /// Something about the group.
     Group(group::InEvent),
     /// Something about what it computes. What comes from a phone that is no member is dropped.
     Ring(ring::InEvent<H>),
+    /// Something about shards on the move. What comes from a phone that is no member is dropped.
+    Shards(transfer::InEvent<C>),
     /// A person wants this phone's model to be run.
     Run(Work),
 }
 
 /// What to do, in this order.
-#[derive(Debug, Clone)]
-pub enum OutEvent<H> {
+#[derive(Debug)]
+pub enum OutEvent<H, C> {
     /// Something about the group.
     Group(group::OutEvent),
-    /// Something about what it computes.
+    /// Something about what it computes. Shards that are to be loaded are here.
     Ring(ring::OutEvent<H>),
+    /// Something about shards; but for [`supply::OutEvent::Load`] and [`supply::OutEvent::Failed`].
+    Supply(supply::OutEvent<C>),
 }
 
 /// A model that is to be run.
@@ -81,10 +88,12 @@ impl Work {
 
 /// One phone.
 #[derive(Debug)]
-pub struct Phone<H> {
+pub struct Phone<H, C> {
     me: PeerId,
     group: Group,
     ring: Ring<H>,
+    supply: Supply<C>,
+    connected: BTreeSet<PeerId>,
     work: Option<Work>,
     /// When the leader makes another plan in place of one that broke.
     replan_at: Option<Instant>,
@@ -92,16 +101,18 @@ pub struct Phone<H> {
     writing: bool,
     /// Whom the ring was told to obey.
     leader: Option<PeerId>,
-    events: VecDeque<OutEvent<H>>,
+    events: VecDeque<OutEvent<H, C>>,
 }
 
-impl<H> Phone<H> {
+impl<H, C> Phone<H, C> {
     /// Starts the phone `me`, as it was when `saved` was written.
     pub fn new(me: PeerId, name: Name, saved: Saved, rng: ChaCha12Rng, now: Instant) -> Self {
         let mut phone = Self {
             me,
             group: Group::new(me, name, saved, rng, now),
             ring: Ring::new(me),
+            supply: Supply::new(me),
+            connected: BTreeSet::new(),
             work: None,
             replan_at: None,
             writing: false,
@@ -114,10 +125,11 @@ impl<H> Phone<H> {
     }
 
     /// Takes note of `event`.
-    pub fn handle(&mut self, event: InEvent<H>, now: Instant) {
+    pub fn handle(&mut self, event: InEvent<H, C>, now: Instant) {
         match event {
             InEvent::Group(event) => self.group_event(event, now),
             InEvent::Ring(event) => self.ring_event(event, now),
+            InEvent::Shards(event) => self.supply.handle(event, now),
             InEvent::Run(work) => self.work = Some(work),
         }
 
@@ -129,6 +141,9 @@ impl<H> Phone<H> {
         if self.group.poll_timeout().is_some_and(|due| due <= now) {
             self.group.handle_timeout(now);
         }
+        if self.supply.poll_timeout().is_some_and(|due| due <= now) {
+            self.supply.handle_timeout(now);
+        }
 
         self.settle(now);
     }
@@ -138,14 +153,20 @@ impl<H> Phone<H> {
         let waits_to_plan = self.work.is_some() && self.leads() && self.has_lost_its_plan();
         let replan_at = self.replan_at.filter(|_| waits_to_plan);
 
-        [self.group.poll_timeout(), replan_at]
+        let parts = [
+            self.group.poll_timeout(),
+            self.supply.poll_timeout(),
+            replan_at,
+        ];
+
+        parts
             .into_iter()
             .flatten()
             .min()
     }
 
     /// Returns the next thing to do.
-    pub fn poll(&mut self) -> Option<OutEvent<H>> {
+    pub fn poll(&mut self) -> Option<OutEvent<H, C>> {
         self.events.pop_front()
     }
 
@@ -166,10 +187,18 @@ impl<H> Phone<H> {
     )]
     fn group_event(&mut self, event: group::InEvent, now: Instant) {
         let lost = match event {
-            group::InEvent::Disconnected(phone) => Some(phone),
+            group::InEvent::Connected(phone) => {
+                self.connected.insert(phone);
+                None
+            }
+            group::InEvent::Disconnected(phone) => {
+                self.connected.remove(&phone);
+                Some(phone)
+            }
             _ => None,
         };
         self.group.handle(event, now);
+        self.tell_peers(now);
 
         if let Some(phone) = lost {
             self.ring.handle(ring::InEvent::PhoneLost(phone), now);
@@ -204,7 +233,10 @@ impl<H> Phone<H> {
             self.plan_if_due(now);
             self.tell_writing(now);
 
-            if !self.ring.wants_anything() && !self.group.wants_anything() {
+            let settled = !self.ring.wants_anything()
+                && !self.group.wants_anything()
+                && !self.supply.wants_anything();
+            if settled {
                 return;
             }
         }
@@ -217,6 +249,8 @@ impl<H> Phone<H> {
                 self.route_group(event, now);
             } else if let Some(event) = self.ring.poll() {
                 self.route_ring(event, now);
+            } else if let Some(event) = self.supply.poll() {
+                self.route_supply(event, now);
             } else {
                 return;
             }
@@ -237,27 +271,76 @@ impl<H> Phone<H> {
                 peer,
                 presence: Presence::Here,
             } => self.ring.handle(ring::InEvent::Announce(*peer), now),
-            group::OutEvent::Members(roster) => self.members_changed(roster, now),
-            group::OutEvent::Left { .. } => self.ring.handle(ring::InEvent::Alone, now),
+            group::OutEvent::Members(roster) => {
+                self.members_changed(roster, now);
+                self.tell_peers(now);
+            }
+            group::OutEvent::Left { .. } => {
+                self.ring.handle(ring::InEvent::Alone, now);
+                self.tell_peers(now);
+            }
             _ => {}
         }
 
         self.events.push_back(OutEvent::Group(event));
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the shell carries out the others"
+    )]
     fn route_ring(&mut self, event: ring::OutEvent<H>, now: Instant) {
-        if let ring::OutEvent::Notice(notice) = &event {
-            match notice {
-                Notice::InForce { .. } => {
-                    for phone in self.phones_here() {
-                        self.ring.handle(ring::InEvent::Announce(phone), now);
-                    }
-                }
-                Notice::Broken { .. } => self.replan_at = Some(now + REPLAN_AFTER),
+        match event {
+            ring::OutEvent::Load { plan, manifest } => {
+                return self.supply.prepare(plan, manifest, now);
             }
+            ring::OutEvent::Notice(Notice::InForce { .. }) => {
+                for phone in self.phones_here() {
+                    self.ring.handle(ring::InEvent::Announce(phone), now);
+                }
+            }
+            ring::OutEvent::Notice(Notice::Broken { epoch, .. }) => {
+                self.replan_at = Some(now + REPLAN_AFTER);
+                self.supply.give_up(epoch, now);
+            }
+            _ => {}
         }
 
         self.events.push_back(OutEvent::Ring(event));
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the shell carries out the others"
+    )]
+    fn route_supply(&mut self, event: supply::OutEvent<C>, now: Instant) {
+        match event {
+            supply::OutEvent::Load { plan, manifest } => {
+                let load = ring::OutEvent::Load { plan, manifest };
+                self.events.push_back(OutEvent::Ring(load));
+            }
+            supply::OutEvent::Failed {
+                epoch,
+                cause,
+                reason,
+            } => {
+                let failed = ring::InEvent::LoadFailed {
+                    epoch,
+                    cause,
+                    reason,
+                };
+                self.ring.handle(failed, now);
+            }
+            event => self.events.push_back(OutEvent::Supply(event)),
+        }
+    }
+
+    /// Tells the supply whom it may ask, and whom it may serve.
+    fn tell_peers(&mut self, now: Instant) {
+        let peers = self.connected.iter().copied();
+        let peers = peers.filter(|&peer| self.group.is_member(peer));
+
+        self.supply.set_peers(peers.collect(), now);
     }
 
     /// A phone that is no member any more has no part in anything.

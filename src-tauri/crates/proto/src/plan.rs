@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use gguf_tools::{LayerRange, Manifest, ModelHash};
+use gguf_tools::{LayerRange, Manifest, ModelHash, ShardEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{self, N_EMBD_MAX};
@@ -39,6 +39,9 @@ pub const SEQUENCES_MAX: u32 = 16;
 /// (measured: `DESIGN`, 5); 512 is llama.cpp's own default and the most a step may hold.
 pub const CHUNK_TOKENS_MAX: u32 = 512;
 
+/// Spares that a plan may name: both neighbours' halves of 64 shards for each phone.
+pub const SPARES_MAX: usize = STAGES_MAX * 64;
+
 /// One phone's consecutive shards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
@@ -48,6 +51,15 @@ pub struct Stage {
     pub shards: Range<u32>,
     /// Layers that these shards hold.
     pub layers: LayerRange,
+}
+
+/// A shard that a phone keeps and does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spare {
+    /// The phone.
+    pub phone: PeerId,
+    /// The shard, as an index into [`Manifest::layers`].
+    pub shard: u32,
 }
 
 /// Type of an activation's numbers on the wire.
@@ -74,6 +86,9 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// Numbers in a hidden state.
     pub n_embd: u32,
+    /// Shards to be kept beside those that are run, so that a boundary can move without the network.
+    #[serde(deserialize_with = "wire::at_most::<_, _, SPARES_MAX>")]
+    pub spares: Vec<Spare>,
     /// Positions that each sequence's cache can hold.
     pub n_ctx: u32,
     /// Sequences that each stage keeps a cache for.
@@ -150,6 +165,9 @@ pub enum PlanError {
         /// Width in the manifest.
         expected: u32,
     },
+    /// A shard is to be kept by a phone without a part, or is none, or there are too many.
+    #[error("the plan has a shard kept that is none, or by a phone that has no part")]
+    BadSpare,
     /// A size is zero or beyond its cap.
     #[error("the plan's {what} is {found}, must be between 1 and {max}")]
     OutOfRange {
@@ -193,7 +211,6 @@ impl Plan {
         phones: &[PeerId],
         sizes: Sizes,
     ) -> Result<Self, PlanError> {
-        let n_shards = manifest.layers.len();
         let Some(&head) = phones.first() else {
             return Err(PlanError::NoStages);
         };
@@ -202,6 +219,7 @@ impl Plan {
                 n_stages: phones.len(),
             });
         }
+        let n_shards = manifest.layers.len();
         if phones.len() > n_shards {
             return Err(PlanError::MorePhonesThanShards {
                 n_phones: phones.len(),
@@ -209,20 +227,44 @@ impl Plan {
             });
         }
 
-        let stages = phones.iter().zip(even_runs(n_shards, phones.len()));
-        let stages = stages
-            .map(|(&phone, shards)| Stage {
+        let runs = phones
+            .iter()
+            .copied()
+            .zip(even_runs(n_shards, phones.len()));
+        Self::of_runs(epoch, manifest, head, runs, sizes)
+    }
+
+    /// Gives each phone the shards of its run, in ring order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::validate`].
+    pub fn of_runs(
+        epoch: Epoch,
+        manifest: &Manifest,
+        head: PeerId,
+        runs: impl IntoIterator<Item = (PeerId, Range<u32>)>,
+        sizes: Sizes,
+    ) -> Result<Self, PlanError> {
+        let stages = runs.into_iter().enumerate().map(|(stage, (phone, shards))| {
+            let layers = layers_of(manifest, &shards);
+            Ok(Stage {
                 phone,
-                layers: layers_of(manifest, &shards).expect("runs lie within the manifest"),
+                layers: layers.ok_or(PlanError::NotContiguous {
+                    stage,
+                    found: shards.clone(),
+                    expected: shards.start,
+                })?,
                 shards,
             })
-            .collect();
+        });
 
         let plan = Self {
             epoch,
             model: manifest.hash(),
             head,
-            stages,
+            stages: stages.collect::<Result<_, _>>()?,
+            spares: Vec::new(),
             n_embd: manifest.n_embd,
             n_ctx: sizes.n_ctx,
             n_sequences: sizes.n_sequences,
@@ -255,6 +297,7 @@ impl Plan {
         }
         self.validate_sizes()?;
         self.validate_phones()?;
+        self.validate_spares(manifest)?;
 
         let mut start = 0;
         for (stage, run) in self.stages.iter().enumerate() {
@@ -308,6 +351,33 @@ impl Plan {
         std::iter::once(self.head).chain(others.filter(|&phone| phone != self.head))
     }
 
+    /// Returns the shards that `phone` runs: the ends if it is the head, then its stage's. Of a plan that was
+    /// validated against `manifest`.
+    pub fn shards_of<'a>(
+        &self,
+        phone: PeerId,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = &'a ShardEntry> + use<'a> {
+        let ends = (self.head == phone).then_some(&manifest.ends);
+        let stage = self
+            .stage_of(phone)
+            .map(|(_, stage)| entries(manifest, &stage.shards));
+
+        ends.into_iter().chain(stage.into_iter().flatten())
+    }
+
+    /// Returns the shards that `phone` shall keep beside those it runs, the most valuable first. Of a plan that was
+    /// validated against `manifest`.
+    pub fn spares_of<'a>(
+        &'a self,
+        phone: PeerId,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = &'a ShardEntry> {
+        let spares = self.spares.iter().filter(move |spare| spare.phone == phone);
+
+        spares.filter_map(|spare| manifest.layers.get(spare.shard as usize))
+    }
+
     /// Returns the hops of one step that cross the network.
     pub fn n_hops(&self) -> usize {
         let ring = std::iter::once(self.head).chain(self.stages.iter().map(|stage| stage.phone));
@@ -351,6 +421,25 @@ impl Plan {
 
         Ok(())
     }
+
+    fn validate_spares(&self, manifest: &Manifest) -> Result<(), PlanError> {
+        let is_sound = |spare: &Spare| {
+            self.needs(spare.phone) && (spare.shard as usize) < manifest.layers.len()
+        };
+
+        if self.spares.len() <= SPARES_MAX && self.spares.iter().all(is_sound) {
+            Ok(())
+        } else {
+            Err(PlanError::BadSpare)
+        }
+    }
+}
+
+/// Returns a run's shards; none if it leaves the manifest.
+fn entries<'a>(manifest: &'a Manifest, shards: &Range<u32>) -> &'a [ShardEntry] {
+    let run = shards.start as usize..shards.end as usize;
+
+    manifest.layers.get(run).unwrap_or_default()
 }
 
 /// Cuts `0..n_shards` into `n_phones` runs whose lengths differ by one at the most.

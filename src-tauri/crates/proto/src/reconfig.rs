@@ -241,13 +241,13 @@ impl Reconfig {
     }
 
     /// This phone cannot load its part of a plan.
-    pub fn load_failed(&mut self, epoch: Epoch, reason: String) {
+    pub fn load_failed(&mut self, epoch: Epoch, cause: Cause, reason: String) {
         if self.current(epoch).is_none() {
             return;
         }
 
-        self.say_not_ready(epoch, Cause::CannotLoad, reason.clone());
-        self.fail(self.me, Cause::CannotLoad, &reason);
+        self.say_not_ready(epoch, cause, reason.clone());
+        self.fail(self.me, cause, &reason);
     }
 
     /// A phone is gone, or cannot be reached from here; a plan that needs it fails, in force or not.

@@ -86,6 +86,8 @@ pub enum InEvent<H> {
     LoadFailed {
         /// The plan's epoch.
         epoch: Epoch,
+        /// Whether it may be different the next time.
+        cause: Cause,
         /// Why, for people.
         reason: String,
     },
@@ -225,6 +227,8 @@ pub enum Notice {
     },
     /// There is no plan, or not any more.
     Broken {
+        /// The plan's epoch.
+        epoch: Epoch,
         /// Phone that is the cause.
         phone: PeerId,
         /// Whether it may be different the next time.
@@ -275,7 +279,11 @@ impl<H> Ring<H> {
             InEvent::Ask { client, ask } => self.relay.ask(client, ask),
             InEvent::Cancel { client } => self.relay.cancel(client),
             InEvent::Loaded { epoch } => self.reconfig.loaded(epoch),
-            InEvent::LoadFailed { epoch, reason } => self.reconfig.load_failed(epoch, reason),
+            InEvent::LoadFailed {
+                epoch,
+                cause,
+                reason,
+            } => self.reconfig.load_failed(epoch, cause, reason),
             InEvent::Activation {
                 from,
                 epoch,
@@ -452,11 +460,12 @@ impl<H> Ring<H> {
                 OutEvent::Notice(Notice::InForce { plan })
             }
             reconfig::OutEvent::Failed {
+                epoch,
                 phone,
                 cause,
                 reason,
-                ..
             } => OutEvent::Notice(Notice::Broken {
+                epoch,
                 phone,
                 cause,
                 reason,

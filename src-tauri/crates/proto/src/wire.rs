@@ -23,6 +23,7 @@ use crate::chat::{Answer, Ask};
 use crate::group::Bounded;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
 use crate::reconfig::Cause;
+use crate::transfer;
 use crate::{Epoch, PeerId, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
@@ -65,6 +66,10 @@ pub enum StreamKind {
     Activation,
     /// Questions and answers.
     Chat,
+    /// What is said about shards.
+    Shard,
+    /// Shards, chunk by chunk.
+    Chunk,
 }
 
 /// One pass of the ring: what every stage must know beside the hidden state.
@@ -333,6 +338,8 @@ impl StreamKind {
             Self::Control => CONTROL_FRAME_BYTES_MAX,
             Self::Chat => CHAT_FRAME_BYTES_MAX,
             Self::Activation => ACTIVATION_HEADER_BYTES,
+            Self::Shard => transfer::MESSAGE_BYTES_MAX,
+            Self::Chunk => transfer::CHUNK_HEADER_BYTES,
         }
     }
 }

@@ -11,6 +11,7 @@ use futures::{AsyncRead, AsyncReadExt};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use proto::plan::ActivationType;
+use proto::transfer::{CHUNK_HEADER_BYTES, ChunkHeader};
 use proto::wire::{
     self, ACTIVATION_HEADER_BYTES, ActivationHeader, DecodeError, LENGTH_BYTES, StreamKind,
 };
@@ -147,7 +148,25 @@ pub async fn read_activation(
     })
 }
 
-/// Reads one control or chat message.
+/// Reads one chunk of a shard.
+///
+/// # Errors
+///
+/// - [`ReadError::Io`] if the stream ends
+/// - [`ReadError::Decode`] if its header announces more than a chunk has
+/// - [`ReadError::HalfSent`] if it does not end in time
+pub async fn read_chunk(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<(ChunkHeader, Vec<u8>), ReadError> {
+    let bytes: [u8; CHUNK_HEADER_BYTES] = read_first(stream).await?;
+    let header = ChunkHeader::decode(&bytes)?;
+    let mut payload = vec![0; header.n_bytes as usize];
+    read_rest(stream, &mut payload).await?;
+
+    Ok((header, payload))
+}
+
+/// Reads one control, chat or shard message.
 ///
 /// # Errors
 ///

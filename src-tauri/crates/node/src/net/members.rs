@@ -15,6 +15,8 @@ const MEMBERS: &[StreamKind] = &[
     StreamKind::Control,
     StreamKind::Activation,
     StreamKind::Chat,
+    StreamKind::Shard,
+    StreamKind::Chunk,
 ];
 
 /// The phones that are let in, changed in one place.

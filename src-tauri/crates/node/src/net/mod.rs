@@ -50,8 +50,9 @@ use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
 use proto::PeerId;
 use proto::group::Sighting;
+use proto::transfer::{self, ChunkHeader};
 use proto::wire::{Chat, Control, StreamKind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
@@ -65,7 +66,7 @@ use frame::{Activation, ReadError};
 use members::Members;
 use reader::{Reader, ReaderId, Report};
 use streams::{Incoming, Opener};
-use writer::{WriteError, WriterId};
+use writer::{Frame, WriteError, WriterId};
 
 /// The port that phones listen on if it is free: registered for nothing, and below those that systems give to
 /// outgoing connections.
@@ -100,7 +101,7 @@ const CONNECTIONS_PER_PHONE_MAX: u32 = 3;
 /// Connections in all: [`door::STRANGERS_MAX`], three to each of 12 members, and those that we made to strangers.
 const CONNECTIONS_MAX: u32 = 96;
 
-/// Streams on one connection: one each way of each of 4 kinds, libp2p's own, and as many that are ending.
+/// Streams on one connection: one each way of each of 6 kinds, libp2p's own, and as many that are ending.
 const STREAMS_PER_CONNECTION_MAX: usize = 32;
 
 /// Streams on one connection that are being negotiated.
@@ -165,6 +166,22 @@ pub enum NetEvent {
         from: PeerId,
         /// The activation.
         activation: Activation,
+    },
+    /// A member said something about shards.
+    Shard {
+        /// Phone that sent it.
+        from: PeerId,
+        /// The message.
+        message: transfer::Message,
+    },
+    /// A chunk of a shard came.
+    Chunk {
+        /// Phone that sent it.
+        from: PeerId,
+        /// Which, as it says.
+        header: ChunkHeader,
+        /// Its bytes.
+        payload: Vec<u8>,
     },
     /// This phone can be reached at an address.
     Listening(Multiaddr),
@@ -248,7 +265,7 @@ pub struct Net {
 /// A stream that is written, or waits to be opened.
 struct Writer {
     id: WriterId,
-    frames: mpsc::Sender<Vec<u8>>,
+    frames: mpsc::Sender<Frame>,
     task: AbortHandle,
 }
 
@@ -476,6 +493,17 @@ impl Net {
         self.send(to, StreamKind::Activation, frame);
     }
 
+    /// Queues a message about shards.
+    pub fn send_shard(&mut self, to: PeerId, message: &transfer::Message) {
+        self.send(to, StreamKind::Shard, message.encode());
+    }
+
+    /// Queues a chunk: its header and its bytes. `sent` is dropped once it is written, or never will be.
+    pub fn send_chunk(&mut self, to: PeerId, bytes: Vec<u8>, sent: oneshot::Sender<()>) {
+        let sent = Some(sent);
+        self.queue(to, StreamKind::Chunk, Frame { bytes, sent });
+    }
+
     /// Waits for the next thing that comes.
     ///
     /// # Cancel safety
@@ -521,8 +549,12 @@ impl Net {
         }
     }
 
+    fn send(&mut self, to: PeerId, kind: StreamKind, bytes: Vec<u8>) {
+        self.queue(to, kind, Frame { bytes, sent: None });
+    }
+
     /// Queues a frame; connects first where there is no connection.
-    fn send(&mut self, to: PeerId, kind: StreamKind, frame: Vec<u8>) {
+    fn queue(&mut self, to: PeerId, kind: StreamKind, frame: Frame) {
         let Some(peer) = identity::libp2p_peer(to) else {
             return tracing::warn!(%to, "Peer id is no key, nothing sent");
         };

@@ -31,7 +31,7 @@ const MEMBER: Pace = Pace {
 };
 
 /// Frames of the ring and of answers: with 8 conversations at 100 tokens a second still four times what is
-/// needed. Activations are paced by the ring itself.
+/// needed. Activations are paced by the ring itself, chunks by who asks for them.
 const WORK: Pace = Pace {
     every: Duration::from_micros(250),
     burst: 4096,
@@ -119,6 +119,18 @@ impl Reader {
                 from,
                 activation: frame::read_activation(stream).await?,
             },
+            StreamKind::Shard => NetEvent::Shard {
+                from,
+                message: frame::read_message(stream, kind).await?,
+            },
+            StreamKind::Chunk => {
+                let (header, payload) = frame::read_chunk(stream).await?;
+                NetEvent::Chunk {
+                    from,
+                    header,
+                    payload,
+                }
+            }
         })
     }
 
@@ -130,8 +142,8 @@ impl Reader {
         match self.kind {
             StreamKind::Join if self.is_member() => Some(MEMBER),
             StreamKind::Join => Some(STRANGER),
-            StreamKind::Control | StreamKind::Chat => Some(WORK),
-            StreamKind::Activation => None,
+            StreamKind::Control | StreamKind::Chat | StreamKind::Shard => Some(WORK),
+            StreamKind::Activation | StreamKind::Chunk => None,
         }
     }
 

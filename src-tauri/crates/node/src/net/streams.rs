@@ -395,6 +395,8 @@ impl AsRef<str> for KindProtocol {
             StreamKind::Control => "/lingualinked/control/1",
             StreamKind::Activation => "/lingualinked/activation/1",
             StreamKind::Chat => "/lingualinked/chat/1",
+            StreamKind::Shard => "/lingualinked/shard/1",
+            StreamKind::Chunk => "/lingualinked/chunk/1",
         }
     }
 }
@@ -435,5 +437,7 @@ fn only(kind: StreamKind) -> &'static [StreamKind] {
         StreamKind::Control => &[StreamKind::Control],
         StreamKind::Activation => &[StreamKind::Activation],
         StreamKind::Chat => &[StreamKind::Chat],
+        StreamKind::Shard => &[StreamKind::Shard],
+        StreamKind::Chunk => &[StreamKind::Chunk],
     }
 }

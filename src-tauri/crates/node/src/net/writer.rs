@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
 use proto::wire::StreamKind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::streams::{OpenError, Opener};
@@ -16,6 +16,15 @@ use super::streams::{OpenError, Opener};
 /// Tells a phone's streams of one kind from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterId(pub u64);
+
+/// Something to write.
+#[derive(Debug)]
+pub struct Frame {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Dropped once it is written, or never will be.
+    pub sent: Option<oneshot::Sender<()>>,
+}
 
 /// Why a writer ended before its queue did.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +55,12 @@ pub async fn run(
     opener: Opener,
     peer: libp2p::PeerId,
     kind: StreamKind,
-    mut frames: mpsc::Receiver<Vec<u8>>,
+    mut frames: mpsc::Receiver<Frame>,
 ) -> Result<(), WriteError> {
     let mut stream = open(&opener, peer, kind).await?;
 
     while let Some(frame) = frames.recv().await {
-        stream.write_all(&frame).await?;
+        stream.write_all(&frame.bytes).await?;
         stream.flush().await?;
     }
 
