@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::Architecture;
 use crate::cut::{layers_builder, wordless_ends_builder};
+use crate::hash::ModelHash;
 use crate::layers::LayerRange;
 use crate::model::{Model, layer_and_suffix};
 use crate::reader::{Gguf, ReadError, Tensor};
@@ -136,6 +137,14 @@ impl Sample {
             n_rows,
             n_vocab: model.n_vocab,
         })
+    }
+
+    /// Returns the hash of everything in the sample. Models of one shape and one quantisation have
+    /// the same, whatever they were trained on: they take as long.
+    pub fn hash(&self) -> ModelHash {
+        let bytes = postcard::to_allocvec(self).expect("plain data in memory can be encoded");
+
+        ModelHash::of(&bytes)
     }
 
     /// Returns the mean bytes of a sampled layer.
