@@ -140,6 +140,16 @@ fn check_ranges(model: &Model, layers: &[LayerRange]) -> Result<(), Refusal> {
 
 /// Makes the shard with the layers `range`.
 fn cut_layers(gguf: &Gguf, model: &Model, range: LayerRange) -> VirtualShard {
+    VirtualShard::new(
+        ShardKind::Layers(range),
+        model.heads.kv_bytes_per_token() * u64::from(range.len()),
+        gguf.mapping().clone(),
+        layers_builder(gguf, model, range).build(),
+    )
+}
+
+/// Puts together the file of the layers `range`.
+pub(crate) fn layers_builder(gguf: &Gguf, model: &Model, range: LayerRange) -> Builder {
     let mut builder = Builder::new(gguf.alignment());
     let prefix = format!("{}.", model.architecture);
     let keeps = |key: &str| SHARD_KEYS.contains(&key) || key.starts_with(&prefix);
@@ -158,12 +168,43 @@ fn cut_layers(gguf: &Gguf, model: &Model, range: LayerRange) -> VirtualShard {
         }
     }
 
-    VirtualShard::new(
-        ShardKind::Layers(range),
-        model.heads.kv_bytes_per_token() * u64::from(range.len()),
-        gguf.mapping().clone(),
-        builder.build(),
-    )
+    builder
+}
+
+/// Puts together the ends of a model whose vocabulary is nothing but `n_rows` rows of embedding
+/// and LM head: what they cost to compute, without what they know.
+pub(crate) fn wordless_ends_builder(gguf: &Gguf, model: &Model, n_rows: u32) -> Builder {
+    let mut builder = Builder::new(gguf.alignment());
+    let heads = identity_heads(model);
+    let prefix = format!("{}.", model.architecture);
+    let keeps = |key: &str| SHARD_KEYS.contains(&key) || key.starts_with(&prefix);
+    let mut values = ends_values(model, heads);
+    values.set("vocab_size", NewValue::U32(n_rows));
+    values.set_for_all(
+        "tokenizer.ggml.model",
+        NewValue::Text("no_vocab".to_owned()),
+    );
+    put_keys(&mut builder, gguf, values, keeps);
+
+    for tensor in gguf.tensors() {
+        let homes = [Home::Ends, Home::Everywhere];
+        if lives_in(model.architecture, tensor.name, &homes) {
+            let mut dims = tensor.dims().to_vec();
+            // Rows of the vocabulary are the last dimension of whatever has as many.
+            if let Some(rows) = dims
+                .last_mut()
+                .filter(|rows| **rows == u64::from(model.n_vocab))
+            {
+                *rows = n_rows.into();
+            }
+            builder.tensor(zeros(tensor.name, &dims, tensor.tensor_type));
+        }
+    }
+    for tensor in identity_layer(model, heads) {
+        builder.tensor(tensor);
+    }
+
+    builder
 }
 
 /// Returns the metadata that a layer shard does not take over as it is. `None` leaves a key out.

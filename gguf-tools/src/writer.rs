@@ -100,6 +100,28 @@ impl Builder {
 
     /// Returns the file, piece by piece.
     pub(crate) fn build(self) -> Vec<Piece> {
+        let mut pieces = self.header_pieces();
+        for tensor in self.tensors {
+            pieces.push(tensor.data);
+            pieces.align(self.alignment);
+        }
+
+        pieces.list
+    }
+
+    /// Returns what stands before the tensors' data, piece by piece.
+    pub(crate) fn header(&self) -> Vec<Piece> {
+        self.header_pieces().list
+    }
+
+    /// Returns the bytes of the tensors' data, as they are aligned in the file.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        let lens = self.tensors.iter().map(|tensor| tensor.data.len());
+
+        lens.map(|len| len.next_multiple_of(self.alignment)).sum()
+    }
+
+    fn header_pieces(&self) -> Pieces {
         let mut pieces = Pieces::default();
         pieces.push(Piece::Bytes(self.preamble()));
         for key in &self.keys {
@@ -108,12 +130,7 @@ impl Builder {
         pieces.push(Piece::Bytes(self.tensor_table()));
         pieces.align(self.alignment);
 
-        for tensor in self.tensors {
-            pieces.push(tensor.data);
-            pieces.align(self.alignment);
-        }
-
-        pieces.list
+        pieces
     }
 
     fn preamble(&self) -> Vec<u8> {

@@ -24,6 +24,7 @@ pub(crate) const SCORED_ROWS_MAX: u32 = 8;
 
 /// A model's ends, loaded.
 pub struct Ends {
+    pub(crate) needed_bytes: u64,
     pub(crate) embedder: Context,
     pub(crate) scorer: Context,
     pub(crate) model: Arc<Model>,
@@ -173,6 +174,12 @@ impl Ends {
     /// Returns the end-of-sequence token, if there is one.
     pub fn eos(&self) -> Option<Token> {
         self.model.eos()
+    }
+
+    /// Returns what the ends take in memory: weights and what is kept of them a second time, and
+    /// buffers.
+    pub fn needed_bytes(&self) -> u64 {
+        self.needed_bytes
     }
 
     /// Returns how many tokens the vocabulary has.

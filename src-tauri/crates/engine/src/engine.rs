@@ -11,6 +11,7 @@ use crate::ends::{Ends, SCORED_ROWS_MAX};
 use crate::error::LoadError;
 use crate::layers::LayerShard;
 use crate::llama::{self, Context, ContextOptions, Loading, Model, TapNames, ThreadPool};
+use crate::repack::repacked_bytes;
 use crate::whole::Whole;
 
 /// How the engine computes.
@@ -62,9 +63,10 @@ const CONTEXT_BYTES: u64 = 6 << 20;
 impl LoadOptions {
     /// Returns what a shard takes in memory when it is loaded with these options.
     ///
-    /// The ends keep no sequence: their cache has room for one step. A second copy of the weights
-    /// ([`LoadOptions::repack`]) is not counted.
-    pub fn needed_bytes(&self, entry: &ShardEntry) -> u64 {
+    /// The ends keep no sequence: their cache has room for one step. `repacked_bytes` is what
+    /// llama.cpp keeps a second time if it may ([`repacked_bytes`](crate::repacked_bytes) of the
+    /// file).
+    pub fn needed_bytes(&self, entry: &ShardEntry, repacked_bytes: u64) -> u64 {
         let (n_ctx, n_sequences) = match entry.kind {
             ShardKind::Layers(_) => (self.n_ctx, self.n_sequences),
             ShardKind::Ends => (self.n_batch, 1),
@@ -72,12 +74,18 @@ impl LoadOptions {
         let n_ctx = u64::from(n_ctx).next_multiple_of(256);
         let n_positions = n_ctx * u64::from(n_sequences);
         let kv_bytes = entry.kv_bytes_per_token.saturating_mul(n_positions);
-        let buffer_bytes = CONTEXT_BYTES * u64::from(self.n_batch.div_ceil(128));
+        let second_copy = if self.repack { repacked_bytes } else { 0 };
 
         entry
             .bytes
+            .saturating_add(second_copy)
             .saturating_add(kv_bytes)
-            .saturating_add(buffer_bytes)
+            .saturating_add(self.context_bytes())
+    }
+
+    /// Returns what a context takes beside weights and cache.
+    pub fn context_bytes(&self) -> u64 {
+        CONTEXT_BYTES * u64::from(self.n_batch.div_ceil(128))
     }
 }
 
@@ -132,8 +140,8 @@ impl Engine {
         let ShardKind::Layers(layers) = entry.kind else {
             panic!("the ends are loaded by `load_ends`");
         };
-        check_budget(entry, options)?;
-        let found = check_file(path, manifest)?;
+        let (gguf, found) = check_file(path, manifest)?;
+        let needed_bytes = check_budget(entry, &gguf, options)?;
         if found != layers.len() {
             return Err(LoadError::WrongLayers {
                 path: path.to_owned(),
@@ -158,6 +166,7 @@ impl Engine {
         let n_positions = vec![0; options.n_sequences as usize];
 
         Ok(LayerShard {
+            needed_bytes,
             context,
             model,
             n_ctx: options.n_ctx,
@@ -181,10 +190,22 @@ impl Engine {
         options: &LoadOptions,
         progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
     ) -> Result<Ends, LoadError> {
-        check_budget(&manifest.ends, options)?;
-        check_file(path, manifest)?;
+        let (gguf, _) = check_file(path, manifest)?;
+        let needed_bytes = check_budget(&manifest.ends, &gguf, options)?;
 
         let model = self.load_model(path, options, progress)?;
+        self.ends_of(path, model, manifest.architecture, options, needed_bytes)
+    }
+
+    /// Makes the two contexts of the ends.
+    pub(crate) fn ends_of(
+        &self,
+        path: &Path,
+        model: Arc<Model>,
+        architecture: Architecture,
+        options: &LoadOptions,
+        needed_bytes: u64,
+    ) -> Result<Ends, LoadError> {
         let embedder = self.new_context(
             path,
             &model,
@@ -193,7 +214,7 @@ impl Engine {
                 n_sequences: 1,
                 n_batch: options.n_batch,
                 n_wanted_max: 1,
-                tap: embedder_taps(manifest.architecture),
+                tap: embedder_taps(architecture),
                 pin_attention: true,
             },
         )?;
@@ -205,13 +226,14 @@ impl Engine {
                 n_sequences: 1,
                 n_batch: SCORED_ROWS_MAX,
                 n_wanted_max: 0,
-                tap: scorer_taps(manifest.architecture),
+                tap: scorer_taps(architecture),
                 pin_attention: true,
             },
         )?;
         let template = chat_template(&model);
 
         Ok(Ends {
+            needed_bytes,
             embedder,
             scorer,
             model,
@@ -251,7 +273,7 @@ impl Engine {
         })
     }
 
-    fn load_model(
+    pub(crate) fn load_model(
         &self,
         path: &Path,
         options: &LoadOptions,
@@ -269,7 +291,7 @@ impl Engine {
         }
     }
 
-    fn new_context(
+    pub(crate) fn new_context(
         &self,
         path: &Path,
         model: &Arc<Model>,
@@ -283,22 +305,22 @@ impl Engine {
     }
 }
 
-/// Checks that a shard fits into what the options allow.
-fn check_budget(entry: &ShardEntry, options: &LoadOptions) -> Result<(), LoadError> {
-    let needed_bytes = options.needed_bytes(entry);
+/// Checks that a shard fits into what the options allow, and returns what it needs.
+fn check_budget(entry: &ShardEntry, gguf: &Gguf, options: &LoadOptions) -> Result<u64, LoadError> {
+    let needed_bytes = options.needed_bytes(entry, repacked_bytes(gguf));
     match options.memory_budget_bytes {
         Some(free_bytes) if needed_bytes > free_bytes => Err(LoadError::OutOfMemory {
             needed_bytes,
             free_bytes,
         }),
-        _ => Ok(()),
+        _ => Ok(needed_bytes),
     }
 }
 
-/// Reads a shard file's header; returns how many layers it has.
+/// Reads a shard file's header; returns it, and how many layers it has.
 ///
 /// llama.cpp ends the process over some wrong files, so ours looks first.
-fn check_file(path: &Path, manifest: &Manifest) -> Result<u32, LoadError> {
+fn check_file(path: &Path, manifest: &Manifest) -> Result<(Gguf, u32), LoadError> {
     let unreadable = |source| LoadError::Unreadable {
         path: path.to_owned(),
         source,
@@ -328,12 +350,14 @@ fn check_file(path: &Path, manifest: &Manifest) -> Result<u32, LoadError> {
         return Err(differs("embedding_length", &n_embd, &manifest.n_embd));
     }
 
-    gguf.number(&format!("{wanted}.block_count"))
-        .map_err(unreadable)
+    let n_layers = gguf.number(&format!("{wanted}.block_count"));
+    let n_layers = n_layers.map_err(unreadable)?;
+
+    Ok((gguf, n_layers))
 }
 
 /// Where a layer shard is entered and left.
-fn layer_taps(architecture: Architecture, n_layers: u32) -> TapNames {
+pub(crate) fn layer_taps(architecture: Architecture, n_layers: u32) -> TapNames {
     let entry = match architecture.entry() {
         Entry::Embeddings => None,
         Entry::Overwrite { layers, .. } => Some(layers.to_owned()),
@@ -401,7 +425,7 @@ mod tests {
         };
         let grows = |kind| {
             let entry = entry(kind);
-            options(4096, 4).needed_bytes(&entry) - options(256, 1).needed_bytes(&entry)
+            options(4096, 4).needed_bytes(&entry, 0) - options(256, 1).needed_bytes(&entry, 0)
         };
 
         assert_eq!(grows(ShardKind::Ends), 0);

@@ -30,6 +30,7 @@ pub struct SequenceRun {
 ///
 /// Dropping it unloads it.
 pub struct LayerShard {
+    pub(crate) needed_bytes: u64,
     pub(crate) context: Context,
     pub(crate) model: Arc<Model>,
     pub(crate) n_ctx: u32,
@@ -234,6 +235,12 @@ impl LayerShard {
         self.n_positions[sequence as usize] = n_positions;
 
         Ok(())
+    }
+
+    /// Returns what the shard takes in memory: weights and what is kept of them a second time, caches
+    /// and buffers.
+    pub fn needed_bytes(&self) -> u64 {
+        self.needed_bytes
     }
 
     /// Returns the length of a row of hidden state.

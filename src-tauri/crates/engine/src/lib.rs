@@ -60,8 +60,10 @@
 //! # }
 //! ```
 //!
-//! Nothing here knows of phones, plans or sockets, reads the clock, or waits for anything but
-//! arithmetic and disk.
+//! [`profile`] measures what all this takes on the machine at hand, from a sample of a model.
+//!
+//! Nothing here knows of phones, plans or sockets, or waits for anything but arithmetic and disk;
+//! only `profile` reads the clock.
 
 #![deny(unsafe_code)]
 
@@ -73,6 +75,8 @@ mod error;
 mod layers;
 #[allow(unsafe_code)] // the one module that may: each block gives its reason
 mod llama;
+mod profile;
+mod repack;
 mod sampler;
 mod text;
 mod whole;
@@ -83,6 +87,8 @@ pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use error::{LoadError, RunError};
 pub use layers::{LayerShard, SequenceRun};
 pub use llama::{Token, exit_process};
+pub use profile::{AtContext, Measured, ProfileError, ProfileOptions, Reading, profile};
+pub use repack::repacked_bytes;
 pub use sampler::{Sampler, SamplingOptions};
 pub use text::{Detokenizer, StopStrings};
 pub use whole::Whole;

@@ -6,8 +6,8 @@ mod split;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use engine::{LayerShard, LoadError, LoadOptions};
-use gguf_tools::{ShardEntry, TensorType};
+use engine::{LayerShard, LoadError, LoadOptions, repacked_bytes};
+use gguf_tools::{Gguf, ShardEntry, TensorType};
 use split::{CutModel, TinyModel, engine, go_on, load_whole, options};
 
 #[test]
@@ -65,7 +65,8 @@ fn a_load_can_be_given_up_at_any_time() {
 fn a_shard_that_does_not_fit_is_refused_with_both_sizes() {
     let cut = cut("tiny-llama");
     let entry = &cut.manifest.layers[0];
-    let needed = options(2).needed_bytes(entry);
+    let shard = Gguf::open(&cut.path(1)).expect("it was just written");
+    let needed = options(2).needed_bytes(entry, repacked_bytes(&shard));
     assert!(needed > entry.bytes + 2 * u64::from(split::N_CTX) * entry.kv_bytes_per_token);
     let within = |memory_budget_bytes| LoadOptions {
         memory_budget_bytes,

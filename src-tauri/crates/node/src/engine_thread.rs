@@ -271,22 +271,24 @@ impl Worker {
                 ControlFlow::Continue(())
             };
 
-            if file.entry.layers().is_some() {
-                self.layers.push(self.engine.load_layers(
-                    &file.path,
+            let path = &file.path;
+            let needed_bytes = if file.entry.layers().is_some() {
+                let shard = self.engine.load_layers(
+                    path,
                     manifest,
                     &file.entry,
                     &options,
                     &mut progress,
-                )?);
+                )?;
+                let needed_bytes = shard.needed_bytes();
+                self.layers.push(shard);
+                needed_bytes
             } else {
-                let path = &file.path;
                 let ends = self
                     .engine
                     .load_ends(path, manifest, &options, &mut progress)?;
-                self.ends = Some(ends);
-            }
-            let needed_bytes = options.needed_bytes(&file.entry);
+                self.ends.insert(ends).needed_bytes()
+            };
             if let Some(budget) = &mut options.memory_budget_bytes {
                 *budget = budget.saturating_sub(needed_bytes);
             }

@@ -23,12 +23,14 @@
 )]
 
 pub mod chat;
+pub mod device;
 pub mod group;
 mod ids;
 pub mod phone;
 pub mod pipeline;
 pub mod placement;
 pub mod plan;
+pub mod profile;
 pub mod reconfig;
 pub mod relay;
 pub mod ring;

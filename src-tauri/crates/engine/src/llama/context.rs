@@ -75,6 +75,9 @@ pub(crate) struct Context {
     n_embd: usize,
     batch: Batch,
     pool: Arc<ThreadPool>,
+    /// Pools that were used before: llama.cpp's backend lets the last one rest only when the next
+    /// graph comes, so it must still be there.
+    former_pools: Vec<Arc<ThreadPool>>,
     model: Arc<Model>,
 }
 
@@ -138,6 +141,7 @@ impl Context {
             n_embd,
             batch,
             pool,
+            former_pools: Vec::new(),
             model,
         })
     }
@@ -191,6 +195,20 @@ impl Context {
             0 => Err(DecodeError::Tap),
             code => Err(DecodeError::Llama(code)),
         }
+    }
+
+    /// Computes with the threads of another pool from the next decode on.
+    pub(crate) fn use_pool(&mut self, pool: &Arc<ThreadPool>) {
+        let n_threads = i32::try_from(pool.n_threads()).expect("at most N_THREADS_MAX");
+
+        // SAFETY: no decode runs, as `self` is borrowed; both pools outlive the context.
+        unsafe {
+            let (raw, threads) = (self.raw.as_ptr(), pool.as_ptr());
+            sys::llama_attach_threadpool(raw, threads, threads);
+            sys::llama_set_n_threads(raw, n_threads, n_threads);
+        }
+        let former = std::mem::replace(&mut self.pool, Arc::clone(pool));
+        self.former_pools.push(former);
     }
 
     /// Returns the logits of the last decode: `[n_wanted, n_vocab]`.

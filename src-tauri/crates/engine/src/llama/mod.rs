@@ -19,6 +19,7 @@
 
 mod backend;
 mod context;
+mod cpu;
 mod model;
 mod scratch;
 mod tap;
@@ -27,6 +28,7 @@ mod threads;
 pub use backend::exit_process;
 pub(crate) use backend::{first_error, init};
 pub(crate) use context::{Context, ContextOptions, DecodeError, Input, Row};
+pub(crate) use cpu::CpuFeatures;
 pub(crate) use model::{Loading, Model};
 pub(crate) use tap::TapNames;
 pub(crate) use threads::ThreadPool;

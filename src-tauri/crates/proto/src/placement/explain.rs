@@ -249,6 +249,7 @@ impl fmt::Display for Reason {
             Self::Excluded => write!(f, "was left out by a person"),
             Self::Tired(Tiredness::LowBattery) => write!(f, "is low on battery"),
             Self::Tired(Tiredness::Hot) => write!(f, "is too hot"),
+            Self::Tired(Tiredness::Unmeasured) => write!(f, "could not be measured"),
             Self::NotConsidered => write!(f, "was not considered: others are quicker"),
         }
     }

@@ -95,6 +95,8 @@ pub enum Tiredness {
     LowBattery,
     /// It is too hot.
     Hot,
+    /// What it can do could not be measured.
+    Unmeasured,
 }
 
 /// What one layer shard needs.

@@ -1,0 +1,29 @@
+//! What the processor can do, as llama.cpp sees it.
+
+use llama_cpp_sys_2 as sys;
+
+/// Features by which llama.cpp chooses how it lays weights out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CpuFeatures {
+    pub(crate) avx2: bool,
+    pub(crate) avx512: bool,
+    pub(crate) neon: bool,
+    pub(crate) dotprod: bool,
+    pub(crate) matmul_int8: bool,
+}
+
+impl CpuFeatures {
+    /// Asks llama.cpp, which knows both the processor and how it was built itself.
+    pub(crate) fn detect() -> Self {
+        // SAFETY: these functions take nothing and read constants of the build or of the processor.
+        unsafe {
+            Self {
+                avx2: sys::ggml_cpu_has_avx2() != 0,
+                avx512: sys::ggml_cpu_has_avx512() != 0,
+                neon: sys::ggml_cpu_has_neon() != 0,
+                dotprod: sys::ggml_cpu_has_dotprod() != 0,
+                matmul_int8: sys::ggml_cpu_has_matmul_int8() != 0,
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! How a phone is: memory, battery, heat; and what it had better do about it.
+//!
+//! Whoever can ask the system makes a [`Snapshot`] from time to time: a desktop, a phone's own
+//! plugin, or a script in a test. What follows from it is decided here, the same everywhere:
+//!
+//! | it is | advice | until |
+//! | --- | --- | --- |
+//! | too hot, or its battery is all but empty | [`Advice::Leave`] | cooler, charged or plugged in |
+//! | out of memory | [`Advice::Shed`] as many shards as are too much | at once |
+//! | hot | [`Advice::Shed`] half of its shards | cooler |
+//! | warm, or saving power | [`Advice::Slow`] to half of its threads | cooler, or not saving |
+//! | anything else | [`Advice::Ok`] | |
+//!
+//! A limit is left at another value than it was reached at, so that a phone that is just about too
+//! hot does not come and go.
+
+use serde::{Deserialize, Serialize};
+
+use crate::placement::Tiredness;
+
+/// Battery below which a phone leaves the work, in percent: enough left to call somebody. A guess.
+const BATTERY_LEAVE_PERCENT: u8 = 10;
+
+/// Battery below which a phone is given no new work. A guess: people begin to worry at a fifth.
+const BATTERY_TIRED_PERCENT: u8 = 20;
+
+/// How many percent above its limit a battery must be to count as recovered.
+const BATTERY_MARGIN_PERCENT: u8 = 3;
+
+/// Bytes that anything in a snapshot may be, 1 PiB: as much as placement counts with.
+const BYTES_MAX: u64 = 1 << 50;
+
+/// How a phone is at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Memory that is free, or can be had at once.
+    pub free_bytes: u64,
+    /// Memory that the system lets the app use in all, for weights, caches and contexts.
+    pub budget_bytes: u64,
+    /// Its battery; `None` if it has none, as desktops.
+    pub battery: Option<Battery>,
+    /// How hot it is, as far as the system says.
+    pub thermal: Thermal,
+    /// Whether the system saves power.
+    pub power_save: bool,
+}
+
+/// A battery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Battery {
+    /// How full it is; more than 100 counts as 100.
+    pub percent: u8,
+    /// Whether it is being charged, or need not be.
+    pub charging: bool,
+}
+
+/// How hot a phone is: the steps that both Android and iOS have, cooler first.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thermal {
+    /// Nothing is known, or nothing is the matter.
+    #[default]
+    Nominal,
+    /// Warm: it will soon slow down by itself.
+    Fair,
+    /// Hot: it has slowed down.
+    Serious,
+    /// Too hot: it will stop.
+    Critical,
+}
+
+/// What a phone computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Threads.
+    pub n_threads: u32,
+    /// Layer shards.
+    pub n_shards: u32,
+    /// Memory that these take, the ends not counted.
+    pub shards_bytes: u64,
+    /// Memory that everything of ours takes, the ends and the caches too.
+    pub used_bytes: u64,
+}
+
+/// What a phone had better do.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Advice {
+    /// Go on.
+    #[default]
+    Ok,
+    /// Compute with so many threads.
+    Slow(u32),
+    /// Give so many shards away.
+    Shed(u32),
+    /// Take no part.
+    Leave,
+}
+
+impl Snapshot {
+    /// Returns another phone's snapshot as far as it can be.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self {
+            free_bytes: self.free_bytes.min(BYTES_MAX),
+            budget_bytes: self.budget_bytes.min(BYTES_MAX),
+            ..self
+        }
+    }
+
+    /// Returns why the phone had better be given no work, if it had.
+    pub fn tiredness(&self) -> Option<Tiredness> {
+        if self.thermal >= Thermal::Serious {
+            Some(Tiredness::Hot)
+        } else if self.is_below(BATTERY_TIRED_PERCENT) {
+            Some(Tiredness::LowBattery)
+        } else {
+            None
+        }
+    }
+
+    /// Returns what the phone had better do, given what it does and what it was told last.
+    pub fn advice(&self, load: Load, last: Advice) -> Advice {
+        let missing_bytes = load.used_bytes.saturating_sub(self.budget_bytes);
+
+        if self.must_leave(last) {
+            Advice::Leave
+        } else if missing_bytes > 0 {
+            load.shed(missing_bytes)
+        } else if self.is_hot(last) {
+            load.shed(load.shards_bytes / 2)
+        } else if (self.thermal >= Thermal::Fair || self.power_save) && load.n_threads > 1 {
+            Advice::Slow(load.n_threads / 2)
+        } else {
+            Advice::Ok
+        }
+    }
+
+    fn must_leave(&self, last: Advice) -> bool {
+        let (limit, heat) = match last {
+            Advice::Leave => (
+                BATTERY_LEAVE_PERCENT + BATTERY_MARGIN_PERCENT,
+                Thermal::Serious,
+            ),
+            Advice::Ok | Advice::Slow(_) | Advice::Shed(_) => {
+                (BATTERY_LEAVE_PERCENT, Thermal::Critical)
+            }
+        };
+
+        self.thermal >= heat || self.is_below(limit)
+    }
+
+    fn is_hot(&self, last: Advice) -> bool {
+        // A phone that has shed what it had stays without until it is no longer even warm.
+        let limit = match last {
+            Advice::Shed(_) | Advice::Leave => Thermal::Fair,
+            Advice::Ok | Advice::Slow(_) => Thermal::Serious,
+        };
+
+        self.thermal >= limit
+    }
+
+    fn is_below(&self, percent: u8) -> bool {
+        self.battery
+            .is_some_and(|battery| !battery.charging && battery.percent < percent)
+    }
+}
+
+impl Load {
+    /// Advises to give away as many shards as hold `bytes`; to leave if these are not enough.
+    fn shed(self, bytes: u64) -> Advice {
+        if bytes == 0 || self.n_shards == 0 {
+            return if bytes == 0 {
+                Advice::Ok
+            } else {
+                Advice::Leave
+            };
+        }
+        let shard_bytes = (self.shards_bytes / u64::from(self.n_shards)).max(1);
+        let n_shards = bytes.div_ceil(shard_bytes);
+
+        match u32::try_from(n_shards) {
+            Ok(n) if n <= self.n_shards => Advice::Shed(n),
+            _ => Advice::Leave,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_phone_that_is_well_goes_on() {
+        assert_eq!(WELL.advice(LOAD, Advice::Ok), Advice::Ok);
+        assert_eq!(WELL.tiredness(), None);
+    }
+
+    #[test]
+    fn no_battery_is_no_low_battery() {
+        let desktop = Snapshot {
+            battery: None,
+            ..WELL
+        };
+
+        assert_eq!(desktop.advice(LOAD, Advice::Ok), Advice::Ok);
+        assert_eq!(desktop.tiredness(), None);
+    }
+
+    #[test]
+    fn each_trouble_has_its_advice() {
+        let cases = [
+            (hot(Thermal::Fair), Advice::Slow(2), None),
+            (hot(Thermal::Serious), Advice::Shed(3), Some(Tiredness::Hot)),
+            (hot(Thermal::Critical), Advice::Leave, Some(Tiredness::Hot)),
+            (charged(25), Advice::Ok, None),
+            (charged(15), Advice::Ok, Some(Tiredness::LowBattery)),
+            (charged(9), Advice::Leave, Some(Tiredness::LowBattery)),
+            (budget(1_900_000_000), Advice::Shed(1), None),
+            (budget(1_300_000_000), Advice::Shed(5), None),
+            (budget(GB / 10), Advice::Leave, None),
+        ];
+
+        for (snapshot, advice, tiredness) in cases {
+            assert_eq!(snapshot.advice(LOAD, Advice::Ok), advice, "{snapshot:?}");
+            assert_eq!(snapshot.tiredness(), tiredness, "{snapshot:?}");
+        }
+    }
+
+    #[test]
+    fn a_phone_that_left_does_not_come_and_go() {
+        let just_above = charged(11);
+        assert_eq!(just_above.advice(LOAD, Advice::Ok), Advice::Ok);
+        assert_eq!(just_above.advice(LOAD, Advice::Leave), Advice::Leave);
+        assert_eq!(charged(13).advice(LOAD, Advice::Leave), Advice::Ok);
+
+        let warm = hot(Thermal::Fair);
+        assert_eq!(warm.advice(LOAD, Advice::Shed(3)), Advice::Shed(3));
+        assert_eq!(WELL.advice(LOAD, Advice::Shed(3)), Advice::Ok);
+    }
+
+    proptest! {
+        /// Nobody is told to give away more than it has, or to compute with no thread.
+        #[test]
+        fn advice_can_be_followed(
+            budget_bytes in any::<u64>(),
+            percent in any::<u8>(),
+            charging in any::<bool>(),
+            heat in 0..4usize,
+            n_threads in 0..9u32,
+            n_shards in 0..20u32,
+            shards_bytes in any::<u64>(),
+            used_bytes in any::<u64>(),
+        ) {
+            let thermal = [Thermal::Nominal, Thermal::Fair, Thermal::Serious, Thermal::Critical][heat];
+            let battery = Some(Battery { percent, charging });
+            let snapshot = Snapshot { free_bytes: 0, budget_bytes, battery, thermal, power_save: false };
+            let load = Load { n_threads, n_shards, shards_bytes, used_bytes };
+
+            for last in [Advice::Ok, Advice::Slow(1), Advice::Shed(1), Advice::Leave] {
+                match snapshot.advice(load, last) {
+                    Advice::Ok | Advice::Leave => {}
+                    Advice::Slow(n) => prop_assert!(n >= 1 && n < n_threads),
+                    Advice::Shed(n) => prop_assert!(n >= 1 && n <= n_shards),
+                }
+            }
+        }
+    }
+
+    const WELL: Snapshot = Snapshot {
+        free_bytes: 4 * GB,
+        budget_bytes: 3 * GB,
+        battery: Some(Battery {
+            percent: 80,
+            charging: false,
+        }),
+        thermal: Thermal::Nominal,
+        power_save: false,
+    };
+
+    const LOAD: Load = Load {
+        n_threads: 4,
+        n_shards: 6,
+        shards_bytes: 900_000_000,
+        used_bytes: 2 * GB,
+    };
+
+    fn hot(thermal: Thermal) -> Snapshot {
+        Snapshot { thermal, ..WELL }
+    }
+
+    fn charged(percent: u8) -> Snapshot {
+        let battery = Some(Battery {
+            percent,
+            charging: false,
+        });
+
+        Snapshot { battery, ..WELL }
+    }
+
+    fn budget(budget_bytes: u64) -> Snapshot {
+        Snapshot {
+            budget_bytes,
+            ..WELL
+        }
+    }
+}

@@ -1,0 +1,865 @@
+//! A member's part: it measures what the leader asks for, one thing at a time, and tells.
+//!
+//! ```text
+//!            Measure                       Measured by the engine
+//!  idle ───────────────► measuring ───────────────────────────────► idle
+//!   │  Probe                                   Probed
+//!   └─────────► pinging ───────► bursting ──────────────► idle
+//!                   └── nobody answers ──► Probed: unreachable
+//! ```
+//!
+//! - **Pings** follow each other without a pause, and the first ones do not count: a radio that
+//!   sleeps takes ten times as long (8 to 20 ms busy, 56 ms idle, on one phone), and while tokens
+//!   go round it does not sleep.
+//! - **Bursts** are activations of a prefill chunk, of the size that the plan will send, on the
+//!   stream that it will send them on. Each is four times the one before it, until one takes long
+//!   enough to be told from its round trip. All times are the sender's own: a phone that answers
+//!   can only make its link look worse than it is.
+//! - **The work itself** says how it goes ([`InEvent::Computed`]): its time beside what the profile
+//!   says gives the pace, which the leader is told now and then.
+//!
+//! Only the leader may order; anybody may ping. What that costs is a few bytes in answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gguf_tools::Sample;
+
+use super::figure::Figure;
+use super::message::{BurstFrame, Depth, Found, Message, ProbeId};
+use super::phone::{Pace, Profile};
+use crate::PeerId;
+use crate::device::Snapshot;
+use crate::plan::{ActivationType, CHUNK_TOKENS_MAX};
+use crate::wire::N_EMBD_MAX;
+
+/// Pings of a measuring, and how many at its beginning do not count: the radio is awake after one
+/// round trip, the processor after two.
+const PINGS: u8 = 10;
+const PINGS_UNCOUNTED: usize = 2;
+
+/// Time after which no further ping is sent if some were answered: 10 pings of a radio that sleeps
+/// (56 ms) would take longer.
+const PINGS_TIME: Duration = Duration::from_millis(400);
+
+/// How long one ping may take: longer than any delay at which a token a second is possible.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A burst that takes so long beside its round trip is long enough: a clock that is read a
+/// millisecond late is then off by a hundredth.
+const BURST_ENOUGH: Duration = Duration::from_millis(100);
+
+/// How many times the activations of the burst before it a burst has.
+const BURST_GROWTH: u32 = 4;
+
+/// Bursts of a measuring, at most: 1, 4 and 16 activations.
+const BURSTS_MAX: u8 = 3;
+
+/// Bytes of a burst, at most: a second of poor Wi-Fi (8 MB/s).
+const BURST_BYTES_MAX: u64 = 8 << 20;
+
+/// How long a burst may take: an activation of 1 MiB at 130 kB/s. A link slower than that is told
+/// as one that carried it in this time.
+const BURST_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How often the leader is told how the work goes: a few bytes every ten seconds, a guess at how
+/// soon a balancer could make use of it.
+const PACE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What happened.
+#[derive(Debug)]
+pub enum InEvent {
+    /// The group has this leader.
+    Leader(PeerId),
+    /// A phone said something.
+    Message {
+        /// Who.
+        from: PeerId,
+        /// What.
+        message: Message,
+    },
+    /// An activation of a burst has arrived.
+    Burst {
+        /// From whom.
+        from: PeerId,
+        /// Which.
+        frame: BurstFrame,
+    },
+    /// The engine has measured this phone.
+    Measured {
+        /// What it can do.
+        profile: Box<Profile>,
+        /// How it is.
+        snapshot: Snapshot,
+    },
+    /// The engine could not measure this phone.
+    NotMeasured {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The engine has run a step.
+    Computed(Work),
+    /// This phone is otherwise than it was.
+    Snapshot(Snapshot),
+    /// A phone cannot be reached.
+    PhoneLost(PeerId),
+}
+
+/// A step that was computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Layers that it ran through.
+    pub n_layers: u32,
+    /// Tokens in it: 1 is a decode step.
+    pub n_tokens: u32,
+    /// Positions in the cache before it.
+    pub n_positions: u32,
+    /// What it took.
+    pub time: Duration,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutEvent {
+    /// Say this to a phone, which may be this one.
+    Send {
+        /// To whom.
+        to: PeerId,
+        /// What.
+        message: Message,
+    },
+    /// Send activations one after the other, each under the header of its frame; the last has
+    /// `more` unset. What their numbers are does not matter.
+    SendBurst {
+        /// To whom.
+        to: PeerId,
+        /// The frame of the first.
+        frame: BurstFrame,
+        /// How many.
+        n_frames: u32,
+        /// Numbers in each.
+        n_numbers: u32,
+        /// Their type.
+        activation: ActivationType,
+    },
+    /// Measure this phone; answered by [`InEvent::Measured`] or [`InEvent::NotMeasured`].
+    Measure(Arc<Sample>),
+}
+
+/// Measures for the leader.
+#[derive(Debug)]
+pub struct Respondent {
+    leader: Option<PeerId>,
+    /// Whether the engine is measuring.
+    is_measuring: bool,
+    probing: Option<Probing>,
+    /// What this phone said of itself, whose pace the work tells.
+    profile: Option<Box<Profile>>,
+    /// When the pace may be told again; `None` if there is nothing to tell.
+    pace_due: Option<Instant>,
+    pace_told: Option<Instant>,
+    out: VecDeque<OutEvent>,
+}
+
+/// A link that is being measured.
+#[derive(Debug)]
+struct Probing {
+    probe: ProbeId,
+    to: PeerId,
+    depth: Depth,
+    phase: Phase,
+    sent_at: Instant,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Pinging {
+        started: Instant,
+        number: u8,
+        rtts_s: Vec<f64>,
+    },
+    Bursting {
+        rtt_s: Figure,
+        burst: u8,
+        n_frames: u32,
+        /// What the burst before this one gave.
+        before: Option<f64>,
+    },
+}
+
+impl Respondent {
+    /// Makes a member that follows nobody yet.
+    pub fn new() -> Self {
+        Self {
+            leader: None,
+            is_measuring: false,
+            probing: None,
+            profile: None,
+            pace_due: None,
+            pace_told: None,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, event: InEvent, now: Instant) {
+        match event {
+            InEvent::Leader(leader) => self.follow(leader),
+            InEvent::Message { from, message } => self.hear(from, message, now),
+            InEvent::Burst { from, frame } => self.burst_frame(from, frame),
+            InEvent::Measured { profile, snapshot } => self.measured(profile, snapshot),
+            InEvent::NotMeasured { reason } => {
+                self.is_measuring = false;
+                self.tell(Message::NotMeasured { reason });
+            }
+            InEvent::Computed(work) => self.computed(work, now),
+            InEvent::Snapshot(snapshot) => self.tell(Message::Snapshot(snapshot)),
+            InEvent::PhoneLost(phone) => {
+                if self.probing.as_ref().is_some_and(|p| p.to == phone) {
+                    self.end_probe(Found::Unreachable);
+                }
+            }
+        }
+    }
+
+    /// Gives up on what takes too long, and tells the pace when it is time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(probing) = &self.probing
+            && probing.deadline() <= now
+        {
+            let found = probing.late(now);
+            self.end_probe(found);
+        }
+        if self.pace_due.is_some_and(|due| due <= now) {
+            self.tell_pace(now);
+        }
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let probe = self.probing.as_ref().map(Probing::deadline);
+
+        probe.into_iter().chain(self.pace_due).min()
+    }
+
+    /// Returns the next thing that is wanted.
+    pub fn poll(&mut self) -> Option<OutEvent> {
+        self.out.pop_front()
+    }
+
+    /// A new leader knows nothing of what the old one had ordered.
+    fn follow(&mut self, leader: PeerId) {
+        if self.leader != Some(leader) {
+            self.leader = Some(leader);
+            self.probing = None;
+        }
+    }
+
+    fn hear(&mut self, from: PeerId, message: Message, now: Instant) {
+        let is_leader = self.leader == Some(from);
+
+        match message {
+            Message::Measure { sample } if is_leader => self.measure(sample),
+            Message::Probe { probe, to, depth } if is_leader => {
+                self.start_probe(probe, to, depth, now);
+            }
+            Message::Ping { probe, number } => self.send(from, Message::Pong { probe, number }),
+            Message::Pong { probe, number } => self.pong(from, probe, number, now),
+            Message::Arrived { probe, burst } => self.arrived(from, probe, burst, now),
+            // Orders of others, and words for a leader.
+            Message::Measure { .. }
+            | Message::Probe { .. }
+            | Message::Measured { .. }
+            | Message::NotMeasured { .. }
+            | Message::Probed { .. }
+            | Message::Snapshot(_)
+            | Message::Pace(_) => {}
+        }
+    }
+
+    fn measure(&mut self, sample: Arc<Sample>) {
+        if !self.is_measuring {
+            self.is_measuring = true;
+            self.out.push_back(OutEvent::Measure(sample));
+        }
+    }
+
+    fn measured(&mut self, profile: Box<Profile>, snapshot: Snapshot) {
+        self.is_measuring = false;
+        self.profile = Some(profile.clone());
+        self.tell(Message::Measured { profile, snapshot });
+    }
+
+    fn start_probe(&mut self, probe: ProbeId, to: PeerId, depth: Depth, now: Instant) {
+        let depth = match depth {
+            Depth::Full {
+                n_numbers,
+                activation,
+            } => Depth::Full {
+                // No plan's activation is larger.
+                n_numbers: n_numbers.clamp(1, CHUNK_TOKENS_MAX * N_EMBD_MAX),
+                activation,
+            },
+            Depth::Rtt => Depth::Rtt,
+        };
+        self.probing = Some(Probing {
+            probe,
+            to,
+            depth,
+            sent_at: now,
+            phase: Phase::Pinging {
+                started: now,
+                number: 0,
+                rtts_s: Vec::new(),
+            },
+        });
+
+        self.send(to, Message::Ping { probe, number: 0 });
+    }
+
+    fn pong(&mut self, from: PeerId, probe: ProbeId, answered: u8, now: Instant) {
+        let Some(probing) = self.probing_of(from, probe) else {
+            return;
+        };
+        let elapsed = now.duration_since(probing.sent_at).as_secs_f64();
+        let Phase::Pinging {
+            started,
+            number,
+            rtts_s,
+        } = &mut probing.phase
+        else {
+            return;
+        };
+        if answered != *number {
+            return;
+        }
+
+        rtts_s.push(elapsed);
+        *number += 1;
+        let is_enough = rtts_s.len() > PINGS_UNCOUNTED && now.duration_since(*started) > PINGS_TIME;
+        if *number < PINGS && !is_enough {
+            let number = *number;
+            probing.sent_at = now;
+            self.send(from, Message::Ping { probe, number });
+        } else {
+            let rtt_s = rtt_of(rtts_s);
+            self.pinged(rtt_s, now);
+        }
+    }
+
+    fn pinged(&mut self, rtt_s: Option<Figure>, now: Instant) {
+        let depth = self.probing.as_ref().map(|probing| probing.depth);
+        match (rtt_s, depth) {
+            (Some(rtt_s), Some(Depth::Full { .. })) => self.send_burst(rtt_s, 0, 1, None, now),
+            (Some(rtt_s), _) => self.end_probe(Found::Way {
+                rtt_s,
+                goodput_bytes_per_s: None,
+            }),
+            (None, _) => self.end_probe(Found::Unreachable),
+        }
+    }
+
+    fn send_burst(
+        &mut self,
+        rtt_s: Figure,
+        burst: u8,
+        n_frames: u32,
+        before: Option<f64>,
+        now: Instant,
+    ) {
+        let Some(probing) = &mut self.probing else {
+            return;
+        };
+        let Depth::Full {
+            n_numbers,
+            activation,
+        } = probing.depth
+        else {
+            return;
+        };
+        probing.sent_at = now;
+        probing.phase = Phase::Bursting {
+            rtt_s,
+            burst,
+            n_frames,
+            before,
+        };
+
+        let (to, probe) = (probing.to, probing.probe);
+        self.out.push_back(OutEvent::SendBurst {
+            to,
+            frame: BurstFrame {
+                probe,
+                burst,
+                more: n_frames > 1,
+            },
+            n_frames,
+            n_numbers,
+            activation,
+        });
+    }
+
+    fn arrived(&mut self, from: PeerId, probe: ProbeId, arrived: u8, now: Instant) {
+        let Some(probing) = self.probing_of(from, probe) else {
+            return;
+        };
+        let Phase::Bursting {
+            rtt_s,
+            burst,
+            n_frames,
+            before,
+        } = probing.phase
+        else {
+            return;
+        };
+        if arrived != burst {
+            return;
+        }
+
+        let elapsed = now.duration_since(probing.sent_at);
+        let goodput = goodput(probing.burst_bytes(n_frames), elapsed, rtt_s);
+        let more = n_frames.saturating_mul(BURST_GROWTH);
+        let is_last = burst + 1 == BURSTS_MAX
+            || probing.burst_bytes(more) > BURST_BYTES_MAX
+            || elapsed > BURST_ENOUGH + Duration::from_secs_f64(rtt_s.value());
+        if !is_last {
+            return self.send_burst(rtt_s, burst + 1, more, Some(goodput), now);
+        }
+
+        let spread = before.map_or(0.0, |before| (goodput - before).abs());
+        self.end_probe(Found::Way {
+            rtt_s,
+            goodput_bytes_per_s: Figure::new(goodput, spread).ok(),
+        });
+    }
+
+    fn burst_frame(&mut self, from: PeerId, frame: BurstFrame) {
+        let BurstFrame { probe, burst, more } = frame;
+        if !more {
+            self.send(from, Message::Arrived { probe, burst });
+        }
+    }
+
+    fn end_probe(&mut self, found: Found) {
+        if let Some(Probing { probe, .. }) = self.probing.take() {
+            self.tell(Message::Probed { probe, found });
+        }
+    }
+
+    fn computed(&mut self, work: Work, now: Instant) {
+        let Some(profile) = &mut self.profile else {
+            return;
+        };
+        let n_layers = f64::from(work.n_layers);
+        let (wanted_s, pace) = if work.n_tokens == 1 {
+            let wanted_s = profile.decode_s.at(work.n_positions) * n_layers;
+            (wanted_s, &mut profile.pace.decode)
+        } else {
+            let a_token_s = profile.prefill_s.at(work.n_positions) * n_layers;
+            let wanted_s = a_token_s * f64::from(work.n_tokens);
+            (wanted_s, &mut profile.pace.prefill)
+        };
+
+        let ratio = work.time.as_secs_f64() / wanted_s;
+        match pace {
+            Some(known) => *known = known.after(ratio),
+            None => *pace = Figure::new(ratio, 0.0).ok(),
+        }
+        let due = self.pace_told.map_or(now, |told| told + PACE_INTERVAL);
+        self.pace_due.get_or_insert(due);
+        if due <= now {
+            self.tell_pace(now);
+        }
+    }
+
+    fn tell_pace(&mut self, now: Instant) {
+        self.pace_due = None;
+        self.pace_told = Some(now);
+        let pace = self.profile.as_ref().map(|profile| profile.pace);
+
+        self.tell(Message::Pace(pace.unwrap_or(Pace::UNKNOWN)));
+    }
+
+    fn probing_of(&mut self, from: PeerId, probe: ProbeId) -> Option<&mut Probing> {
+        let is_it = |probing: &&mut Probing| probing.to == from && probing.probe == probe;
+
+        self.probing.as_mut().filter(is_it)
+    }
+
+    fn tell(&mut self, message: Message) {
+        if let Some(leader) = self.leader {
+            self.send(leader, message);
+        }
+    }
+
+    fn send(&mut self, to: PeerId, message: Message) {
+        self.out.push_back(OutEvent::Send { to, message });
+    }
+}
+
+impl Default for Respondent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Probing {
+    fn deadline(&self) -> Instant {
+        let timeout = match self.phase {
+            Phase::Pinging { .. } => PING_TIMEOUT,
+            Phase::Bursting { .. } => BURST_TIMEOUT,
+        };
+
+        self.sent_at + timeout
+    }
+
+    /// Returns what is known when nothing more is heard.
+    fn late(&self, now: Instant) -> Found {
+        match &self.phase {
+            Phase::Pinging { rtts_s, .. } => match rtt_of(rtts_s) {
+                Some(rtt_s) => Found::Way {
+                    rtt_s,
+                    goodput_bytes_per_s: None,
+                },
+                None => Found::Unreachable,
+            },
+            // At best it would have arrived just now.
+            &Phase::Bursting {
+                rtt_s,
+                n_frames,
+                before,
+                ..
+            } => {
+                let elapsed = now.duration_since(self.sent_at);
+                let at_most = goodput(self.burst_bytes(n_frames), elapsed, rtt_s);
+                let goodput = before.unwrap_or(at_most).min(at_most);
+                Found::Way {
+                    rtt_s,
+                    goodput_bytes_per_s: Figure::new(goodput, goodput).ok(),
+                }
+            }
+        }
+    }
+
+    fn burst_bytes(&self, n_frames: u32) -> u64 {
+        match self.depth {
+            Depth::Rtt => 0,
+            Depth::Full {
+                n_numbers,
+                activation,
+            } => u64::from(n_frames) * u64::from(n_numbers) * activation.bytes() as u64,
+        }
+    }
+}
+
+/// Returns the bytes a second of a burst whose last word was heard after `elapsed`: the round trip
+/// is not the bytes'. At least a tenth of the time is, whatever the clock says.
+fn goodput(bytes: u64, elapsed: Duration, rtt_s: Figure) -> f64 {
+    let elapsed = elapsed.as_secs_f64().max(1e-6);
+    let on_the_way = (elapsed - rtt_s.value()).max(elapsed / 10.0);
+
+    bytes as f64 / on_the_way
+}
+
+/// Returns the median of the round trips that count; `None` if there is none.
+fn rtt_of(rtts_s: &[f64]) -> Option<Figure> {
+    let counted = rtts_s
+        .get(PINGS_UNCOUNTED..)
+        .filter(|rest| !rest.is_empty());
+    let counted = counted.unwrap_or(rtts_s);
+    let value = median(counted)?;
+    let distances = counted.iter().map(|rtt| (rtt - value).abs());
+    let spread = median(&distances.collect::<Vec<_>>())?;
+
+    // Two instants of a coarse clock may be the same.
+    Figure::new(value.max(1e-9), spread).ok()
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+
+    sorted.get(sorted.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{SNAPSHOT, profile, sample};
+    use super::*;
+    use crate::testing::{ANNA, CARL};
+
+    const PROBE: ProbeId = ProbeId(1);
+    const FULL: Depth = Depth::Full {
+        n_numbers: 128 * 512,
+        activation: ActivationType::F32,
+    };
+
+    #[test]
+    fn a_phone_measures_itself_for_its_leader_only() {
+        let (mut member, now) = member();
+        let order = |from| InEvent::Message {
+            from,
+            message: Message::Measure {
+                sample: Arc::new(sample()),
+            },
+        };
+
+        member.handle(order(CARL), now);
+        assert_eq!(member.poll(), None);
+
+        member.handle(order(ANNA), now);
+        assert!(matches!(member.poll(), Some(OutEvent::Measure(_))));
+
+        let profile = Box::new(profile(0.001));
+        let measured = InEvent::Measured {
+            profile,
+            snapshot: SNAPSHOT,
+        };
+        member.handle(measured, now);
+        assert!(matches!(
+            member.poll(),
+            Some(OutEvent::Send {
+                to: ANNA,
+                message: Message::Measured { .. }
+            })
+        ));
+    }
+
+    /// The link between Bela and Carl is played: 10 ms there and back, 10 MB/s.
+    #[test]
+    fn a_link_is_found_to_be_what_it_is() {
+        let found = play(Duration::from_millis(10), 10e6);
+
+        let Found::Way {
+            rtt_s,
+            goodput_bytes_per_s: Some(goodput),
+        } = found
+        else {
+            panic!("{found:?}");
+        };
+        assert!((rtt_s.value() - 0.010).abs() < 1e-6);
+        assert!((goodput.value() / 10e6 - 1.0).abs() < 0.01, "{goodput:?}");
+    }
+
+    #[test]
+    fn a_phone_that_does_not_answer_cannot_be_reached() {
+        let (mut member, now) = member();
+        member.handle(order(FULL), now);
+        member.poll();
+
+        let late = member.poll_timeout().expect("it waits");
+        member.handle_timeout(late);
+
+        assert_eq!(told(&mut member), Some(Found::Unreachable));
+        assert_eq!(member.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_burst_that_never_arrives_gives_the_most_that_it_can_have_been() {
+        let (mut member, mut now) = member();
+        member.handle(order(FULL), now);
+        for number in 0..PINGS {
+            now += Duration::from_millis(5);
+            member.handle(
+                from_carl(Message::Pong {
+                    probe: PROBE,
+                    number,
+                }),
+                now,
+            );
+        }
+        let late = member.poll_timeout().expect("it waits");
+
+        member.handle_timeout(late);
+
+        let Some(Found::Way {
+            goodput_bytes_per_s: Some(goodput),
+            ..
+        }) = told(&mut member)
+        else {
+            panic!("the phones can talk");
+        };
+        assert!(goodput.value() < 262_144.0 / 7.9, "{goodput:?}");
+    }
+
+    #[test]
+    fn answers_that_do_not_belong_change_nothing() {
+        let (mut member, now) = member();
+        member.handle(order(FULL), now);
+        member.poll();
+
+        let other = ProbeId(9);
+        for message in [
+            Message::Pong {
+                probe: other,
+                number: 0,
+            },
+            Message::Pong {
+                probe: PROBE,
+                number: 5,
+            },
+            Message::Arrived {
+                probe: PROBE,
+                burst: 0,
+            },
+        ] {
+            member.handle(from_carl(message), now);
+            assert_eq!(member.poll(), None);
+        }
+        let from_another = InEvent::Message {
+            from: ANNA,
+            message: Message::Pong {
+                probe: PROBE,
+                number: 0,
+            },
+        };
+        member.handle(from_another, now);
+        assert_eq!(member.poll(), None);
+    }
+
+    #[test]
+    fn the_leader_hears_how_the_work_goes_but_not_at_every_step() {
+        let (mut member, start) = member();
+        let measured = InEvent::Measured {
+            profile: Box::new(profile(0.001)),
+            snapshot: SNAPSHOT,
+        };
+        member.handle(measured, start);
+        member.poll();
+
+        let mut told = Vec::new();
+        for second in 0..60 {
+            let now = start + Duration::from_secs(second);
+            let work = Work {
+                n_layers: 10,
+                n_tokens: 1,
+                n_positions: 64,
+                time: Duration::from_millis(30),
+            };
+            member.handle(InEvent::Computed(work), now);
+            member.handle_timeout(now);
+            while let Some(event) = member.poll() {
+                told.push(event);
+            }
+        }
+
+        assert!((5..=7).contains(&told.len()), "{}", told.len());
+        let Some(OutEvent::Send {
+            message: Message::Pace(pace),
+            ..
+        }) = told.last()
+        else {
+            panic!("{told:?}");
+        };
+        // The profile says 10 ms.
+        assert!((pace.decode.unwrap().value() - 3.0).abs() < 0.01);
+        assert_eq!(pace.prefill, None);
+    }
+
+    /// Measures a link with this round trip and goodput, and returns what was found.
+    fn play(rtt: Duration, goodput: f64) -> Found {
+        let (mut member, mut now) = member();
+        member.handle(order(FULL), now);
+
+        loop {
+            match member.poll().expect("it goes on until it is done") {
+                OutEvent::Send {
+                    to: CARL,
+                    message: Message::Ping { probe, number },
+                } => {
+                    now += rtt;
+                    member.handle(from_carl(Message::Pong { probe, number }), now);
+                }
+                OutEvent::SendBurst {
+                    frame,
+                    n_frames,
+                    n_numbers,
+                    ..
+                } => {
+                    let bytes = f64::from(n_frames) * f64::from(n_numbers) * 4.0;
+                    now += rtt + Duration::from_secs_f64(bytes / goodput);
+                    let BurstFrame { probe, burst, .. } = frame;
+                    member.handle(from_carl(Message::Arrived { probe, burst }), now);
+                }
+                OutEvent::Send {
+                    to: ANNA,
+                    message:
+                        Message::Probed {
+                            probe: PROBE,
+                            found,
+                        },
+                } => return found,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Bela, whom Anna leads.
+    fn member() -> (Respondent, Instant) {
+        let now = Instant::now();
+        let mut member = Respondent::new();
+        member.handle(InEvent::Leader(ANNA), now);
+
+        (member, now)
+    }
+
+    fn order(depth: Depth) -> InEvent {
+        InEvent::Message {
+            from: ANNA,
+            message: Message::Probe {
+                probe: PROBE,
+                to: CARL,
+                depth,
+            },
+        }
+    }
+
+    fn from_carl(message: Message) -> InEvent {
+        InEvent::Message {
+            from: CARL,
+            message,
+        }
+    }
+
+    fn told(member: &mut Respondent) -> Option<Found> {
+        std::iter::from_fn(|| member.poll()).find_map(|event| match event {
+            OutEvent::Send {
+                to: ANNA,
+                message: Message::Probed { found, .. },
+            } => Some(found),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn pings_of_anybody_are_answered() {
+        let (mut bela, now) = member();
+        let ping = Message::Ping {
+            probe: PROBE,
+            number: 4,
+        };
+
+        bela.handle(from_carl(ping), now);
+        let last = BurstFrame {
+            probe: PROBE,
+            burst: 1,
+            more: false,
+        };
+        for frame in [BurstFrame { more: true, ..last }, last] {
+            bela.handle(InEvent::Burst { from: CARL, frame }, now);
+        }
+
+        let answers = std::iter::from_fn(|| bela.poll()).collect::<Vec<_>>();
+        let sent = |message| OutEvent::Send { to: CARL, message };
+        let pong = Message::Pong {
+            probe: PROBE,
+            number: 4,
+        };
+        let arrived = Message::Arrived {
+            probe: PROBE,
+            burst: 1,
+        };
+        assert_eq!(answers, [sent(pong), sent(arrived)]);
+    }
+}
