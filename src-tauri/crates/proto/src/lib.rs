@@ -30,6 +30,7 @@ pub mod phone;
 pub mod pipeline;
 pub mod placement;
 pub mod plan;
+pub mod planning;
 pub mod profile;
 pub mod reconfig;
 pub mod relay;

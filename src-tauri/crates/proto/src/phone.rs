@@ -17,17 +17,20 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gguf_tools::Manifest;
 use rand_chacha::ChaCha12Rng;
 
+use crate::PeerId;
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
-use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes};
+use crate::plan::Plan;
+use crate::planning::{Outlook, Planning, Work};
+use crate::profile::respondent::{self, Respondent};
+use crate::profile::{self, BurstFrame, PROBE_EPOCH};
 use crate::reconfig::{Cause, Status};
 use crate::ring::{self, Notice, Ring};
 use crate::supply::{self, Supply};
 use crate::transfer;
-use crate::{Epoch, PeerId};
+use crate::wire::Control;
 
 /// How long the leader waits after a plan broke before it makes another.
 ///
@@ -44,8 +47,17 @@ pub enum InEvent<H, C> {
     Ring(ring::InEvent<H>),
     /// Something about shards on the move. What comes from a phone that is no member is dropped.
     Shards(transfer::InEvent<C>),
+    /// This phone was measured, or is otherwise than it was.
+    Measured(respondent::InEvent),
     /// A person wants this phone's model to be run.
-    Run(Work),
+    Run(Box<Work>),
+    /// A person, on the leader's phone, leaves a phone out of computing, or lets it take part again.
+    Exclude {
+        /// That phone.
+        phone: PeerId,
+        /// Whether it is left out.
+        is_excluded: bool,
+    },
 }
 
 /// What to do, in this order.
@@ -57,33 +69,15 @@ pub enum OutEvent<H, C> {
     Ring(ring::OutEvent<H>),
     /// Something about shards; but for [`supply::OutEvent::Load`] and [`supply::OutEvent::Failed`].
     Supply(supply::OutEvent<C>),
-}
-
-/// A model that is to be run.
-#[derive(Debug, Clone)]
-pub struct Work {
-    /// The model.
-    pub manifest: Arc<Manifest>,
-    /// What it is run with.
-    pub sizes: Sizes,
-    /// Phones that are waited for, this one among them, before the first plan is made. Later plans
-    /// are made with those that are there.
-    pub n_phones: usize,
-}
-
-impl Work {
-    /// Checks that the model can be shared by as many phones as are waited for.
-    ///
-    /// # Errors
-    ///
-    /// As [`Plan::even`].
-    pub fn validate(&self) -> Result<(), PlanError> {
-        let n_phones = self.n_phones.min(STAGES_MAX + 1);
-        let phones = (0..n_phones).map(|i| PeerId([i as u8; 32]));
-        let phones = phones.collect::<Vec<_>>();
-
-        Plan::even(Epoch(1), &self.manifest, &phones, self.sizes).map(|_| ())
-    }
+    /// Measure this phone, or send activations of no meaning.
+    Measure(respondent::OutEvent),
+    /// The leader has made a plan; `None` where nothing was measured for it.
+    Planned(Option<Box<Outlook>>),
+    /// The leader cannot make a plan with the phones that are here.
+    CannotPlan {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// One phone.
@@ -94,7 +88,9 @@ pub struct Phone<H, C> {
     ring: Ring<H>,
     supply: Supply<C>,
     connected: BTreeSet<PeerId>,
-    work: Option<Work>,
+    /// What this phone would run, and what it knows of the others for that.
+    planning: Option<Planning>,
+    respondent: Respondent,
     /// When the leader makes another plan in place of one that broke.
     replan_at: Option<Instant>,
     /// Whether the group was told that an answer is being written here.
@@ -113,10 +109,11 @@ impl<H, C> Phone<H, C> {
             ring: Ring::new(me),
             supply: Supply::new(me),
             connected: BTreeSet::new(),
-            work: None,
+            planning: None,
+            respondent: Respondent::new(),
             replan_at: None,
             writing: false,
-            leader: Some(me),
+            leader: None,
             events: VecDeque::new(),
         };
         phone.settle(now);
@@ -130,7 +127,13 @@ impl<H, C> Phone<H, C> {
             InEvent::Group(event) => self.group_event(event, now),
             InEvent::Ring(event) => self.ring_event(event, now),
             InEvent::Shards(event) => self.supply.handle(event, now),
-            InEvent::Run(work) => self.work = Some(work),
+            InEvent::Measured(event) => self.respondent.handle(event, now),
+            InEvent::Run(work) => self.run(*work),
+            InEvent::Exclude { phone, is_excluded } => {
+                if let Some(planning) = &mut self.planning {
+                    planning.exclude(phone, is_excluded);
+                }
+            }
         }
 
         self.settle(now);
@@ -144,25 +147,32 @@ impl<H, C> Phone<H, C> {
         if self.supply.poll_timeout().is_some_and(|due| due <= now) {
             self.supply.handle_timeout(now);
         }
+        if self.respondent.poll_timeout().is_some_and(|due| due <= now) {
+            self.respondent.handle_timeout(now);
+        }
+        if let Some(planning) = &mut self.planning
+            && planning.poll_timeout().is_some_and(|due| due <= now)
+        {
+            planning.handle_timeout(now);
+        }
 
         self.settle(now);
     }
 
     /// Returns when to wake the phone, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waits_to_plan = self.work.is_some() && self.leads() && self.has_lost_its_plan();
+        let waits_to_plan = self.planning.is_some() && self.leads() && self.has_lost_its_plan();
         let replan_at = self.replan_at.filter(|_| waits_to_plan);
 
         let parts = [
             self.group.poll_timeout(),
+            self.respondent.poll_timeout(),
+            self.planning.as_ref().and_then(Planning::poll_timeout),
             self.supply.poll_timeout(),
             replan_at,
         ];
 
-        parts
-            .into_iter()
-            .flatten()
-            .min()
+        parts.into_iter().flatten().min()
     }
 
     /// Returns the next thing to do.
@@ -193,6 +203,8 @@ impl<H, C> Phone<H, C> {
             }
             group::InEvent::Disconnected(phone) => {
                 self.connected.remove(&phone);
+                let lost = respondent::InEvent::PhoneLost(phone);
+                self.respondent.handle(lost, now);
                 Some(phone)
             }
             _ => None,
@@ -218,10 +230,66 @@ impl<H, C> Phone<H, C> {
             _ => self.me,
         };
 
-        if from == self.me || self.group.is_member(from) {
-            self.ring.handle(event, now);
-        } else {
-            tracing::warn!(%from, "Message from a phone that is no member, dropped");
+        if from != self.me && !self.group.is_member(from) {
+            return tracing::warn!(%from, "Message from a phone that is no member, dropped");
+        }
+        match event {
+            ring::InEvent::Control {
+                from,
+                message: Control::Survey(message),
+            } => self.hear(from, message, now),
+            ring::InEvent::Control {
+                from,
+                message: Control::Offer,
+            } => self.offered(from, now),
+            ring::InEvent::Activation {
+                from,
+                epoch: PROBE_EPOCH,
+                step,
+                ..
+            } => {
+                if let Some(frame) = BurstFrame::read(PROBE_EPOCH, step) {
+                    let burst = respondent::InEvent::Burst { from, frame };
+                    self.respondent.handle(burst, now);
+                }
+            }
+            event => self.ring.handle(event, now),
+        }
+    }
+
+    /// Lets both sides of measuring hear a word about it: each takes what concerns it.
+    fn hear(&mut self, from: PeerId, message: profile::Message, now: Instant) {
+        if let Some(planning) = &mut self.planning {
+            planning.hear(from, message.clone(), now);
+        }
+
+        let event = respondent::InEvent::Message { from, message };
+        self.respondent.handle(event, now);
+    }
+
+    /// A person wants this phone's model to be run: by this phone, when it leads.
+    fn run(&mut self, work: Work) {
+        self.planning = Some(Planning::new(self.me, work));
+
+        self.offer();
+    }
+
+    /// Tells the leader, if that is another phone, that this one has a model to run.
+    fn offer(&mut self) {
+        if let Some(to) = self.leader.filter(|&leader| leader != self.me)
+            && self.planning.is_some()
+        {
+            let message = Control::Offer;
+            let send = ring::OutEvent::SendControl { to, message };
+            self.events.push_back(OutEvent::Ring(send));
+        }
+    }
+
+    /// A member has a model to run. The head is who has the model, and the head leads.
+    fn offered(&mut self, from: PeerId, now: Instant) {
+        if self.leads() && self.planning.is_none() {
+            let hand_over = group::Command::HandOver(from);
+            self.group.handle(group::InEvent::Command(hand_over), now);
         }
     }
 
@@ -251,6 +319,10 @@ impl<H, C> Phone<H, C> {
                 self.route_ring(event, now);
             } else if let Some(event) = self.supply.poll() {
                 self.route_supply(event, now);
+            } else if let Some((to, message)) = self.planning.as_mut().and_then(Planning::poll) {
+                self.say(to, message, now);
+            } else if let Some(event) = self.respondent.poll() {
+                self.route_respondent(event, now);
             } else {
                 return;
             }
@@ -299,9 +371,19 @@ impl<H, C> Phone<H, C> {
                     self.ring.handle(ring::InEvent::Announce(phone), now);
                 }
             }
-            ring::OutEvent::Notice(Notice::Broken { epoch, .. }) => {
+            ring::OutEvent::Notice(Notice::Broken {
+                epoch,
+                phone,
+                cause,
+                ref reason,
+            }) => {
                 self.replan_at = Some(now + REPLAN_AFTER);
                 self.supply.give_up(epoch, now);
+                match (&mut self.planning, cause) {
+                    (Some(planning), Cause::CannotLoad) => planning.unfit(phone, reason.clone()),
+                    (Some(planning), Cause::Lost) => planning.lost(),
+                    (None, _) => {}
+                }
             }
             _ => {}
         }
@@ -335,6 +417,24 @@ impl<H, C> Phone<H, C> {
         }
     }
 
+    fn route_respondent(&mut self, event: respondent::OutEvent, now: Instant) {
+        match event {
+            respondent::OutEvent::Send { to, message } => self.say(to, message, now),
+            event => self.events.push_back(OutEvent::Measure(event)),
+        }
+    }
+
+    /// Says something about measuring, also to this phone itself.
+    fn say(&mut self, to: PeerId, message: profile::Message, now: Instant) {
+        if to == self.me {
+            return self.hear(to, message, now);
+        }
+
+        let message = Control::Survey(message);
+        let send = ring::OutEvent::SendControl { to, message };
+        self.events.push_back(OutEvent::Ring(send));
+    }
+
     /// Tells the supply whom it may ask, and whom it may serve.
     fn tell_peers(&mut self, now: Instant) {
         let peers = self.connected.iter().copied();
@@ -362,8 +462,14 @@ impl<H, C> Phone<H, C> {
             Some(_) => self.group.leader().map(|term| term.leader),
         };
 
-        if std::mem::replace(&mut self.leader, leader) != leader {
-            self.ring.handle(ring::InEvent::Leader(leader), now);
+        if std::mem::replace(&mut self.leader, leader) == leader {
+            return;
+        }
+        self.ring.handle(ring::InEvent::Leader(leader), now);
+        if let Some(leader) = leader {
+            self.respondent
+                .handle(respondent::InEvent::Leader(leader), now);
+            self.offer();
         }
     }
 
@@ -384,8 +490,8 @@ impl<H, C> Phone<H, C> {
         self.ring.reconfig().status() == Status::Failed(Cause::Lost)
     }
 
-    /// Returns the phones that can compute, this one first: it has the model.
-    fn phones_here(&self) -> Vec<PeerId> {
+    /// Returns the phones that can compute.
+    fn phones_here(&self) -> BTreeSet<PeerId> {
         let members = self
             .group
             .roster()
@@ -399,41 +505,61 @@ impl<H, C> Phone<H, C> {
         };
         let others = members.filter(here).map(|member| member.peer);
 
-        std::iter::once(self.me)
-            .chain(others.collect::<BTreeSet<_>>())
-            .collect()
+        std::iter::once(self.me).chain(others).collect()
     }
 
-    /// Makes a plan, if this phone leads, has a model to run, and there is none.
+    /// Makes a plan, if this phone leads, has a model to run, and another plan may be possible or better than the last.
     fn plan_if_due(&mut self, now: Instant) {
-        let Some(work) = self.work.as_ref().filter(|_| self.leads()) else {
+        let phones = if self.leads() {
+            self.phones_here()
+        } else {
+            BTreeSet::new()
+        };
+        let Some(planning) = &mut self.planning else {
             return;
         };
-        let mut phones = self.phones_here();
-        phones.truncate(work.manifest.layers.len().min(STAGES_MAX));
-        let due = match self.ring.reconfig().status() {
-            Status::None => phones.len() >= work.n_phones,
-            Status::Preparing | Status::InForce => false,
-            // Those who could not will not be able to: others may.
-            Status::Failed(Cause::CannotLoad) => !self.ring.reconfig().was_for(&phones),
-            Status::Failed(Cause::Lost) => self.replan_at.is_none_or(|at| at <= now),
+        planning.set_phones(phones.clone(), now);
+        let status = self.ring.reconfig().status();
+        let may_plan = match status {
+            Status::None => phones.len() >= planning.work().n_phones,
+            Status::Preparing => false,
+            Status::InForce => !self.ring.is_writing(),
+            Status::Failed(_) => self.replan_at.is_none_or(|at| at <= now),
         };
         // Neighbours in the ring dial each other: each has to know first where the others are.
-        if !due || !phones.iter().all(|&phone| self.group.is_up_to_date(phone)) {
+        let all_know = phones.iter().all(|&phone| self.group.is_up_to_date(phone));
+        if phones.is_empty() || !may_plan || !all_know || !planning.is_due() {
             return;
         }
 
         self.replan_at = None;
         let epoch = self.ring.reconfig().next_epoch();
-        match Plan::even(epoch, &work.manifest, &phones, work.sizes) {
-            Ok(plan) => {
-                let propose = ring::InEvent::Propose {
-                    plan: Arc::new(plan),
-                    manifest: Arc::clone(&work.manifest),
-                };
-                self.ring.handle(propose, now);
+        match planning.plan(epoch, self.group.roster(), now) {
+            Ok((plan, outlook)) => self.propose(plan, outlook, now),
+            Err(error) if status == Status::InForce => {
+                tracing::warn!(%error, "No better plan can be made");
             }
-            Err(error) => tracing::error!(%error, "No plan can be made"),
+            Err(error) => self.events.push_back(OutEvent::CannotPlan {
+                reason: error.to_string(),
+            }),
         }
+    }
+
+    /// Proposes a plan, unless it is the one that is in force.
+    fn propose(&mut self, plan: Plan, outlook: Option<Outlook>, now: Instant) {
+        let planning = self.planning.as_ref().expect("it has made the plan");
+        let manifest = Arc::clone(&planning.work().manifest);
+        self.events
+            .push_back(OutEvent::Planned(outlook.map(Box::new)));
+        let in_force = self.ring.reconfig().in_force();
+        if in_force.is_some_and(|old| old.does_the_same_as(&plan)) {
+            return;
+        }
+
+        let propose = ring::InEvent::Propose {
+            plan: Arc::new(plan),
+            manifest,
+        };
+        self.ring.handle(propose, now);
     }
 }

@@ -246,18 +246,21 @@ impl Plan {
         runs: impl IntoIterator<Item = (PeerId, Range<u32>)>,
         sizes: Sizes,
     ) -> Result<Self, PlanError> {
-        let stages = runs.into_iter().enumerate().map(|(stage, (phone, shards))| {
-            let layers = layers_of(manifest, &shards);
-            Ok(Stage {
-                phone,
-                layers: layers.ok_or(PlanError::NotContiguous {
-                    stage,
-                    found: shards.clone(),
-                    expected: shards.start,
-                })?,
-                shards,
-            })
-        });
+        let stages = runs
+            .into_iter()
+            .enumerate()
+            .map(|(stage, (phone, shards))| {
+                let layers = layers_of(manifest, &shards);
+                Ok(Stage {
+                    phone,
+                    layers: layers.ok_or(PlanError::NotContiguous {
+                        stage,
+                        found: shards.clone(),
+                        expected: shards.start,
+                    })?,
+                    shards,
+                })
+            });
 
         let plan = Self {
             epoch,
@@ -349,6 +352,16 @@ impl Plan {
         let others = self.stages.iter().map(|stage| stage.phone);
 
         std::iter::once(self.head).chain(others.filter(|&phone| phone != self.head))
+    }
+
+    /// Returns whether another plan, of a later epoch, would have every phone do what it does already.
+    pub fn does_the_same_as(&self, other: &Self) -> bool {
+        let other = Self {
+            epoch: self.epoch,
+            ..other.clone()
+        };
+
+        *self == other
     }
 
     /// Returns the shards that `phone` runs: the ends if it is the head, then its stage's. Of a plan that was

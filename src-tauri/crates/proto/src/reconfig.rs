@@ -219,6 +219,8 @@ impl Reconfig {
             } => self.not_ready(from, epoch, newest, cause, &reason),
             Control::Commit { epoch } => self.commit(from, epoch),
             Control::InForce { .. }
+            | Control::Survey(_)
+            | Control::Offer
             | Control::Step(_)
             | Control::StageFailed { .. }
             | Control::NeighbourLost { .. } => {}

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use gguf_tools::Manifest;
 
-use crate::chat::{Answer, Ask, RefusalReason};
+use crate::chat::{Answer, Ask, FailureReason, Figures, Finish, RefusalReason};
 use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
 use crate::plan::{Plan, STAGES_MAX};
 use crate::reconfig::{self, Cause, Reconfig};
@@ -247,6 +247,8 @@ pub struct Ring<H> {
     reconfig: Reconfig,
     relay: Relay,
     pipeline: Option<Pipeline<H>>,
+    /// Questions that came while a plan was being prepared: as many as [`Relay`] has open at most.
+    held: Vec<(RequestId, Arc<Ask>)>,
     events: VecDeque<OutEvent<H>>,
 }
 
@@ -259,6 +261,7 @@ impl<H> Ring<H> {
             reconfig: Reconfig::new(me),
             relay: Relay::new(me),
             pipeline: None,
+            held: Vec::new(),
             events: VecDeque::new(),
         }
     }
@@ -373,6 +376,7 @@ impl<H> Ring<H> {
                 self.pipe(event, now);
             }
             Control::InForce { plan } => self.announced(from, plan),
+            Control::Survey(_) | Control::Offer => {} // the phone's business
             Control::Prepare { .. }
             | Control::Ready { .. }
             | Control::NotReady { .. }
@@ -435,7 +439,7 @@ impl<H> Ring<H> {
     fn exchange(&mut self, now: Instant) {
         loop {
             if let Some(event) = self.reconfig.poll() {
-                self.route_reconfig(event);
+                self.route_reconfig(event, now);
             } else if let Some(event) = self.pipeline.as_mut().and_then(Pipeline::poll) {
                 self.route_pipeline(event);
             } else if let Some(event) = self.relay.poll() {
@@ -446,7 +450,7 @@ impl<H> Ring<H> {
         }
     }
 
-    fn route_reconfig(&mut self, event: reconfig::OutEvent) {
+    fn route_reconfig(&mut self, event: reconfig::OutEvent, now: Instant) {
         let event = match event {
             reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
             reconfig::OutEvent::Load { plan, manifest } => {
@@ -456,6 +460,9 @@ impl<H> Ring<H> {
             }
             reconfig::OutEvent::InForce { plan } => {
                 self.relay.plan_in_force(Arc::clone(&plan));
+                for (request, ask) in std::mem::take(&mut self.held) {
+                    self.pipe(pipeline::InEvent::Ask { request, ask }, now);
+                }
                 tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
                 OutEvent::Notice(Notice::InForce { plan })
             }
@@ -464,12 +471,21 @@ impl<H> Ring<H> {
                 phone,
                 cause,
                 reason,
-            } => OutEvent::Notice(Notice::Broken {
-                epoch,
-                phone,
-                cause,
-                reason,
-            }),
+            } => {
+                for (request, _) in std::mem::take(&mut self.held) {
+                    let failed = FailureReason::StageFailed {
+                        phone,
+                        reason: reason.clone(),
+                    };
+                    self.relay.answer(request, Answer::Failed(failed));
+                }
+                OutEvent::Notice(Notice::Broken {
+                    epoch,
+                    phone,
+                    cause,
+                    reason,
+                })
+            }
         };
 
         self.events.push_back(event);
@@ -527,8 +543,23 @@ impl<H> Ring<H> {
 
     fn route_relay(&mut self, event: relay::OutEvent, now: Instant) {
         match event {
+            relay::OutEvent::Ask { request, ask }
+                if self.reconfig.status() == reconfig::Status::Preparing =>
+            {
+                self.held.push((request, ask));
+            }
             relay::OutEvent::Ask { request, ask } => {
                 self.pipe(pipeline::InEvent::Ask { request, ask }, now);
+            }
+            relay::OutEvent::Cancel { request }
+                if self.held.iter().any(|(held, _)| *held == request) =>
+            {
+                self.held.retain(|(held, _)| *held != request);
+                let cancelled = Answer::Done {
+                    finish: Finish::Cancelled,
+                    figures: Figures::default(),
+                };
+                self.relay.answer(request, cancelled);
             }
             relay::OutEvent::Cancel { request } => {
                 self.pipe(pipeline::InEvent::Cancel { request }, now);

@@ -116,10 +116,13 @@ impl<C> Supply<C> {
             give_up_at: None,
         });
         // What is whole is looked at again before it is loaded: disks and people are what they are.
-        let unfinished = all.iter().filter(|wanted| !self.here.contains(&wanted.shard));
+        let unfinished = all
+            .iter()
+            .filter(|wanted| !self.here.contains(&wanted.shard));
         let unfinished = unfinished.copied().collect();
         self.here.clear();
-        self.transfer.handle(transfer::InEvent::Want(unfinished), now);
+        self.transfer
+            .handle(transfer::InEvent::Want(unfinished), now);
         self.transfer.handle(transfer::InEvent::Want(all), now);
         self.exchange(now);
     }
@@ -143,8 +146,7 @@ impl<C> Supply<C> {
     /// Takes note of who is connected and a member.
     pub fn set_peers(&mut self, peers: BTreeSet<PeerId>, now: Instant) {
         for &peer in self.peers.difference(&peers) {
-            self.transfer
-                .handle(transfer::InEvent::PeerLost(peer), now);
+            self.transfer.handle(transfer::InEvent::PeerLost(peer), now);
         }
         for &peer in peers.difference(&self.peers) {
             self.transfer
@@ -173,7 +175,11 @@ impl<C> Supply<C> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let give_up_at = self.pending.as_ref().and_then(|pending| pending.give_up_at);
 
-        self.transfer.poll_timeout().into_iter().chain(give_up_at).min()
+        self.transfer
+            .poll_timeout()
+            .into_iter()
+            .chain(give_up_at)
+            .min()
     }
 
     /// Returns whether [`Self::poll`] has something.
@@ -282,6 +288,8 @@ fn explain(failure: &StoreFailure) -> String {
             format!("{missing_mb} MB of storage are missing: make room, or exclude this phone")
         }
         StoreFailure::Io { reason } => format!("its storage fails: {reason}"),
-        StoreFailure::NotTheShard => "its shards do not have the bytes that the manifest says".into(),
+        StoreFailure::NotTheShard => {
+            "its shards do not have the bytes that the manifest says".into()
+        }
     }
 }

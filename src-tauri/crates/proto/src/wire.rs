@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{Answer, Ask};
 use crate::group::Bounded;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
+use crate::profile;
 use crate::reconfig::Cause;
 use crate::transfer;
 use crate::{Epoch, PeerId, SequenceId, StepId};
@@ -138,6 +139,10 @@ pub enum Control {
         /// Why, for people.
         reason: String,
     },
+    /// What a phone can do, and what links carry.
+    Survey(profile::Message),
+    /// A member would run a model of its own if it led.
+    Offer,
     /// Every phone is ready: the plan is in force.
     Commit {
         /// The plan's epoch.

@@ -52,8 +52,8 @@ use proto::PeerId;
 use proto::group::Sighting;
 use proto::transfer::{self, ChunkHeader};
 use proto::wire::{Chat, Control, StreamKind};
-use tokio::sync::{mpsc, oneshot};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
 

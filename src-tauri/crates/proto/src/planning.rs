@@ -1,0 +1,329 @@
+//! The leader's way to a plan: who is here, what they can do, and which placement follows from that.
+//!
+//! ```text
+//!  phones here ──► Survey: profiles, links ──► problem ──► placement ──► Plan
+//!                     (not for an even split)
+//! ```
+//!
+//! A [`Planning`] says when everything is known that a plan needs, and makes it. When a plan is wanted, and what
+//! becomes of it, is [`crate::phone`]'s to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use gguf_tools::{Manifest, Sample};
+
+use crate::group::Roster;
+use crate::placement::{self, Objective, Placement, Problem, SolveError};
+use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes, Spare};
+use crate::profile::survey::{self, Survey};
+use crate::profile::{Candidate, Costs, Group, Knowledge, Message, problem};
+use crate::{Epoch, PeerId};
+
+/// Links that are measured at once: phones on one Wi-Fi share the air.
+const PROBES_AT_ONCE: usize = 1;
+
+/// A model that is to be run.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The model.
+    pub manifest: Arc<Manifest>,
+    /// What phones measure themselves with.
+    pub sample: Arc<Sample>,
+    /// What it is run with.
+    pub sizes: Sizes,
+    /// Phones that are waited for, this one among them, before the first plan is made. Later plans
+    /// are made with those that are there.
+    pub n_phones: usize,
+    /// Which placement is wanted.
+    pub rule: Rule,
+    /// Tokens of the prompt to plan for.
+    pub prompt_tokens: u32,
+    /// What llama.cpp takes beside weights and caches.
+    pub costs: Costs,
+    /// Flash of each phone that may be filled with its neighbours' shards.
+    pub flash_quota_bytes: u64,
+}
+
+/// Which placement is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The best for what was measured. It may be one phone.
+    Best(Objective),
+    /// As many shards on every phone, whatever they can do: to compare with, and to be quick where all are alike.
+    Even,
+}
+
+/// What was known when a plan was made, and what is expected of it.
+#[derive(Debug, Clone)]
+pub struct Outlook {
+    /// What was known.
+    pub problem: Problem,
+    /// The placement.
+    pub placement: Placement,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanningError {
+    /// The best placement could not be found, or there is none.
+    #[error(transparent)]
+    Solve(#[from] SolveError),
+    /// An even split is not possible.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// This phone, which has the model, cannot do its part.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// The leader's knowledge of the phones that could take part.
+#[derive(Debug)]
+pub struct Planning {
+    me: PeerId,
+    work: Work,
+    survey: Survey,
+    phones: BTreeSet<PeerId>,
+    /// Phones that a person left out.
+    excluded: BTreeSet<PeerId>,
+    /// Phones that could not do their part of a plan, and why; until they leave.
+    unfit: BTreeMap<PeerId, String>,
+    /// Phones that the last plan was made for, whether it was possible or not.
+    planned_for: Option<BTreeSet<PeerId>>,
+}
+
+impl Work {
+    /// Checks that the model can be shared by as many phones as are waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::even`].
+    pub fn validate(&self) -> Result<(), PlanError> {
+        let n_phones = self.n_phones.min(STAGES_MAX + 1);
+        let phones = (0..n_phones).map(|i| PeerId([i as u8; 32]));
+        let phones = phones.collect::<Vec<_>>();
+
+        Plan::even(Epoch(1), &self.manifest, &phones, self.sizes).map(|_| ())
+    }
+}
+
+impl Planning {
+    /// Begins with nobody here.
+    pub fn new(me: PeerId, work: Work) -> Self {
+        let config = survey::Config {
+            sample: Arc::clone(&work.sample),
+            chunk_numbers: work.sizes.chunk_tokens * work.manifest.n_embd,
+            activation: work.sizes.activation,
+            probes_at_once: PROBES_AT_ONCE,
+        };
+
+        Self {
+            me,
+            survey: Survey::new(config),
+            work,
+            phones: BTreeSet::new(),
+            excluded: BTreeSet::new(),
+            unfit: BTreeMap::new(),
+            planned_for: None,
+        }
+    }
+
+    /// Returns what is to be run.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// Takes note of who is here; nobody, while this phone does not lead.
+    pub fn set_phones(&mut self, phones: BTreeSet<PeerId>, now: Instant) {
+        if phones == self.phones {
+            return;
+        }
+        for &gone in self.phones.difference(&phones) {
+            self.unfit.remove(&gone);
+        }
+        if let Rule::Best(_) = self.work.rule {
+            for &gone in self.phones.difference(&phones) {
+                self.survey.handle(survey::InEvent::Left(gone), now);
+            }
+            for &new in phones.difference(&self.phones) {
+                self.survey.handle(survey::InEvent::Joined(new), now);
+            }
+        }
+
+        self.phones = phones;
+    }
+
+    /// Leaves a phone out, or lets it take part again.
+    pub fn exclude(&mut self, phone: PeerId, is_excluded: bool) {
+        if is_excluded {
+            self.excluded.insert(phone);
+        } else {
+            self.excluded.remove(&phone);
+        }
+        self.planned_for = None;
+    }
+
+    /// Takes note of what a phone said about itself, or about a link.
+    pub fn hear(&mut self, from: PeerId, message: Message, now: Instant) {
+        self.survey
+            .handle(survey::InEvent::Message { from, message }, now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.survey.handle_timeout(now);
+    }
+
+    /// Returns when that is.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.survey.poll_timeout()
+    }
+
+    /// Returns the next message to a phone, which may be this one.
+    pub fn poll(&mut self) -> Option<(PeerId, Message)> {
+        loop {
+            match self.survey.poll()? {
+                survey::OutEvent::Send { to, message } => return Some((to, message)),
+                survey::OutEvent::Done => {} // see `is_ready`
+            }
+        }
+    }
+
+    /// A phone cannot do its part: it gets none until it leaves and comes back.
+    pub fn unfit(&mut self, phone: PeerId, reason: String) {
+        self.unfit.insert(phone, reason);
+    }
+
+    /// The plan is lost: another is due, for whomever is left.
+    pub fn lost(&mut self) {
+        self.planned_for = None;
+    }
+
+    /// Returns whether another plan may be possible or better than the last one: the phones are others, and everything
+    /// about them is known.
+    pub fn is_due(&self) -> bool {
+        let is_known = match self.work.rule {
+            Rule::Even => true,
+            Rule::Best(_) => self.survey.is_done(),
+        };
+
+        is_known && self.planned_for.as_ref() != Some(&self.fit())
+    }
+
+    /// Makes a plan. `roster` has the phones' names.
+    ///
+    /// # Errors
+    ///
+    /// Any [`PlanningError`]; another try is due when the phones are others.
+    pub fn plan(
+        &mut self,
+        epoch: Epoch,
+        roster: Option<&Roster>,
+        now: Instant,
+    ) -> Result<(Plan, Option<Outlook>), PlanningError> {
+        self.planned_for = Some(self.fit());
+        if let Some(reason) = self.unfit.get(&self.me) {
+            return Err(PlanningError::Unfit(reason.clone()));
+        }
+
+        match self.work.rule {
+            Rule::Even => Ok((self.even(epoch)?, None)),
+            Rule::Best(objective) => {
+                let problem = self.problem(objective, roster, now);
+                let placement = placement::solve(&problem)?;
+                let plan = self.plan_of(epoch, &problem, &placement)?;
+                Ok((plan, Some(Outlook { problem, placement })))
+            }
+        }
+    }
+
+    /// Returns the phones that could take part.
+    fn fit(&self) -> BTreeSet<PeerId> {
+        let is_fit =
+            |phone: &PeerId| !self.unfit.contains_key(phone) && !self.excluded.contains(phone);
+
+        self.phones.iter().copied().filter(is_fit).collect()
+    }
+
+    fn even(&self, epoch: Epoch) -> Result<Plan, PlanError> {
+        let mut others = self.fit();
+        others.remove(&self.me);
+        let mut phones = vec![self.me];
+        phones.extend(others);
+        phones.truncate(self.work.manifest.layers.len().min(STAGES_MAX));
+
+        Plan::even(epoch, &self.work.manifest, &phones, self.work.sizes)
+    }
+
+    fn problem(&self, objective: Objective, roster: Option<&Roster>, now: Instant) -> Problem {
+        let (surveyed, links, fit) = (self.survey.phones(now), self.survey.links(now), self.fit());
+        let names = self.phones.iter().map(|&phone| {
+            let member = roster.and_then(|roster| roster.member(phone));
+            let name = member.map_or("this phone".into(), |member| member.name.to_string());
+            (phone, name)
+        });
+        let names = names.collect::<BTreeMap<_, _>>();
+
+        let candidate = |(&id, name): (&PeerId, &'_ String)| {
+            let known = surveyed.get(&id);
+            let profile = known.and_then(|known| match &known.knowledge {
+                Knowledge::Measured(profile) => Some(profile.as_ref()),
+                Knowledge::Asked | Knowledge::Failed { .. } | Knowledge::Silent => None,
+            });
+            (
+                id,
+                name.clone(),
+                profile,
+                known.and_then(|k| k.snapshot.as_ref()),
+            )
+        };
+        let known = names.iter().map(candidate).collect::<Vec<_>>();
+        let candidates = known.iter().map(|(id, name, profile, snapshot)| Candidate {
+            id: *id,
+            name,
+            is_excluded: !fit.contains(id),
+            profile: *profile,
+            snapshot: *snapshot,
+            flash_quota_bytes: self.work.flash_quota_bytes,
+        });
+
+        problem(&Group {
+            manifest: &self.work.manifest,
+            sample_layer_bytes: self.work.sample.layer_bytes(),
+            head: self.me,
+            phones: candidates.collect(),
+            links: &links,
+            sizes: self.work.sizes,
+            prompt_tokens: self.work.prompt_tokens,
+            costs: self.work.costs,
+            objective,
+        })
+    }
+
+    fn plan_of(
+        &self,
+        epoch: Epoch,
+        problem: &Problem,
+        placement: &Placement,
+    ) -> Result<Plan, PlanError> {
+        let index = |shard: usize| u32::try_from(shard).expect("a problem has few shards");
+        let runs = placement.stages.iter().map(|stage| {
+            let shards = index(stage.shards.start)..index(stage.shards.end);
+            (stage.phone, shards)
+        });
+        let (manifest, sizes) = (&self.work.manifest, self.work.sizes);
+        let mut plan = Plan::of_runs(epoch, manifest, placement.head, runs, sizes)?;
+
+        let spares = placement::overlap(problem, &placement.stages).into_iter();
+        plan.spares = spares
+            .map(|spare| Spare {
+                phone: spare.phone,
+                shard: index(spare.shard),
+            })
+            .collect();
+        plan.validate(manifest)?;
+
+        Ok(plan)
+    }
+}
