@@ -804,6 +804,7 @@ fn proposing_leader(scenario: &Scenario, rng: &mut ChaCha12Rng) -> Option<Propos
         model: manifest.hash(),
         head: peer(head),
         stages: stages.collect(),
+        spares: Vec::new(),
         n_embd: manifest.n_embd,
         n_ctx: sizes.n_ctx,
         n_sequences: sizes.n_sequences,
