@@ -6,14 +6,22 @@
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
 //! | [`net`] | connections and long-lived streams |
 //! | [`disk`] | shards as files |
+//! | [`device`] | memory, battery and heat, as the system or a script tells |
+//! | [`measure`] | what this phone can do, measured by the engine |
+//! | [`figures`] | what was measured, kept for the next time |
+//! | [`report`] | a group and its plans, as a table for people |
 //! | [`engine_thread`] | the thread that computes |
 //! | [`guest`] | asking a phone without taking part |
 //! | [`identity`] | the phone's key |
 
+pub mod device;
 pub mod disk;
 pub mod engine_thread;
 pub mod event_loop;
+pub mod figures;
 pub mod guest;
 pub mod identity;
+pub mod measure;
 pub mod net;
+pub mod report;
 pub mod start;

@@ -6,6 +6,7 @@
 //! | `node` | one phone, until it is stopped |
 //! | `chat` | asks a phone of a running group |
 //! | `bench` | measures a group against plain llama.cpp |
+//! | `plan` | tells who would run what, and what to expect of it |
 
 // What a program shows is a choice among lines, and printed.
 #![allow(clippy::wildcard_enum_match_arm, clippy::print_stdout)]
@@ -19,6 +20,7 @@ mod interrupts;
 mod lines;
 mod node_command;
 mod plain;
+mod plan_command;
 
 use std::io::{self, Write};
 
@@ -51,6 +53,8 @@ enum Command {
     Chat(chat::Args),
     /// Measure a group on this machine against plain llama.cpp
     Bench(bench::Args),
+    /// Tell who would run what, and what to expect of it
+    Plan(plan_command::Args),
 }
 
 /// How a command ended.
@@ -76,6 +80,7 @@ fn main() -> ! {
             Command::Node(args) => node_command::run(args, interrupts).await,
             Command::Chat(args) => chat::run(args, interrupts).await,
             Command::Bench(args) => bench::run(args, interrupts).await,
+            Command::Plan(args) => plan_command::run(&args),
         }
     });
     // Whoever still reads a terminal or a pipe is not waited for.
