@@ -7,15 +7,23 @@
 //! | [`net`] | connections and long-lived streams |
 //! | [`discovery`] | finding phones nearby, and where they may be reached |
 //! | [`disk`] | shards as files |
+//! | [`device`] | memory, battery and heat, as the system or a script tells |
+//! | [`measure`] | what this phone can do, measured by the engine |
+//! | [`figures`] | what was measured, kept for the next time |
+//! | [`report`] | a group and its plans, as a table for people |
 //! | [`engine_thread`] | the thread that computes |
 //! | [`identity`] | the phone's key |
 //! | [`group_file`] | the phone's place in a group |
 
+pub mod device;
 pub mod discovery;
 pub mod disk;
 pub mod engine_thread;
 pub mod event_loop;
+pub mod figures;
 pub mod group_file;
 pub mod identity;
+pub mod measure;
 pub mod net;
+pub mod report;
 pub mod start;

@@ -153,8 +153,9 @@ impl Profile {
         self.prefill_s.at(n_positions) * self.pace.prefill.map_or(1.0, |pace| pace.value())
     }
 
-    /// Makes all figures older: nothing was measured for this time.
-    pub(super) fn age_by(&mut self, time: Duration) {
+    /// Returns it as it is after `time` without a new measurement.
+    #[must_use]
+    pub fn aged(mut self, time: Duration) -> Self {
         let pace = [&mut self.pace.decode, &mut self.pace.prefill];
         let figures = [
             &mut self.embed_s,
@@ -168,6 +169,8 @@ impl Profile {
         for figure in curves.chain(figures).chain(pace.into_iter().flatten()) {
             *figure = figure.aged(time);
         }
+
+        self
     }
 
     /// Returns the seconds of the ends for one token: embedding, logits, sampling.

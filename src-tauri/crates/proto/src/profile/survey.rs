@@ -239,7 +239,7 @@ impl Survey {
             let mut phone = phone.clone();
             let age = now.saturating_duration_since(phone.at);
             if let Knowledge::Measured(profile) = &mut phone.knowledge {
-                profile.age_by(age);
+                **profile = profile.as_ref().clone().aged(age);
             }
             phone
         };

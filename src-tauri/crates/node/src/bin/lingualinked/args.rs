@@ -148,7 +148,8 @@ pub fn one_to(max: u32) -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=u64::from(max))
 }
 
-fn slowdown(text: &str) -> Result<f64, String> {
+/// Reads how many times slower a phone is made.
+pub fn slowdown(text: &str) -> Result<f64, String> {
     in_range(text, 1.0, SLOWDOWN_MAX)
 }
 

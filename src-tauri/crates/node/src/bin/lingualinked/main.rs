@@ -8,6 +8,7 @@
 //! | `chat` | asks a running phone |
 //! | `status`, `invite`, `join` | show and change the group of a running phone |
 //! | `bench` | measures a group against plain llama.cpp |
+//! | `plan` | tells who would run what, and what to expect of it |
 
 // What a program shows is a choice among lines, and printed.
 #![allow(clippy::wildcard_enum_match_arm, clippy::print_stdout)]
@@ -26,6 +27,7 @@ mod membership;
 mod nearby;
 mod node_command;
 mod plain;
+mod plan_command;
 
 use std::io::{self, Write};
 
@@ -66,6 +68,8 @@ enum Command {
     Join(membership::JoinArgs),
     /// Measure a group on this machine against plain llama.cpp
     Bench(bench::Args),
+    /// Tell who would run what, and what to expect of it
+    Plan(plan_command::Args),
 }
 
 /// What is logged unless `RUST_LOG` says otherwise: what is odd. The libraries that find phones call it an error when
@@ -99,6 +103,7 @@ fn main() -> ! {
             Command::Invite(args) => membership::invite(args, interrupts).await,
             Command::Join(args) => membership::join(args, interrupts).await,
             Command::Bench(args) => bench::run(args, interrupts).await,
+            Command::Plan(args) => plan_command::run(&args),
         }
     });
     // Whoever still reads a terminal or a pipe is not waited for.
