@@ -28,7 +28,7 @@ const FAIR_BELOW: f32 = 15.0;
 const SCRIPT_BYTES_MAX: u64 = 1 << 20;
 
 /// Whoever knows how this phone is.
-pub trait Source {
+pub trait Source: std::fmt::Debug {
     /// Returns how it is now.
     ///
     /// # Blocking

@@ -18,11 +18,14 @@ use gguf_tools::{Manifest, ShardEntry};
 use proto::chat::{Ask, Message, Prompt, RefusalReason};
 use proto::pipeline::{Pick, Sample};
 use proto::plan::Plan;
+use proto::profile::respondent;
+use proto::reconfig::Cause;
 use proto::ring::InEvent;
 use proto::wire::{CacheOp, Step};
 use proto::{RequestId, StepId};
 use tokio::sync::mpsc as tokio_mpsc;
 
+use crate::measure::Gauge;
 use crate::net::frame::Hidden;
 
 /// How this phone computes.
@@ -57,6 +60,8 @@ pub enum Job {
         /// The ends, if this phone is the head, and the shards of its stage in order.
         files: Vec<ShardFile>,
     },
+    /// Measure this phone with a sample of a model.
+    Measure(Arc<gguf_tools::Sample>),
     /// See [`proto::pipeline::OutEvent::Open`].
     Open {
         /// Name of the question.
@@ -101,6 +106,8 @@ pub enum Job {
 pub enum EngineEvent {
     /// For the state machines.
     Phone(InEvent<Hidden>),
+    /// This phone was measured, or could not be.
+    Measured(respondent::InEvent),
     /// For people: so much of what is being loaded is loaded.
     Loading {
         /// Between 0 and 1.
@@ -114,6 +121,7 @@ pub enum EngineEvent {
 /// pipeline's credits: the channel needs no bound of its own.
 pub fn start(
     config: EngineConfig,
+    gauge: Gauge,
 ) -> (
     mpsc::Sender<Job>,
     tokio_mpsc::UnboundedReceiver<EngineEvent>,
@@ -125,7 +133,7 @@ pub fn start(
         .name("engine".into())
         .spawn(move || {
             let _last_word = LastWord(events.clone());
-            let mut worker = Worker::new(config, events);
+            let mut worker = Worker::new(config, gauge, events);
             while let Ok(job) = inbox.recv() {
                 worker.work(job);
             }
@@ -151,6 +159,7 @@ impl Drop for LastWord {
 
 struct Worker {
     config: EngineConfig,
+    gauge: Gauge,
     engine: Engine,
     events: tokio_mpsc::UnboundedSender<EngineEvent>,
     /// The plan's shards that this phone runs, in order.
@@ -174,13 +183,18 @@ struct Writing {
 }
 
 impl Worker {
-    fn new(config: EngineConfig, events: tokio_mpsc::UnboundedSender<EngineEvent>) -> Self {
+    fn new(
+        config: EngineConfig,
+        gauge: Gauge,
+        events: tokio_mpsc::UnboundedSender<EngineEvent>,
+    ) -> Self {
         let engine = Engine::new(EngineOptions {
             n_threads: config.n_threads,
         });
 
         Self {
             config,
+            gauge,
             engine,
             events,
             layers: Vec::new(),
@@ -205,6 +219,11 @@ impl Worker {
                 manifest,
                 files,
             } => Some(self.load(&plan, &manifest, &files)),
+            Job::Measure(sample) => {
+                let event = self.gauge.measure(&sample, &self.config);
+                let _ = self.events.send(EngineEvent::Measured(event)); // as below
+                None
+            }
             Job::Open { request, ask } => Some(self.open(request, &ask)),
             Job::Close { request } => {
                 self.answers.remove(&request);
@@ -242,6 +261,7 @@ impl Worker {
                 self.ends = None;
                 InEvent::LoadFailed {
                     epoch,
+                    cause: Cause::CannotLoad,
                     reason: error.to_string(),
                 }
             }

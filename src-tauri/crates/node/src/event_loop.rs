@@ -8,26 +8,34 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::Instant;
 
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use gguf_tools::{Manifest, ShardHash};
 use libp2p::Multiaddr;
 use proto::PeerId;
 use proto::chat::{Answer, Ask};
 use proto::group::message::{VERSION, decode, encode};
 use proto::group::{self, Group, Name, Purpose, Roster};
-use proto::phone::{InEvent, OutEvent, Phone, Work};
+use proto::phone::{InEvent, OutEvent, Phone};
 use proto::plan::Plan;
+use proto::planning::{Outlook, Work};
+use proto::profile::{BurstFrame, respondent};
 use proto::relay::ClientId;
 use proto::ring::{self, Notice};
-use tokio::sync::mpsc;
+use proto::supply;
+use proto::transfer::{self, ChunkIndex, Progress, StoreFailure};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::discovery::address;
 use crate::discovery::announcement::Announcement;
 use crate::discovery::store::Origin;
-use crate::disk::{Disk, DiskEvent};
-use crate::engine_thread::{EngineEvent, Job};
+use crate::engine_thread::{EngineEvent, Job, ShardFile};
 use crate::group_file::{GroupFile, GroupFileError};
 use crate::net::frame::{Hidden, encode_activation};
 use crate::net::{Net, NetEvent};
+use crate::store::{Store, StoreEvent};
 
 /// What a screen, or a program that plays one, wants of this phone.
 #[derive(Debug)]
@@ -58,7 +66,14 @@ pub enum Command {
         address: Multiaddr,
     },
     /// Run a model, when this phone leads.
-    Run(Work),
+    Run(Box<Work>),
+    /// Leave a phone out of computing, or let it take part again.
+    Exclude {
+        /// That phone.
+        phone: PeerId,
+        /// Whether it is left out.
+        is_excluded: bool,
+    },
     /// End.
     Stop,
 }
@@ -81,13 +96,17 @@ pub enum Event {
     },
     /// This phone cannot keep its place in the group, and stops before it does what it would have to remember.
     CannotSave(GroupFileError),
-    /// Shards are being written or checked.
-    Preparing {
-        /// Bytes done.
-        done_bytes: u64,
-        /// Bytes in all.
-        total_bytes: u64,
+    /// This phone, which leads, has made a plan; with what is expected of it, if phones were measured.
+    Planned(Option<Box<Outlook>>),
+    /// This phone leads, and can make no plan.
+    CannotPlan {
+        /// Why, for people.
+        reason: String,
     },
+    /// Shards are on the move.
+    Fetching(Progress),
+    /// The disk cannot go on with shards that are not needed yet.
+    DiskFailed(StoreFailure),
     /// Shards are being loaded.
     Loading {
         /// Between 0 and 1.
@@ -98,11 +117,13 @@ pub enum Event {
 /// Owns the state and both ends of every channel to it.
 pub struct EventLoop {
     /// What this phone decides.
-    pub phone: Phone<Hidden>,
+    pub phone: Phone<Hidden, Vec<u8>>,
     /// Other phones.
     pub net: Net,
     /// Shards on disk.
-    pub disk: Disk,
+    pub store: Store,
+    /// Chunks that are being written to the network.
+    pub sending: FuturesUnordered<Sending>,
     /// Jobs for the engine thread.
     pub jobs: thread_mpsc::Sender<Job>,
     /// What it says.
@@ -121,13 +142,17 @@ pub struct EventLoop {
     pub clients: BTreeMap<ClientId, mpsc::UnboundedSender<Answer>>,
 }
 
+/// A chunk on its way.
+type Sending = BoxFuture<'static, InEvent<Hidden, Vec<u8>>>;
+
 /// What ended the wait.
 enum Input {
-    Phone(InEvent<Hidden>),
+    Phone(InEvent<Hidden, Vec<u8>>),
     Addresses(Vec<Multiaddr>),
     Unreachable { phone: PeerId, reason: String },
     Tell(Event),
-    Files(DiskEvent),
+    Store(StoreEvent),
+    Sent(InEvent<Hidden, Vec<u8>>),
     Command(Command),
     Timeout,
     Nothing,
@@ -157,7 +182,8 @@ impl EventLoop {
         tokio::select! {
             biased;
             Some(event) = self.engine_events.recv() => engine_input(event),
-            event = self.disk.next() => Input::Files(event),
+            event = self.store.next() => Input::Store(event),
+            Some(sent) = self.sending.next() => Input::Sent(sent),
             event = self.net.next() => net_input(event),
             command = self.commands.recv() => Input::Command(command.unwrap_or(Command::Stop)),
             () = at(timeout) => Input::Timeout,
@@ -171,7 +197,16 @@ impl EventLoop {
             Input::Addresses(addresses) => self.readdressed(addresses, now),
             Input::Unreachable { phone, reason } => self.unreachable(phone, reason, now),
             Input::Tell(event) => self.tell(event),
-            Input::Files(event) => self.files(event, now),
+            Input::Store(StoreEvent::Transfer(event)) => {
+                self.phone.handle(InEvent::Shards(event), now);
+            }
+            Input::Store(StoreEvent::Chunk {
+                to,
+                shard,
+                chunk,
+                frame,
+            }) => self.send_chunk(to, shard, chunk, frame),
+            Input::Sent(event) => self.phone.handle(event, now),
             Input::Command(Command::Stop) => return ControlFlow::Break(()),
             Input::Command(command) => self.command(command, now),
             Input::Timeout => self.phone.handle_timeout(now),
@@ -180,23 +215,6 @@ impl EventLoop {
 
         self.cancel_unheard(now);
         ControlFlow::Continue(())
-    }
-
-    fn files(&mut self, event: DiskEvent, now: Instant) {
-        match event {
-            DiskEvent::Progress {
-                done_bytes,
-                total_bytes,
-            } => self.tell(Event::Preparing {
-                done_bytes,
-                total_bytes,
-            }),
-            DiskEvent::Ready(job) => self.job(job),
-            DiskEvent::Failed { epoch, reason } => {
-                let event = ring::InEvent::LoadFailed { epoch, reason };
-                self.phone.handle(InEvent::Ring(event), now);
-            }
-        }
     }
 
     fn command(&mut self, command: Command, now: Instant) {
@@ -213,6 +231,7 @@ impl EventLoop {
             Command::Group(command) => InEvent::Group(group::InEvent::Command(command)),
             Command::Meet { phone, address } => return self.meet(phone, address, now),
             Command::Run(work) => InEvent::Run(work),
+            Command::Exclude { phone, is_excluded } => InEvent::Exclude { phone, is_excluded },
             Command::Stop => unreachable!("it ends the loop"),
         };
 
@@ -258,6 +277,10 @@ impl EventLoop {
             match event {
                 OutEvent::Group(event) => self.act_group(event)?,
                 OutEvent::Ring(event) => self.act_ring(event),
+                OutEvent::Supply(event) => self.act_supply(event),
+                OutEvent::Measure(event) => self.act_measure(event),
+                OutEvent::Planned(outlook) => self.tell(Event::Planned(outlook)),
+                OutEvent::CannotPlan { reason } => self.tell(Event::CannotPlan { reason }),
             }
         }
 
@@ -335,7 +358,7 @@ impl EventLoop {
                     self.net.connect(phone, Vec::new());
                 }
                 self.plan = Some(Arc::clone(&plan));
-                self.disk.obtain(plan, manifest);
+                self.load(plan, manifest);
             }
             Wish::Open { request, ask } => self.job(Job::Open { request, ask }),
             Wish::Close { request } => self.job(Job::Close { request }),
@@ -354,6 +377,83 @@ impl EventLoop {
             }),
             Wish::Tell { client, answer } => self.answer(client, answer),
             Wish::Notice(notice) => self.tell(Event::Notice(notice)),
+        }
+    }
+
+    fn load(&mut self, plan: Arc<Plan>, manifest: Arc<Manifest>) {
+        let entries = plan.shards_of(self.phone.me(), &manifest);
+        let files = entries.map(|entry| ShardFile {
+            entry: entry.clone(),
+            path: self.store.path(entry.hash),
+        });
+        let files = files.collect();
+
+        self.job(Job::Load {
+            plan,
+            manifest,
+            files,
+        });
+    }
+
+    /// Carries out one event of the shards on the move.
+    fn act_supply(&mut self, event: supply::OutEvent<Vec<u8>>) {
+        use transfer::OutEvent as Wish;
+
+        match event {
+            supply::OutEvent::Describe(manifest) => self.store.describe(manifest),
+            supply::OutEvent::Progress(progress) => self.tell(Event::Fetching(progress)),
+            supply::OutEvent::DiskFailed(failure) => self.tell(Event::DiskFailed(failure)),
+            supply::OutEvent::Transfer(Wish::Send { to, message }) => {
+                self.net.send_shard(to, &message);
+            }
+            supply::OutEvent::Transfer(Wish::Open(shard)) => self.store.open(shard),
+            supply::OutEvent::Transfer(Wish::Check {
+                from,
+                shard,
+                chunk,
+                payload,
+            }) => self.store.check(from, shard, chunk, payload),
+            supply::OutEvent::Transfer(Wish::Finish(shard)) => self.store.finish(shard),
+            supply::OutEvent::Transfer(Wish::Close(shard)) => self.store.close(shard),
+            supply::OutEvent::Transfer(Wish::Serve { to, shard, chunk }) => {
+                self.store.serve(to, shard, chunk);
+            }
+            supply::OutEvent::Transfer(Wish::Notice(_))
+            | supply::OutEvent::Load { .. }
+            | supply::OutEvent::Failed { .. } => unreachable!("the phone keeps these to itself"),
+        }
+    }
+
+    /// Sends a chunk, and lets the state know once it is on its way.
+    fn send_chunk(&mut self, to: PeerId, shard: ShardHash, chunk: ChunkIndex, frame: Vec<u8>) {
+        let (sent, written) = oneshot::channel();
+        self.net.send_chunk(to, frame, sent);
+
+        self.sending.push(Box::pin(async move {
+            let _ = written.await; // written, or never to be: as well
+            InEvent::Shards(transfer::InEvent::Served { to, shard, chunk })
+        }));
+    }
+
+    fn act_measure(&mut self, event: respondent::OutEvent) {
+        match event {
+            respondent::OutEvent::Measure(sample) => self.job(Job::Measure(sample)),
+            respondent::OutEvent::SendBurst {
+                to,
+                frame,
+                n_frames,
+                n_numbers,
+                activation,
+            } => {
+                let numbers = vec![0; n_numbers as usize * activation.bytes()];
+                for i in 0..n_frames {
+                    let more = i + 1 < n_frames;
+                    let header = BurstFrame { more, ..frame }.header(n_numbers, activation);
+                    let frame = [&header.encode()[..], &numbers].concat();
+                    self.net.send_activation(to, frame);
+                }
+            }
+            respondent::OutEvent::Send { .. } => unreachable!("the phone sends these itself"),
         }
     }
 
@@ -393,6 +493,7 @@ impl EventLoop {
 fn engine_input(event: EngineEvent) -> Input {
     match event {
         EngineEvent::Phone(event) => Input::Phone(InEvent::Ring(event)),
+        EngineEvent::Measured(event) => Input::Phone(InEvent::Measured(event)),
         EngineEvent::Loading { fraction } => Input::Tell(Event::Loading { fraction }),
     }
 }
@@ -424,6 +525,25 @@ fn net_input(event: NetEvent) -> Input {
             step: activation.step,
             hidden: activation.hidden,
         }),
+        NetEvent::Shard { from, message } => {
+            return Input::Phone(InEvent::Shards(transfer::InEvent::Message {
+                from,
+                message,
+            }));
+        }
+        NetEvent::Chunk {
+            from,
+            header,
+            payload,
+        } => {
+            return Input::Phone(InEvent::Shards(transfer::InEvent::Chunk {
+                from,
+                shard: header.shard,
+                chunk: header.chunk,
+                n_bytes: header.n_bytes,
+                payload,
+            }));
+        }
         NetEvent::Sighted { sighting, .. } => InEvent::Group(group::InEvent::Sighted(sighting)),
         NetEvent::Unsighted(phone) => InEvent::Group(group::InEvent::Unsighted(phone)),
         NetEvent::AddressesChanged(addresses) => return Input::Addresses(addresses),

@@ -6,7 +6,8 @@
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
 //! | [`net`] | connections and long-lived streams |
 //! | [`discovery`] | finding phones nearby, and where they may be reached |
-//! | [`disk`] | shards as files |
+//! | [`store`] | shards on disk: whole, coming in, or waiting inside the model file |
+//! | [`model_file`] | that file |
 //! | [`device`] | memory, battery and heat, as the system or a script tells |
 //! | [`measure`] | what this phone can do, measured by the engine |
 //! | [`figures`] | what was measured, kept for the next time |
@@ -17,13 +18,14 @@
 
 pub mod device;
 pub mod discovery;
-pub mod disk;
 pub mod engine_thread;
 pub mod event_loop;
 pub mod figures;
 pub mod group_file;
 pub mod identity;
 pub mod measure;
+pub mod model_file;
 pub mod net;
 pub mod report;
 pub mod start;
+pub mod store;

@@ -1,14 +1,17 @@
 //! What this phone can do, measured by the engine and told in the words of [`proto`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use engine::{AtContext, LoadOptions, Measured, ProfileOptions, Reading, profile};
 use gguf_tools::{Manifest, ModelHash, Sample};
 use proto::plan::Sizes;
+use proto::profile::respondent;
 use proto::profile::{Costs, Curve, Figure, FigureError, Pace, Profile, Share};
 
+use crate::device::Source;
 use crate::engine_thread::EngineConfig;
+use crate::figures::{FRESH, Figures};
 
 /// Why this phone could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,63 @@ pub enum MeasureError {
     /// The clock gave a time that cannot be.
     #[error("a time that was measured cannot be: {0}")]
     Figure(#[from] FigureError),
+}
+
+/// Measures this phone, unless that is known from another time, and sees how it is.
+#[derive(Debug)]
+pub struct Gauge {
+    device: Box<dyn Source + Send>,
+    figures: Figures,
+    /// Where samples are written.
+    folder: PathBuf,
+}
+
+impl Gauge {
+    /// Keeps figures, and while it measures samples, in a phone's data folder.
+    pub fn new(device: Box<dyn Source + Send>, data_folder: &Path) -> Self {
+        Self {
+            device,
+            figures: Figures::new(data_folder),
+            folder: data_folder.into(),
+        }
+    }
+
+    /// Returns what this phone can do, or why that cannot be told.
+    ///
+    /// # Blocking
+    ///
+    /// As [`measure`].
+    pub fn measure(&mut self, sample: &Sample, config: &EngineConfig) -> respondent::InEvent {
+        match self.profile(sample, config) {
+            Ok(profile) => respondent::InEvent::Measured {
+                profile: Box::new(profile),
+                snapshot: self.device.snapshot(),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "This phone cannot be measured");
+                respondent::InEvent::NotMeasured {
+                    reason: error.to_string(),
+                }
+            }
+        }
+    }
+
+    fn profile(&self, sample: &Sample, config: &EngineConfig) -> Result<Profile, MeasureError> {
+        // What a phone that plays a slower one measures is not this device's.
+        let is_real = config.slowdown <= 1.0;
+        let known = self.figures.load(sample.hash());
+        if let Some(known) =
+            known.filter(|known| is_real && known.decode_s.figures[0].age() < FRESH)
+        {
+            return Ok(known);
+        }
+
+        let profile = measure(sample, &self.folder, config)?;
+        if is_real && let Err(error) = self.figures.save(&profile) {
+            tracing::warn!(%error, "What was measured cannot be kept");
+        }
+        Ok(profile)
+    }
 }
 
 /// Measures this phone with a sample of a model, which is written to `folder` for that time.

@@ -9,20 +9,23 @@ use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use proto::chat::{Answer, Ask};
 use proto::group::{self, Name, Rank};
-use proto::phone::{InEvent, Phone, Work};
+use proto::phone::{InEvent, Phone};
+use proto::planning::Work;
 use proto::relay::ClientId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::device::{Desktop, DeviceError};
 use crate::discovery::Sources;
-use crate::disk::{Disk, DiskError};
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{Command, Event, EventLoop, announcement};
 use crate::group_file::{GroupFile, GroupFileError};
 use crate::identity;
+use crate::measure::Gauge;
 use crate::net::{Net, NetError, split_peer};
+use crate::store::Store;
 
 /// Commands that wait to be taken; each is a tap or a line of a script.
 const COMMAND_QUEUE: usize = 64;
@@ -53,14 +56,17 @@ pub enum StartError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// The data folder cannot be used.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
+    #[error("cannot use the data folder: {0}")]
+    Store(#[from] std::io::Error),
     /// Its place in a group cannot be read.
     #[error(transparent)]
     Group(#[from] GroupFileError),
     /// The system gives no address to listen at.
     #[error("there is no network: not even this machine's own")]
     Nowhere,
+    /// The system does not tell how it is.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -90,7 +96,7 @@ pub struct Handle {
 pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
-    let disk = Disk::new(me, &config.data_folder, config.model.clone())?;
+    let store = Store::start(&config.data_folder, config.model.clone())?;
     let group_file = GroupFile::new(&config.data_folder);
     let phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
@@ -102,13 +108,16 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let (jobs, engine_events) = engine_thread::start(config.engine);
+    let device = Desktop::new(config.engine.memory_limit_bytes)?;
+    let gauge = Gauge::new(Box::new(device), &config.data_folder);
+    let (jobs, engine_events) = engine_thread::start(config.engine, gauge);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let (events, outbox) = mpsc::unbounded_channel();
     let event_loop = EventLoop {
         phone,
         net,
-        disk,
+        store,
+        sending: Default::default(),
         jobs,
         engine_events,
         commands: inbox,
@@ -169,7 +178,13 @@ impl Handle {
 
     /// Has a model run whenever this phone leads.
     pub async fn run(&self, work: Work) {
-        let _ = self.commands.send(Command::Run(work)).await; // it may have stopped
+        let _ = self.commands.send(Command::Run(Box::new(work))).await; // it may have stopped
+    }
+
+    /// Leaves a phone out of computing, or lets it take part again. On the phone that leads.
+    pub async fn exclude(&self, phone: proto::PeerId, is_excluded: bool) {
+        let exclude = Command::Exclude { phone, is_excluded };
+        let _ = self.commands.send(exclude).await; // it may have stopped
     }
 
     /// Stops the phone and waits until it has.
@@ -180,11 +195,11 @@ impl Handle {
 }
 
 /// Builds the state, as it was when the phone was stopped.
-fn phone<H>(
+fn phone<H, C>(
     me: proto::PeerId,
     config: &Config,
     group_file: &GroupFile,
-) -> Result<Phone<H>, StartError> {
+) -> Result<Phone<H, C>, StartError> {
     let (name, saved, now) = (Name::tidy(&config.name), group_file.load()?, Instant::now());
     let rank = Rank {
         holds_model: config.model.is_some(),

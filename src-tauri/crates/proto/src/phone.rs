@@ -180,6 +180,11 @@ impl<H, C> Phone<H, C> {
         self.events.pop_front()
     }
 
+    /// Returns this phone's id.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
     /// Returns the group that this phone is in.
     pub fn group(&self) -> &Group {
         &self.group

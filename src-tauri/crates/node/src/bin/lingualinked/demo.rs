@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result, bail};
-use node::disk;
+use node::model_file;
 use proto::chat::{Message, Prompt};
 use proto::plan::PlanError;
 use rustyline::error::ReadlineError;
@@ -79,7 +79,7 @@ async fn chat(group: &mut Group, args: Args, interrupts: Interrupts) -> Result<O
 /// Opens the model before any phone is started: what is wrong with it is said once, and at once.
 fn describe(args: &Args) -> Result<()> {
     let (n_phones, model) = (args.group.phones, &args.group.model);
-    let cut = disk::open_and_cut(&model.model, model.run.n_shards(n_phones))?;
+    let cut = model_file::open_and_cut(&model.model, model.run.n_shards(n_phones))?;
     let n_shards = cut.shards().len() - 1; // the ends are no layers
     let n_phones = n_phones as usize;
     if n_shards < n_phones {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use libp2p::Multiaddr;
 use node::discovery::Sources;
-use node::disk;
 use node::engine_thread::EngineConfig;
 use node::identity;
+use node::model_file;
 use node::start::{self, Config};
 use proto::phone::Work;
 use proto::plan::STAGES_MAX;
@@ -147,7 +147,7 @@ impl Model {
     pub async fn work(&self, n_phones: u32) -> Result<Work> {
         let (path, run) = (self.path.clone(), self.run.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let cut = disk::open_and_cut(&path, run.n_shards(n_phones))?;
+            let cut = model_file::open_and_cut(&path, run.n_shards(n_phones))?;
             let work = Work {
                 manifest: Arc::new(cut.manifest(|_| {})),
                 sizes: run.sizes(),

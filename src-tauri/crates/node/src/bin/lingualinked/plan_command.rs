@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use gguf_tools::{Cut, Gguf, Sample};
 use node::device::{Desktop, Source};
-use node::disk;
 use node::engine_thread::EngineConfig;
 use node::figures::{FRESH, Figures};
 use node::measure;
+use node::model_file;
 use node::report::{PhoneFacts, Report};
 use proto::PeerId;
 use proto::device::{Battery, Snapshot, Thermal};
@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let path = &args.model.model;
     let gguf = Gguf::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let n_phones = 1 + described.len() as u32; // at most PHONES_MAX
-    let cut = disk::open_and_cut(path, args.model.run.n_shards(n_phones))?;
+    let cut = model_file::open_and_cut(path, args.model.run.n_shards(n_phones))?;
     let sample = Sample::of(&gguf)?;
 
     let mut members = vec![this_machine(args, &sample)?];

@@ -1,0 +1,59 @@
+//! The model file of a phone that has one.
+
+use std::path::{Path, PathBuf};
+
+use gguf_tools::{Cut, Gguf, ReadError, Refusal};
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFileError {
+    /// The model file cannot be read.
+    #[error("cannot read the model {}: {source}", path.display())]
+    Model {
+        /// The model's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadError,
+    },
+    /// The model cannot be cut.
+    #[error("cannot cut the model {}: {source}", path.display())]
+    Refused {
+        /// The model's file.
+        path: PathBuf,
+        /// Why.
+        source: Refusal,
+    },
+}
+
+/// Opens a model.
+///
+/// # Errors
+///
+/// [`ModelFileError::Model`] if the file is no sound GGUF.
+pub fn open(path: &Path) -> Result<Gguf, ModelFileError> {
+    Gguf::open(path).map_err(|source| ModelFileError::Model {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Cuts a model into about `n_shards` shards.
+///
+/// # Errors
+///
+/// [`ModelFileError::Refused`] if the model, which is the one at `path`, is none that can be cut.
+pub fn cut(gguf: &Gguf, path: &Path, n_shards: u32) -> Result<Cut, ModelFileError> {
+    Cut::about(gguf, n_shards).map_err(|source| ModelFileError::Refused {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Opens a model and cuts it into about `n_shards` shards.
+///
+/// # Errors
+///
+/// Any [`ModelFileError`].
+pub fn open_and_cut(path: &Path, n_shards: u32) -> Result<Cut, ModelFileError> {
+    cut(&open(path)?, path, n_shards)
+}
