@@ -60,8 +60,10 @@ pub async fn run(
     let mut stream = open(&opener, peer, kind).await?;
 
     while let Some(frame) = frames.recv().await {
-        stream.write_all(&frame.bytes).await?;
+        let Frame { bytes, sent } = frame;
+        stream.write_all(&bytes).await?;
         stream.flush().await?;
+        drop(sent);
     }
 
     let _ = stream.close().await; // the peer may be gone already
