@@ -9,7 +9,7 @@ use futures::FutureExt;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use proto::chat::{Answer, Ask};
-use proto::group::{self, Name, Rank};
+use proto::group::{self, Name, Rank, TypedCode};
 use proto::phone::{InEvent, Phone, Work};
 use proto::relay::ClientId;
 use rand::SeedableRng;
@@ -92,7 +92,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     let group_file = GroupFile::new(&config.data_folder);
     let phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
-    let announcement = announcement(Name::tidy(&config.name), phone.group());
+    let announcement = announcement(phone.group());
     net.discover(config.sources, announcement.clone());
     match config.listen {
         Some(address) => drop(net.listen(address)?),
@@ -113,6 +113,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         events,
         group_file,
         announcement,
+        typed: None,
         plan: None,
         clients: Default::default(),
     };
@@ -163,6 +164,16 @@ impl Handle {
         let _ = self.commands.send(Command::Meet { phone, address }).await; // it may have stopped
 
         Ok(phone)
+    }
+
+    /// Uses an invite whose code a person typed: what comes of it is an [`Event::Group`] or an [`Event::NotReached`].
+    pub async fn present_typed(&self, code: TypedCode) {
+        let _ = self.commands.send(Command::PresentTyped(code)).await; // it may have stopped
+    }
+
+    /// Knocks once at every address of the own network; who is there will be nearby.
+    pub async fn probe(&self) {
+        let _ = self.commands.send(Command::Probe).await; // it may have stopped
     }
 
     /// Has a model run whenever this phone leads.
