@@ -104,7 +104,7 @@ fn everybody_at_once() {
     let model = tiny(&scratch, "tiny-llama");
     let setup = Setup::new(&model, 4, &["--conversations", "2"]);
     let mut group = Group::start(&scratch, &setup);
-    let head = group.phone(0).address.clone();
+    let head = group.phone(0).local.clone();
     let question = go_on_from(&tiny_prompt(10), 20);
 
     let asking = [0; 4].map(|_| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use proto::chat::{Answer, Ask, Finish, Prompt, Sampling};
 use proto::plan::Plan;
+use proto::reconfig::Cause;
 use proto::wire::{self, CacheOp, Chat, Control, Run, Step, StreamKind};
 use proto::{Epoch, PeerId, SequenceId, StepId};
 use rand::Rng;
@@ -133,6 +134,7 @@ impl Forger {
             2 => Control::NotReady {
                 epoch: plan.epoch,
                 newest: epoch(plan, false, rng),
+                cause: *choose(rng, &[Cause::Lost, Cause::CannotLoad]),
                 reason,
             },
             3 => Control::Prepare {

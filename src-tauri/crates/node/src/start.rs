@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use futures::FutureExt;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use proto::chat::{Answer, Ask};
@@ -23,7 +22,7 @@ use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{Command, Event, EventLoop, announcement};
 use crate::group_file::{GroupFile, GroupFileError};
 use crate::identity;
-use crate::net::{Net, NetError, NetEvent, split_peer};
+use crate::net::{Net, NetError, split_peer};
 
 /// Commands that wait to be taken; each is a tap or a line of a script.
 const COMMAND_QUEUE: usize = 64;
@@ -59,6 +58,9 @@ pub enum StartError {
     /// Its place in a group cannot be read.
     #[error(transparent)]
     Group(#[from] GroupFileError),
+    /// The system gives no address to listen at.
+    #[error("there is no network: not even this machine's own")]
+    Nowhere,
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -98,7 +100,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         Some(address) => drop(net.listen(address)?),
         None => net.listen_everywhere()?,
     }
-    let address = first_address(&mut net).await;
+    let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
     let (jobs, engine_events) = engine_thread::start(config.engine);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
@@ -203,13 +205,4 @@ fn phone<H>(
     let mut phone = Phone::new(me, name, saved, ChaCha12Rng::from_os_rng(), now);
     phone.handle(InEvent::Group(group::InEvent::Ranked(rank)), now);
     Ok(phone)
-}
-
-/// Waits for the first address that the network listens on.
-async fn first_address(net: &mut Net) -> Multiaddr {
-    loop {
-        if let NetEvent::Listening(address) = net.next().boxed().await {
-            return address;
-        }
-    }
 }

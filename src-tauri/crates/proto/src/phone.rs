@@ -20,7 +20,7 @@ use gguf_tools::Manifest;
 use rand_chacha::ChaCha12Rng;
 
 use crate::group::message::Presence;
-use crate::group::{self, Group, Name, Roster, Saved};
+use crate::group::{self, Group, Member, Name, Roster, Saved};
 use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes};
 use crate::reconfig::{Cause, Status};
 use crate::ring::{self, Notice, Ring};
@@ -308,10 +308,13 @@ impl<H> Phone<H> {
             .roster()
             .into_iter()
             .flat_map(|r| r.members.iter());
-        let here = |&phone: &PeerId| {
-            phone != self.me && self.group.presence(phone) == Some(Presence::Here)
+        // One that has not said yet where it is could not be reached by its neighbours in the ring.
+        let here = |member: &&Member| {
+            member.peer != self.me
+                && !member.addresses.is_empty()
+                && self.group.presence(member.peer) == Some(Presence::Here)
         };
-        let others = members.map(|member| member.peer).filter(here);
+        let others = members.filter(here).map(|member| member.peer);
 
         std::iter::once(self.me)
             .chain(others.collect::<BTreeSet<_>>())
@@ -332,7 +335,8 @@ impl<H> Phone<H> {
             Status::Failed(Cause::CannotLoad) => !self.ring.reconfig().was_for(&phones),
             Status::Failed(Cause::Lost) => self.replan_at.is_none_or(|at| at <= now),
         };
-        if !due {
+        // Neighbours in the ring dial each other: each has to know first where the others are.
+        if !due || !phones.iter().all(|&phone| self.group.is_up_to_date(phone)) {
             return;
         }
 

@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use gguf_tools::Manifest;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 use crate::wire::{self, Control};
@@ -79,7 +80,7 @@ pub enum Status {
 }
 
 /// Why a plan failed, as far as the next one depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// A phone is gone, or another leads: it may be different the next time.
     Lost,
@@ -213,8 +214,9 @@ impl Reconfig {
             Control::NotReady {
                 epoch,
                 newest,
+                cause,
                 reason,
-            } => self.not_ready(from, epoch, newest, &reason),
+            } => self.not_ready(from, epoch, newest, cause, &reason),
             Control::Commit { epoch } => self.commit(from, epoch),
             Control::InForce { .. }
             | Control::Step(_)
@@ -244,26 +246,29 @@ impl Reconfig {
             return;
         }
 
-        if self.leads() {
-            self.fail(self.me, Cause::CannotLoad, &reason);
-        } else {
-            self.send_leader(Control::NotReady {
-                epoch,
-                newest: epoch,
-                reason: reason.clone(),
-            });
-            self.fail(self.me, Cause::CannotLoad, &reason);
-        }
+        self.say_not_ready(epoch, Cause::CannotLoad, reason.clone());
+        self.fail(self.me, Cause::CannotLoad, &reason);
     }
 
-    /// A phone is gone; a plan that needs it fails, in force or not.
+    /// A phone is gone, or cannot be reached from here; a plan that needs it fails, in force or not.
+    ///
+    /// The leader may reach it all the same, and would wait for this phone.
     pub fn phone_lost(&mut self, phone: PeerId) {
-        if let Some(prepared) = &self.prepared
-            && prepared.plan.needs(phone)
-        {
-            let reason = "it left the group, and its layers with it";
-            self.fail(phone, Cause::Lost, reason);
+        let needs_it = |prepared: &&Prepared| prepared.plan.needs(phone);
+        let Some(epoch) = self
+            .prepared
+            .as_ref()
+            .filter(needs_it)
+            .map(|p| p.plan.epoch)
+        else {
+            return;
+        };
+
+        if self.status() == Status::Preparing {
+            self.say_not_ready(epoch, Cause::Lost, "it cannot reach another phone".into());
         }
+        let reason = "it left the group, and its layers with it";
+        self.fail(phone, Cause::Lost, reason);
     }
 
     /// Returns the next thing to do.
@@ -283,6 +288,7 @@ impl Reconfig {
             return self.send_leader(Control::NotReady {
                 epoch,
                 newest,
+                cause: Cause::Lost,
                 reason,
             });
         }
@@ -293,6 +299,7 @@ impl Reconfig {
             self.send_leader(Control::NotReady {
                 epoch,
                 newest,
+                cause: Cause::CannotLoad,
                 reason,
             });
             return;
@@ -327,10 +334,13 @@ impl Reconfig {
         self.events.push_back(OutEvent::InForce { plan });
     }
 
-    fn not_ready(&mut self, from: PeerId, epoch: Epoch, newest: Epoch, reason: &str) {
-        let current = self.current(epoch);
-        let is_waiting = current.is_some_and(|p| p.waiting_for.contains(&from));
-        if !self.leads() || !is_waiting {
+    fn not_ready(&mut self, from: PeerId, epoch: Epoch, newest: Epoch, cause: Cause, reason: &str) {
+        // What a phone could load it cannot take back; whom it reaches may still change.
+        let counts = self.current(epoch).is_some_and(|p| match cause {
+            Cause::CannotLoad => p.waiting_for.contains(&from),
+            Cause::Lost => p.plan.needs(from) && p.state != State::InForce,
+        });
+        if !self.leads() || !counts {
             return;
         }
 
@@ -338,11 +348,6 @@ impl Reconfig {
         self.known = self
             .known
             .max(Epoch(newest.0.min(epoch.0 + EPOCHS_APART_MAX)));
-        let cause = if newest > epoch {
-            Cause::Lost
-        } else {
-            Cause::CannotLoad
-        };
         self.fail(from, cause, reason);
     }
 
@@ -394,6 +399,18 @@ impl Reconfig {
 
     fn leads(&self) -> bool {
         self.leader == Some(self.me)
+    }
+
+    /// Tells the leader, if that is another phone, that this one cannot do its part.
+    fn say_not_ready(&mut self, epoch: Epoch, cause: Cause, reason: String) {
+        if !self.leads() {
+            self.send_leader(Control::NotReady {
+                epoch,
+                newest: epoch,
+                cause,
+                reason,
+            });
+        }
     }
 
     fn send_leader(&mut self, message: Control) {
@@ -453,6 +470,7 @@ mod tests {
                 Control::NotReady {
                     epoch: Epoch(5),
                     newest: Epoch(5),
+                    cause: Cause::Lost,
                     reason: String::new(),
                 },
             ),
@@ -471,6 +489,7 @@ mod tests {
             Said::Sent(Control::NotReady {
                 epoch: Epoch(epoch),
                 newest: Epoch(u64::MAX),
+                cause: Cause::Lost,
                 reason: "it follows a newer plan".into(),
             })
         };
@@ -495,6 +514,7 @@ mod tests {
             Control::NotReady {
                 epoch: Epoch(1),
                 newest: Epoch(7),
+                cause: Cause::Lost,
                 reason: String::new(),
             },
         );
@@ -548,6 +568,7 @@ mod tests {
         let not_ready = || Control::NotReady {
             epoch: Epoch(1),
             newest: Epoch(1),
+            cause: Cause::CannotLoad,
             reason: "a lie".into(),
         };
 
@@ -556,6 +577,32 @@ mod tests {
         leader.handle(BELA, not_ready());
 
         assert_eq!(said(&mut leader), []);
+    }
+
+    /// A member that cannot reach its neighbour says so, whether it has loaded or not: the leader, which reaches both,
+    /// would wait for ever.
+    #[test]
+    fn a_neighbour_out_of_reach_breaks_the_plan() {
+        for loaded in [false, true] {
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare_plan(testing::plan(&[ANNA, BELA, CARL])));
+            if loaded {
+                member.loaded(Epoch(1));
+            }
+            said(&mut member);
+            let mut leader = proposing(&[ANNA, BELA, CARL]);
+            if loaded {
+                leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+            }
+
+            member.phone_lost(CARL);
+            let Some(OutEvent::Send { message, .. }) = member.poll() else {
+                panic!("it says nothing");
+            };
+            leader.handle(BELA, message);
+
+            assert_eq!(leader.status(), Status::Failed(Cause::Lost), "{loaded}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::{Answer, Ask};
 use crate::group::Bounded;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
+use crate::reconfig::Cause;
 use crate::{Epoch, PeerId, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
@@ -127,6 +128,8 @@ pub enum Control {
         epoch: Epoch,
         /// Newest epoch that the phone knows of.
         newest: Epoch,
+        /// Whether it may be different the next time.
+        cause: Cause,
         /// Why, for people.
         reason: String,
     },
@@ -750,6 +753,7 @@ mod tests {
             Control::NotReady {
                 epoch: Epoch(u64::MAX),
                 newest: Epoch(2),
+                cause: Cause::Lost,
                 reason: "no room".into(),
             },
             Control::Commit { epoch: Epoch(0) },

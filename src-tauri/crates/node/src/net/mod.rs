@@ -54,7 +54,7 @@ use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use crate::discovery::address::{self, Interfaces};
 use crate::discovery::announcement::Announcement;
@@ -112,6 +112,9 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// How long to wait for more changes of address: they come several at once, loopback first.
 const READDRESS_AFTER: Duration = Duration::from_millis(100);
+
+/// How long to wait for an address when a phone starts: ten times [`READDRESS_AFTER`].
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often to look anyway: an interface that goes down keeps its addresses, and nothing is told.
 const READDRESS_AGAIN: Duration = Duration::from_secs(10);
@@ -484,14 +487,37 @@ impl Net {
                 return event;
             }
 
-            tokio::select! {
-                biased;
-                Some(report) = self.reports.recv() => self.report(report),
-                Some(written) = self.writing.join_next() => self.written(written),
-                event = self.swarm.select_next_some() => self.swarm_event(event),
-                event = poll_fn(|cx| self.discovery.poll_next(cx)) => self.discovered(event),
-                () = at(self.readdress_at) => self.readdress(),
+            self.step().await;
+        }
+    }
+
+    /// Waits until it is known where other phones may reach this one. Gives up in time: a phone may have no network
+    /// yet. Returns an address of this machine, with this phone's id.
+    pub async fn settle(&mut self) -> Option<Multiaddr> {
+        let settled = async {
+            while self.said.is_empty() {
+                self.step().await;
             }
+        };
+        let _ = timeout(SETTLE_TIMEOUT, settled).await; // what is known is returned
+        let address = self.said.first().or(self.listening.first())?;
+
+        Some(
+            address
+                .clone()
+                .with(Protocol::P2p(*self.swarm.local_peer_id())),
+        )
+    }
+
+    /// Waits for one thing, and takes note of it.
+    async fn step(&mut self) {
+        tokio::select! {
+            biased;
+            Some(report) = self.reports.recv() => self.report(report),
+            Some(written) = self.writing.join_next() => self.written(written),
+            event = self.swarm.select_next_some() => self.swarm_event(event),
+            event = poll_fn(|cx| self.discovery.poll_next(cx)) => self.discovered(event),
+            () = at(self.readdress_at) => self.readdress(),
         }
     }
 

@@ -37,7 +37,7 @@ use super::election::{
 use super::event::{CommandError, LeaveReason, OutEvent, When};
 use super::limits::MEMBER;
 use super::message::{Body, Message, Presence, Refusal, Stance, WaitReason};
-use super::roster::{GroupId, Roster, Stamp, Term};
+use super::roster::{GroupId, Roster, Stamp, Term, Version};
 use super::saved::SavedPlace;
 use crate::PeerId;
 
@@ -119,6 +119,8 @@ struct Contact {
     acked_at: Instant,
     /// It acknowledged our term at all.
     obeys: bool,
+    /// Which roster it acknowledged last.
+    acked: Option<Version>,
     presence: Presence,
     rank: Rank,
     dial_at: Instant,
@@ -220,6 +222,13 @@ impl Membership {
 
     pub(super) fn presence(&self, peer: PeerId) -> Option<Presence> {
         self.contacts.get(&peer).map(|contact| contact.presence)
+    }
+
+    /// Returns whether a member is known to hold the roster in force. Only the leader knows that of others.
+    pub(super) fn is_up_to_date(&self, peer: PeerId) -> bool {
+        let acked = self.contacts.get(&peer).and_then(|contact| contact.acked);
+
+        acked == Some(self.roster.version)
     }
 
     pub(super) fn contacts_len(&self) -> usize {
@@ -610,6 +619,7 @@ impl Contact {
             cut_at: now,
             acked_at: now,
             obeys: false,
+            acked: None,
             presence: Presence::Here,
             rank: Rank::default(),
             dial_at: now,

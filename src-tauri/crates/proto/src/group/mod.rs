@@ -308,6 +308,15 @@ impl Group {
             .and_then(|membership| membership.presence(peer))
     }
 
+    /// Returns whether a member knows who belongs and where they are. Only the leader can tell of others.
+    pub fn is_up_to_date(&self, peer: PeerId) -> bool {
+        peer == self.phone.id
+            || self
+                .membership
+                .as_ref()
+                .is_some_and(|membership| membership.is_up_to_date(peer))
+    }
+
     /// Returns the phones that discovery sees.
     pub fn nearby(&self) -> impl Iterator<Item = &Sighting> {
         self.nearby.iter()

@@ -90,6 +90,7 @@ impl Membership {
             .expect("the sender is a member");
         contact.acked_at = now;
         contact.obeys = true;
+        contact.acked = Some(version);
         contact.rank = rank;
         self.judge_presences(phone, now);
 
