@@ -17,7 +17,7 @@ pub struct Phones {
     nearby: BTreeMap<PeerId, Sighting>,
     members: BTreeSet<PeerId>,
     blocked: BTreeSet<PeerId>,
-    /// Codes that wait for a yes or a no, in the order in which they were shown.
+    /// Codes that wait for a yes or a no, without spaces, in the order in which they were shown.
     codes: Vec<(PeerId, String)>,
 }
 
@@ -36,7 +36,7 @@ impl Phones {
             Event::Group(OutEvent::Left { .. }) => self.members.clear(),
             Event::Group(OutEvent::Match { peer, code, .. }) => {
                 self.codes.retain(|(other, _)| other != peer);
-                self.codes.push((*peer, code.to_string()));
+                self.codes.push((*peer, digits(&code.to_string())));
             }
             Event::Group(OutEvent::PairingEnded { peer, .. }) => {
                 self.codes.retain(|(other, _)| other != peer);
@@ -113,4 +113,9 @@ impl Phones {
             }
         }
     }
+}
+
+/// Returns a code as it is compared: people need not type its spaces.
+fn digits(code: &str) -> String {
+    code.chars().filter(char::is_ascii_digit).collect()
 }

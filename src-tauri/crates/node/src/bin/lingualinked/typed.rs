@@ -13,7 +13,7 @@ pub enum Typed {
     Tap(u32),
     /// To have it in this phone's group.
     Bring(u32),
-    /// The code is the same on both: of the only phone that shows one, or the code itself.
+    /// The code is the same on both: of the only phone that shows one, or the code itself, without spaces.
     Yes(Option<String>),
     /// It is not.
     No(Option<String>),
@@ -84,8 +84,8 @@ pub fn read(line: &str) -> Typed {
         ["nearby"] => Typed::Nearby,
         ["yes"] => Typed::Yes(None),
         ["no"] => Typed::No(None),
-        ["yes", code] if is_code(code) => Typed::Yes(Some(code.into())),
-        ["no", code] if is_code(code) => Typed::No(Some(code.into())),
+        ["yes", ref code @ ..] if is_code(code) => Typed::Yes(Some(code.concat())),
+        ["no", ref code @ ..] if is_code(code) => Typed::No(Some(code.concat())),
         ["members"] => Typed::Members,
         ["leave"] => Typed::Leave,
         ["blocked"] => Typed::Blocked,
@@ -139,8 +139,8 @@ pub fn is_link(invite: &str) -> bool {
     invite.contains("://")
 }
 
-fn is_code(word: &str) -> bool {
-    word.chars().all(|c| c.is_ascii_digit())
+fn is_code(words: &[&str]) -> bool {
+    words.concat().chars().all(|c| c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -152,7 +152,8 @@ mod tests {
         let orders = [
             ("tap 2", Typed::Tap(2)),
             ("  hand over 12 ", Typed::HandOver(12)),
-            ("yes 123456", Typed::Yes(Some("123456".into()))),
+            ("yes", Typed::Yes(None)),
+            ("yes 123 456", Typed::Yes(Some("123456".into()))),
             ("rename  Sam's phone", Typed::Rename("Sam's phone".into())),
             ("join 0M5R-7K2Q", Typed::JoinCode("0M5R-7K2Q".into())),
             (
