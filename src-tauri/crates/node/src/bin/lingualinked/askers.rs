@@ -63,6 +63,8 @@ pub struct Askers {
     socket: PathBuf,
     /// Lets a person say the next thing: what they type during an answer waits for its end.
     turns: mpsc::Sender<()>,
+    /// Whether they have said something since the last turn.
+    owes_turn: bool,
     /// The terminal, until the face takes it.
     pub screen: Option<Screen>,
 }
@@ -104,13 +106,16 @@ impl Askers {
             said,
             socket,
             turns,
+            owes_turn: false,
             screen,
         })
     }
 
-    /// Lets a person say the next thing.
-    pub fn give_turn(&self) {
-        let _ = self.turns.try_send(()); // they have one already, or say no more
+    /// Lets a person say the next thing, if they have said one.
+    pub fn give_turn(&mut self) {
+        if std::mem::take(&mut self.owes_turn) {
+            let _ = self.turns.try_send(()); // they may say no more
+        }
     }
 
     /// Returns the address that programs of the same user connect to.
@@ -125,7 +130,10 @@ impl Askers {
     /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> (Asker, Said) {
         match self.said.recv().await {
-            Some(said) => said,
+            Some(said) => {
+                self.owes_turn |= matches!(said.1, Said::Typed(_));
+                said
+            }
             None => std::future::pending().await, // the socket's task ends with the program
         }
     }

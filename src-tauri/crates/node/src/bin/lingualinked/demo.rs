@@ -64,6 +64,11 @@ async fn demo(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
 
 /// Chats with a group that runs.
 async fn chat(group: &mut Group, args: Args, interrupts: Interrupts) -> Result<Outcome> {
+    if group.was_told() && !args.json {
+        say(
+            "The phones did not hear each other (no multicast on this machine?) and were told of each other.",
+        )?;
+    }
     show_plan(group.plan(), args.json)?;
     let mut chat = Chat {
         group,

@@ -87,6 +87,10 @@ pub struct Face {
     joining: Option<PeerId>,
     /// Members that people were told do not answer.
     lost: BTreeSet<PeerId>,
+    /// Phones that people were told cannot be reached; each is tried again and again.
+    unreached: BTreeSet<String>,
+    /// What people were told last of who is in the group: it is told anew when an address changes.
+    told_members: String,
     /// Whether there has been a plan in force.
     has_run: bool,
     members: Vec<MemberLine>,
@@ -130,6 +134,8 @@ impl Face {
             model: own.model,
             joining: None,
             lost: BTreeSet::new(),
+            unreached: BTreeSet::new(),
+            told_members: String::new(),
             has_run: false,
             members: Vec::new(),
             plan: None,
@@ -733,7 +739,7 @@ impl Face {
                 self.in_words = false;
                 return Ok(terminal::write("\n\n")?);
             }
-            Line::Nearby(near) if self.is_member(&near.peer) => return Ok(()),
+            line if self.is_told(line) => return Ok(()),
             Line::Present { peer, presence, .. } if presence == "here" => {
                 if !peer_id(peer).is_ok_and(|peer| self.lost.contains(&peer)) {
                     return Ok(()); // it was late, which nobody was told
@@ -748,6 +754,29 @@ impl Face {
         match line {
             Line::Invite { link, .. } => self.draw(link),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns whether people know what a line says, from this one or a better one; takes note that they will.
+    fn is_told(&mut self, line: &Line) -> bool {
+        match line {
+            Line::Nearby(near) => self.is_member(&near.peer),
+            Line::Unreachable { peer, .. } => {
+                self.is_member(peer) || !self.unreached.insert(peer.clone())
+            }
+            Line::Match { peer, .. } | Line::PairingEnded { peer, .. } => {
+                self.unreached.remove(peer);
+                false
+            }
+            Line::Members { members } => {
+                let members = crate::people::list(members);
+                std::mem::replace(&mut self.told_members, members.clone()) == members
+            }
+            Line::Left { .. } => {
+                self.told_members.clear();
+                false
+            }
+            _ => false,
         }
     }
 

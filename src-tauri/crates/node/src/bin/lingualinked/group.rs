@@ -37,6 +37,8 @@ pub struct Group {
     /// For the phones that are yet to be started.
     sender: Option<mpsc::Sender<(usize, Heard)>>,
     plan: Option<Line>,
+    /// Whether phones that should have found each other did not.
+    was_told: bool,
     /// Where the phones keep their shards.
     data: PathBuf,
     /// Kept as long as the phones need it.
@@ -108,6 +110,7 @@ impl Group {
             lines,
             sender: Some(sender),
             plan: None,
+            was_told: false,
             data,
             _folder: folder,
         })
@@ -143,6 +146,7 @@ impl Group {
         for phone in 1..self.phones.len() {
             let found = meeting == Meeting::Discovered
                 && self.find_first(phone, found_by, &mut show).await?;
+            self.was_told |= meeting == Meeting::Discovered && !found;
             self.let_in(phone, found, &mut show).await?;
         }
 
@@ -159,6 +163,11 @@ impl Group {
     /// If the group has not been started.
     pub fn plan(&self) -> &Line {
         self.plan.as_ref().expect("it has been started")
+    }
+
+    /// Returns whether phones that were to find each other had to be told where the first one is.
+    pub fn was_told(&self) -> bool {
+        self.was_told
     }
 
     /// Returns the system's numbers of the processes.
