@@ -224,9 +224,7 @@ fn every_phone_comes_back_by_itself() {
         let killed = phones.remove(i).1.end();
         assert_eq!(killed.status, 128 + 9, "{killed:#?}");
         for (_, other) in &mut phones {
-            other.until(|line| {
-                line["event"] == "present" && line["phone"] == name && line["presence"] == "lost"
-            });
+            wait_until_lost(other, name);
         }
 
         phones.insert(i, (name, phone(&scratch, name, &["--accept", "none"]).0));
@@ -389,6 +387,19 @@ fn status(phone: &mut Program) -> Value {
 
 fn peer_at(phone: &mut Program) -> Value {
     status(phone)["peer"].clone()
+}
+
+/// Waits until a phone has given up on another, and obeys a leader that has, too.
+fn wait_until_lost(phone: &mut Program, name: &str) {
+    let is_over = |status: &Value| {
+        let members = status["members"].as_array().expect("a list");
+        let mut gone = members.iter().filter(|member| member["phone"] == name);
+        gone.any(|member| member["presence"] == "lost" && member["leader"] == false)
+    };
+
+    while !is_over(&status(phone)) {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Returns a code with its last letter mistaken.
