@@ -306,11 +306,11 @@ pub fn data_folder(scratch: &Scratch, index: usize) -> PathBuf {
 }
 
 /// Returns the arguments of a phone that runs the model whenever it leads.
-fn model_arguments(setup: &Setup<'_>) -> [String; 4] {
+fn model_arguments(setup: &Setup<'_>) -> [String; 6] {
     let model = setup.model.to_str().expect("models have plain names");
     let n_phones = setup.n_phones.to_string();
 
-    ["--run".into(), n_phones, "--model".into(), model.to_owned()]
+    ["--run", &n_phones, "--model", model, "--placement", "even"].map(String::from)
 }
 
 /// Returns a line's field that is text.

@@ -13,10 +13,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use gguf_tools::{Manifest, ShardHash};
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use proto::PeerId;
 use proto::chat::{Answer, Ask};
 use proto::group::message::{VERSION, decode, encode};
-use proto::group::{self, Group, Name, Purpose, Roster};
+use proto::group::{self, Group, Purpose, Roster, Secret, TypedCode};
 use proto::phone::{InEvent, OutEvent, Phone};
 use proto::plan::Plan;
 use proto::planning::{Outlook, Work};
@@ -65,6 +66,10 @@ pub enum Command {
         /// Where it is.
         address: Multiaddr,
     },
+    /// To use an invite whose code a person typed. One at a time: the last.
+    PresentTyped(TypedCode),
+    /// To knock at every address of the own network, once.
+    Probe,
     /// Run a model, when this phone leads.
     Run(Box<Work>),
     /// Leave a phone out of computing, or let it take part again.
@@ -94,6 +99,15 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// No phone is at the address of a typed code.
+    NotReached {
+        /// That address.
+        address: Multiaddr,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Phones that are never heard: told at the start, and when that has changed.
+    Blocked(BTreeSet<PeerId>),
     /// This phone cannot keep its place in the group, and stops before it does what it would have to remember.
     CannotSave(GroupFileError),
     /// This phone, which leads, has made a plan; with what is expected of it, if phones were measured.
@@ -136,6 +150,8 @@ pub struct EventLoop {
     pub group_file: GroupFile,
     /// What this phone says of itself to those nearby.
     pub announcement: Announcement,
+    /// Address and secret of the typed code that is being used, until it is known who is there.
+    pub typed: Option<(Multiaddr, Secret)>,
     /// Plan whose activations are sent.
     pub plan: Option<Arc<Plan>>,
     /// Who waits for which answer.
@@ -150,6 +166,8 @@ enum Input {
     Phone(InEvent<Hidden, Vec<u8>>),
     Addresses(Vec<Multiaddr>),
     Unreachable { phone: PeerId, reason: String },
+    Reached { address: Multiaddr, phone: PeerId },
+    NotReached { address: Multiaddr, reason: String },
     Tell(Event),
     Store(StoreEvent),
     Sent(InEvent<Hidden, Vec<u8>>),
@@ -161,6 +179,7 @@ enum Input {
 impl EventLoop {
     /// Runs until it is told to stop, every handle is dropped, or its place in the group cannot be kept.
     pub async fn run(mut self) {
+        self.tell(Event::Blocked(self.phone.group().blocked().clone()));
         loop {
             if let Err(error) = self.act_all() {
                 return self.tell(Event::CannotSave(error));
@@ -196,6 +215,8 @@ impl EventLoop {
             Input::Phone(event) => self.phone.handle(event, now),
             Input::Addresses(addresses) => self.readdressed(addresses, now),
             Input::Unreachable { phone, reason } => self.unreachable(phone, reason, now),
+            Input::Reached { address, phone } => self.reached(&address, phone, now),
+            Input::NotReached { address, reason } => self.not_reached(address, reason),
             Input::Tell(event) => self.tell(event),
             Input::Store(StoreEvent::Transfer(event)) => {
                 self.phone.handle(InEvent::Shards(event), now);
@@ -228,14 +249,58 @@ impl EventLoop {
                 InEvent::Ring(ring::InEvent::Ask { client, ask })
             }
             Command::Cancel { client } => InEvent::Ring(ring::InEvent::Cancel { client }),
-            Command::Group(command) => InEvent::Group(group::InEvent::Command(command)),
+            Command::Group(command) => return self.group_command(command, now),
             Command::Meet { phone, address } => return self.meet(phone, address, now),
+            Command::PresentTyped(code) => return self.present_typed(code),
+            Command::Probe => return self.net.probe(),
             Command::Run(work) => InEvent::Run(work),
             Command::Exclude { phone, is_excluded } => InEvent::Exclude { phone, is_excluded },
             Command::Stop => unreachable!("it ends the loop"),
         };
 
         self.phone.handle(event, now);
+    }
+
+    /// Says nearby and on the screen what the command has changed at once: the name, or who is blocked.
+    fn group_command(&mut self, command: group::Command, now: Instant) {
+        let blocked = self.phone.group().blocked().clone();
+        let event = InEvent::Group(group::InEvent::Command(command));
+        self.phone.handle(event, now);
+
+        self.announce();
+        if *self.phone.group().blocked() != blocked {
+            self.tell(Event::Blocked(self.phone.group().blocked().clone()));
+        }
+    }
+
+    /// Dials the address in a typed code, which says where, but not who.
+    fn present_typed(&mut self, code: TypedCode) {
+        let ip = Multiaddr::from(*code.address.ip());
+        let address = ip.with(Protocol::Tcp(code.address.port()));
+
+        self.typed = Some((address.clone(), code.secret));
+        self.net.reach(address);
+    }
+
+    /// Uses the typed code at the phone that its address led to.
+    fn reached(&mut self, address: &Multiaddr, phone: PeerId, now: Instant) {
+        let Some((_, secret)) = self.typed.take_if(|(typed, _)| typed == address) else {
+            return; // a probe's
+        };
+        let present = group::Command::Present {
+            host: phone,
+            addresses: address::to_wire([address]),
+            secret,
+            group: None,
+        };
+
+        self.group_command(present, now);
+    }
+
+    fn not_reached(&mut self, address: Multiaddr, reason: String) {
+        if self.typed.take_if(|(typed, _)| *typed == address).is_some() {
+            self.tell(Event::NotReached { address, reason });
+        }
     }
 
     /// Dials an address that a person gave. Asks a stranger there to be let in; a member is only met again.
@@ -248,7 +313,7 @@ impl EventLoop {
                 peer: phone,
                 purpose: Purpose::Join,
             };
-            self.command(Command::Group(ask), now);
+            self.group_command(ask, now);
         }
     }
 
@@ -325,7 +390,7 @@ impl EventLoop {
 
     /// Says nearby what has changed of this phone.
     fn announce(&mut self) {
-        let announcement = announcement(self.announcement.name.clone(), self.phone.group());
+        let announcement = announcement(self.phone.group());
 
         if announcement != self.announcement {
             self.announcement = announcement.clone();
@@ -547,18 +612,18 @@ fn net_input(event: NetEvent) -> Input {
         NetEvent::Sighted { sighting, .. } => InEvent::Group(group::InEvent::Sighted(sighting)),
         NetEvent::Unsighted(phone) => InEvent::Group(group::InEvent::Unsighted(phone)),
         NetEvent::AddressesChanged(addresses) => return Input::Addresses(addresses),
-        NetEvent::Listening(_) | NetEvent::Reached { .. } | NetEvent::NotReached { .. } => {
-            return Input::Nothing;
-        }
+        NetEvent::Reached { address, phone } => return Input::Reached { address, phone },
+        NetEvent::NotReached { address, reason } => return Input::NotReached { address, reason },
+        NetEvent::Listening(_) => return Input::Nothing,
     };
 
     Input::Phone(event)
 }
 
 /// Returns what a phone says of itself to those nearby.
-pub fn announcement(name: Name, group: &Group) -> Announcement {
+pub fn announcement(group: &Group) -> Announcement {
     Announcement {
-        name,
+        name: group.name().clone(),
         version: VERSION,
         group: group.roster().map(|roster| roster.group),
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use proto::chat::{Answer, Ask};
-use proto::group::{self, Name, Rank};
+use proto::group::{self, Name, Rank, TypedCode};
 use proto::phone::{InEvent, Phone};
 use proto::planning::Work;
 use proto::relay::ClientId;
@@ -100,7 +100,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     let group_file = GroupFile::new(&config.data_folder);
     let phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
-    let announcement = announcement(Name::tidy(&config.name), phone.group());
+    let announcement = announcement(phone.group());
     net.discover(config.sources, announcement.clone());
     match config.listen {
         Some(address) => drop(net.listen(address)?),
@@ -124,6 +124,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         events,
         group_file,
         announcement,
+        typed: None,
         plan: None,
         clients: Default::default(),
     };
@@ -174,6 +175,16 @@ impl Handle {
         let _ = self.commands.send(Command::Meet { phone, address }).await; // it may have stopped
 
         Ok(phone)
+    }
+
+    /// Uses an invite whose code a person typed: what comes of it is an [`Event::Group`] or an [`Event::NotReached`].
+    pub async fn present_typed(&self, code: TypedCode) {
+        let _ = self.commands.send(Command::PresentTyped(code)).await; // it may have stopped
+    }
+
+    /// Knocks once at every address of the own network; who is there will be nearby.
+    pub async fn probe(&self) {
+        let _ = self.commands.send(Command::Probe).await; // it may have stopped
     }
 
     /// Has a model run whenever this phone leads.

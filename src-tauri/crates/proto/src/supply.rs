@@ -220,7 +220,7 @@ impl<C> Supply<C> {
                 }
             }
             Notice::DiskFailed { shard, failure } => {
-                let reason = explain(&failure);
+                let reason = failure.to_string();
                 if !self.fail_if_needed(shard, reason) {
                     self.events.push_back(OutEvent::DiskFailed(failure));
                 }
@@ -274,22 +274,5 @@ fn wanted(purpose: Purpose) -> impl Fn(&ShardEntry) -> Wanted {
         shard: entry.hash,
         bytes: entry.bytes,
         purpose,
-    }
-}
-
-/// Says what is wrong with a disk, and what helps.
-fn explain(failure: &StoreFailure) -> String {
-    match failure {
-        StoreFailure::Full {
-            needed_bytes,
-            free_bytes,
-        } => {
-            let missing_mb = needed_bytes.saturating_sub(*free_bytes).div_ceil(1_000_000);
-            format!("{missing_mb} MB of storage are missing: make room, or exclude this phone")
-        }
-        StoreFailure::Io { reason } => format!("its storage fails: {reason}"),
-        StoreFailure::NotTheShard => {
-            "its shards do not have the bytes that the manifest says".into()
-        }
     }
 }

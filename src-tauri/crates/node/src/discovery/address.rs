@@ -5,7 +5,7 @@
 //! other phones of the same machine, as those of a demo are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use if_addrs::Interface;
 use libp2p::Multiaddr;
@@ -126,6 +126,14 @@ pub fn tcp_port_of(address: &Multiaddr) -> Option<u16> {
         Some(port)
     } else {
         None
+    }
+}
+
+/// Returns an address as IPv4 and TCP write it, if it is one of these.
+pub fn tcp_v4_of(address: &Multiaddr) -> Option<SocketAddrV4> {
+    match ip_of(address)? {
+        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, tcp_port_of(address)?)),
+        IpAddr::V6(_) => None,
     }
 }
 

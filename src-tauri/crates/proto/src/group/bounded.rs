@@ -220,8 +220,10 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
+/// Returns whether a character does nothing to a line of text but stand in it.
+///
 /// The directional characters are those of Unicode's UAX #9; 2028 and 2029 break lines.
-fn is_clean(c: char) -> bool {
+pub fn is_clean(c: char) -> bool {
     let directional = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let invisible = matches!(
         c,

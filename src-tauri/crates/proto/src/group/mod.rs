@@ -103,7 +103,7 @@ pub use self::admission::{
     INVITE_LIFETIME_MAX, INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
 };
 pub use self::bounded::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name, is_clean,
 };
 pub use self::code::{Code, Commit, Nonce};
 pub use self::election::{HEARTBEAT, LOST_AFTER, LOST_AFTER_DISCONNECT, Rank, SUSPECT_AFTER};
@@ -269,6 +269,16 @@ impl Group {
     /// Returns this phone.
     pub fn id(&self) -> PeerId {
         self.phone.id
+    }
+
+    /// Returns what this phone is called.
+    pub fn name(&self) -> &Name {
+        &self.phone.name
+    }
+
+    /// Returns the phones that are never heard.
+    pub fn blocked(&self) -> &BTreeSet<PeerId> {
+        &self.phone.blocked
     }
 
     /// Returns the roster of the group that this phone is in.

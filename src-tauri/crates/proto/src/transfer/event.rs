@@ -1,5 +1,6 @@
 //! All that a [`Transfer`](super::Transfer) takes and gives.
 
+use std::fmt;
 use std::time::Duration;
 
 use gguf_tools::ShardHash;
@@ -141,6 +142,26 @@ pub enum StoreFailure {
     },
     /// Every chunk was right and the whole is not: the manifest contradicts itself. The file is gone.
     NotTheShard,
+}
+
+/// For people: what is wrong, and what helps.
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full {
+                needed_bytes,
+                free_bytes,
+            } => {
+                let missing_mb = needed_bytes.saturating_sub(*free_bytes).div_ceil(1_000_000);
+                write!(
+                    f,
+                    "{missing_mb} MB of storage are missing: make room, or exclude this phone"
+                )
+            }
+            Self::Io { reason } => write!(f, "its storage fails: {reason}"),
+            Self::NotTheShard => f.write_str("its shards are not what the manifest says"),
+        }
+    }
 }
 
 /// What to do. `B` is a chunk's bytes.

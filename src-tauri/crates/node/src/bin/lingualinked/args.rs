@@ -4,15 +4,24 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 use libp2p::Multiaddr;
 use proto::chat::{Ask, COMPLETION_TOKENS_MAX, Prompt, Sampling, TEMPERATURE_MAX};
+use proto::placement::Objective;
 use proto::plan::{ActivationType, CHUNK_TOKENS_MAX, N_CTX_MAX, SEQUENCES_MAX, STAGES_MAX, Sizes};
+use proto::planning::Rule;
 
 /// Shards that a model is cut into for a group: enough to share among unequal phones, few enough that
 /// their overhead (45 µs each and step) stays below the noise.
 const SHARDS: u32 = 16;
+
+/// Storage for neighbours' shards if nothing is said: those of both neighbours of a model of 3 GB on three phones
+/// would take 2 GB; a guess at what people do not miss.
+const SPARE_BYTES: u64 = 1 << 30;
+
+/// Tokens of the prompt that plans are made for: a question with some of what was said before.
+pub const PROMPT_TOKENS: u32 = 256;
 
 /// How much slower a phone can be made: a token that takes 20 ms then takes 20 s.
 const SLOWDOWN_MAX: f64 = 1000.0;
@@ -63,9 +72,46 @@ pub struct RunArgs {
     /// Send step headers along with the activation instead of to every phone at once
     #[arg(long)]
     pub relay_headers: bool,
+    /// Which phone runs what
+    #[arg(long, value_enum, default_value_t = PlacementRule::Best)]
+    pub placement: PlacementRule,
+    /// Storage that each phone may fill with shards of its neighbours in the ring, to be at hand
+    #[arg(long, value_name = "BYTES", default_value_t = SPARE_BYTES)]
+    pub spare: u64,
     /// Layer shards to cut the model into [default: 16, or 1 for one phone]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub shards: Option<u32>,
+}
+
+/// Which phone runs what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlacementRule {
+    /// What gives one answer soonest, by what was measured; it may be one phone
+    Best,
+    /// What gives many answers at once soonest
+    Throughput,
+    /// As many shards on every phone, nothing measured: to compare with
+    Even,
+}
+
+impl PlacementRule {
+    /// Returns it as plans are made by.
+    pub fn rule(self) -> Rule {
+        match self {
+            Self::Best => Rule::Best(Objective::Latency),
+            Self::Throughput => Rule::Best(Objective::Throughput),
+            Self::Even => Rule::Even,
+        }
+    }
+
+    /// Returns its word on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Throughput => "throughput",
+            Self::Even => "even",
+        }
+    }
 }
 
 /// How one phone computes.

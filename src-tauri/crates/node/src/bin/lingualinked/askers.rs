@@ -5,15 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use crate::folder::SOCKET;
 use crate::lines::{Line, Order};
-
-/// Name of the socket in a phone's data folder.
-const SOCKET: &str = "phone.sock";
+use crate::terminal::{Screen, Typed};
 
 /// What is said and not yet heard. Each is a tap or a line of a script.
 const SAID_QUEUE: usize = 64;
@@ -39,39 +38,84 @@ pub enum Said {
     Order(Order),
     /// A line that is no order.
     Nonsense(String),
-    /// What a person typed.
+    /// What a person typed. They are heard again when it is their turn ([`Askers::give_turn`]).
     Typed(String),
+    /// Ctrl-C, typed where nothing was being answered.
+    Interrupt,
     /// They say no more.
     Left,
 }
 
+/// How standard input is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Orders as JSON.
+    Json,
+    /// What a person, or a script that plays one, has typed.
+    Lines,
+    /// A person at a terminal.
+    Terminal,
+}
+
 /// Hears everybody.
-#[derive(Debug)]
 pub struct Askers {
     said: mpsc::Receiver<(Asker, Said)>,
     socket: PathBuf,
+    /// Lets a person say the next thing: what they type during an answer waits for its end.
+    turns: mpsc::Sender<()>,
+    /// Whether they have said something since the last turn.
+    owes_turn: bool,
+    /// The terminal, until the face takes it.
+    pub screen: Option<Screen>,
 }
 
 impl Askers {
-    /// Starts to listen, on standard input for JSON or for what a person types.
+    /// Starts to listen, on standard input and on the socket in `data`.
     ///
     /// # Errors
     ///
-    /// If there can be no socket in `data`.
+    /// If another phone uses `data`, there can be no socket in it, or the terminal cannot be used.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn start(data: &Path, json: bool) -> Result<Self> {
+    pub async fn start(data: &Path, input: Input) -> Result<Self> {
         let data = std::path::absolute(data).context("there is no working folder")?;
         let socket = data.join(SOCKET);
+        if UnixStream::connect(&socket).await.is_ok() {
+            bail!(
+                "a phone is running in {} already: give this one a folder of its own with --data",
+                data.display()
+            );
+        }
         let listener = listen(&socket)
             .with_context(|| format!("cannot open the socket {}", socket.display()))?;
         let (said_in, said) = mpsc::channel(SAID_QUEUE);
 
-        tokio::spawn(hear_screen(json, said_in.clone()));
+        let (turns, turns_out) = mpsc::channel(1);
+        let _ = turns.try_send(()); // there is room for one: the first line is awaited
+
+        let mut screen = None;
+        match input {
+            Input::Json => drop(tokio::spawn(hear_orders(said_in.clone()))),
+            Input::Lines => drop(tokio::spawn(hear_lines(turns_out, said_in.clone()))),
+            Input::Terminal => screen = Some(hear_terminal(turns_out, said_in.clone())?),
+        }
         tokio::spawn(receive(listener, said_in));
-        Ok(Self { said, socket })
+        Ok(Self {
+            said,
+            socket,
+            turns,
+            owes_turn: false,
+            screen,
+        })
+    }
+
+    /// Lets a person say the next thing, if they have said one.
+    pub fn give_turn(&mut self) {
+        if std::mem::take(&mut self.owes_turn) {
+            let _ = self.turns.try_send(()); // they may say no more
+        }
     }
 
     /// Returns the address that programs of the same user connect to.
@@ -86,7 +130,10 @@ impl Askers {
     /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> (Asker, Said) {
         match self.said.recv().await {
-            Some(said) => said,
+            Some(said) => {
+                self.owes_turn |= matches!(said.1, Said::Typed(_));
+                said
+            }
             None => std::future::pending().await, // the socket's task ends with the program
         }
     }
@@ -116,20 +163,40 @@ fn listen(socket: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn hear_screen(json: bool, said: mpsc::Sender<(Asker, Said)>) {
+async fn hear_orders(said: mpsc::Sender<(Asker, Said)>) {
     let mut input = BufReader::new(tokio::io::stdin()).split(b'\n');
 
     while let Ok(Some(line)) = input.next_segment().await {
-        let heard = if json {
-            order(&line)
-        } else {
-            Said::Typed(String::from_utf8_lossy(&line).trim().to_owned())
-        };
-        if said.send((Asker::Screen, heard)).await.is_err() {
+        if said.send((Asker::Screen, order(&line))).await.is_err() {
             return;
         }
     }
     let _ = said.send((Asker::Screen, Said::Left)).await; // nobody may be left to hear it
+}
+
+async fn hear_lines(mut turns: mpsc::Receiver<()>, said: mpsc::Sender<(Asker, Said)>) {
+    let mut input = BufReader::new(tokio::io::stdin()).split(b'\n');
+
+    while turns.recv().await.is_some()
+        && let Ok(Some(line)) = input.next_segment().await
+    {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if said.send((Asker::Screen, Said::Typed(line))).await.is_err() {
+            return;
+        }
+    }
+    let _ = said.send((Asker::Screen, Said::Left)).await; // nobody may be left to hear it
+}
+
+fn hear_terminal(turns: mpsc::Receiver<()>, said: mpsc::Sender<(Asker, Said)>) -> Result<Screen> {
+    Screen::start(turns, move |typed| {
+        let heard = match typed {
+            Typed::Line(line) => Said::Typed(line),
+            Typed::Interrupt => Said::Interrupt,
+            Typed::End => Said::Order(Order::Stop),
+        };
+        let _ = said.blocking_send((Asker::Screen, heard)); // the phone may be stopping
+    })
 }
 
 async fn receive(listener: UnixListener, said: mpsc::Sender<(Asker, Said)>) {

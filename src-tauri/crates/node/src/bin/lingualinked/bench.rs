@@ -15,7 +15,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::Outcome;
 use crate::args::GroupArgs;
-use crate::group::Group;
+use crate::group::{Group, Meeting};
 use crate::interrupts::Interrupts;
 use crate::lines::Line;
 use crate::plain::{Plain, Run};
@@ -106,7 +106,9 @@ struct Measured {
 
 impl Bench {
     async fn start_and_measure(&mut self, args: &Args) -> Result<Measured> {
-        self.group.start(&args.group, |_, _| {}).await?;
+        self.group
+            .start(&args.group, Meeting::Told, |_, _| {})
+            .await?;
 
         self.measure(args.rounds, args.tokens).await
     }

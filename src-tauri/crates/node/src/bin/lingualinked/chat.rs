@@ -1,7 +1,5 @@
 //! `lingualinked chat`: asks a running phone of a group, any of them.
 
-use std::io::Write;
-
 use anyhow::Result;
 use proto::chat::{Message, Prompt};
 
@@ -10,6 +8,7 @@ use crate::args::AnswerArgs;
 use crate::interrupts::Interrupts;
 use crate::lines::{self, Line, Order};
 use crate::local::Local;
+use crate::terminal;
 
 /// Number of the only question.
 const ID: u64 = 0;
@@ -17,9 +16,9 @@ const ID: u64 = 0;
 /// Options of `chat`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Local address of a phone of the group, as it prints it: `/unix/…`
+    /// Local address of a phone of the group, as it prints it: `/unix/…` [default: the phone in the default folder]
     #[arg(long, value_name = "ADDRESS")]
-    to: String,
+    to: Option<String>,
     /// What to ask
     prompt: String,
     #[command(flatten)]
@@ -37,7 +36,7 @@ pub async fn run(args: Args, interrupts: Interrupts) -> Result<Outcome> {
 }
 
 async fn chat(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
-    let mut phone = Local::connect(&args.to).await?;
+    let mut phone = Local::connect(args.to.as_deref()).await?;
     let ask = args.answer.ask(Prompt::Chat(vec![Message {
         role: "user".into(),
         content: args.prompt,
@@ -66,19 +65,17 @@ fn show(line: Line, json: bool) -> Result<Option<Outcome>> {
 
     match line {
         Line::Token { text, .. } if !json => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            out.flush()?;
+            terminal::write(&text)?;
         }
         Line::Done { .. } => {
             if !json {
-                writeln!(std::io::stdout())?;
+                terminal::say("")?;
             }
             return Ok(Some(Outcome::Done));
         }
         Line::Error { message, .. } => {
             if !json {
-                eprintln!("lingualinked: {message}");
+                terminal::complain(&format!("lingualinked: {message}"));
             }
             return Ok(Some(Outcome::Failed));
         }

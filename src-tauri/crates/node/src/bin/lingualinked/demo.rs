@@ -1,7 +1,7 @@
 //! `lingualinked demo`: a group of phones on this machine, and a chat with it.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anyhow::{Context, Result, bail};
 use node::model_file;
@@ -11,9 +11,10 @@ use rustyline::error::ReadlineError;
 
 use crate::Outcome;
 use crate::args::{AnswerArgs, GroupArgs};
-use crate::group::Group;
+use crate::group::{Group, Meeting};
 use crate::interrupts::Interrupts;
 use crate::lines::{self, Line};
+use crate::terminal::{self, say};
 
 /// Phone that is asked: the first one, which leads.
 const ASKED: usize = 0;
@@ -47,7 +48,9 @@ async fn demo(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     let started = tokio::select! {
         biased;
         () = interrupts.next() => None,
-        started = group.start(&args.group, |phone, line| progress.show(phone, line)) => Some(started),
+        started = group.start(&args.group, Meeting::Discovered, |phone, line| progress.show(phone, line)) => {
+            Some(started)
+        }
     };
     let outcome = match started {
         None => Ok(Outcome::Interrupted),
@@ -61,6 +64,11 @@ async fn demo(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
 
 /// Chats with a group that runs.
 async fn chat(group: &mut Group, args: Args, interrupts: Interrupts) -> Result<Outcome> {
+    if group.was_told() && !args.json {
+        say(
+            "The phones did not hear each other (no multicast on this machine?) and were told of each other.",
+        )?;
+    }
     show_plan(group.plan(), args.json)?;
     let mut chat = Chat {
         group,
@@ -204,25 +212,20 @@ impl Chat<'_> {
             return Ok(lines::print(line)?);
         }
 
-        let mut out = std::io::stdout().lock();
         match line {
-            Line::Token { text, .. } => {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
+            Line::Token { text, .. } => terminal::write(text)?,
             Line::Done { figures, .. } => {
-                writeln!(out, "\n")?;
-                writeln!(
-                    out,
+                say("\n")?;
+                say(&format!(
                     "[{} tokens read, {} written · first word after {:.0} ms, then {:.1} ms a token · {} B a token between phones]",
                     figures.prompt_tokens - figures.cached_tokens,
                     figures.completion_tokens,
                     figures.ttft_ms,
                     figures.tpot_ms,
                     figures.bytes_per_token,
-                )?;
+                ))?;
             }
-            Line::Error { message, .. } => eprintln!("lingualinked: {message}"),
+            Line::Error { message, .. } => terminal::complain(&format!("lingualinked: {message}")),
             _ => {}
         }
         Ok(())
@@ -262,11 +265,6 @@ fn show_plan(plan: &Line, json: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Says a line to people, as long as somebody reads it.
-fn say(line: &str) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{line}")
 }
 
 /// Shows people how the phones become a group, and on a terminal how far they are.
@@ -328,6 +326,8 @@ impl Progress {
             Line::Preparing {
                 done_bytes,
                 total_bytes,
+                spare: false,
+                ..
             } => {
                 bar.set_message("gets its shards");
                 bar.set_position(done_bytes * 100 / total_bytes.max(&1));

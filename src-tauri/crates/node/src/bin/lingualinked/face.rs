@@ -2,7 +2,7 @@
 //!
 //! What concerns everybody is shown to everybody; the words of an answer to whoever asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -14,20 +14,27 @@ use node::event_loop::Event;
 use node::identity;
 use node::start::Handle;
 use proto::PeerId;
-use proto::chat::{Answer, Ask};
-use proto::group::{Command, GroupId, Invite, OutEvent, Purpose, Secret, Side, When};
-use proto::reconfig::Cause;
+use proto::chat::{Answer, Ask, Finish, Message, Prompt};
+use proto::group::message::Presence;
+use proto::group::{
+    Command, GroupId, Invite, Name, OutEvent, Purpose, Secret, Side, TypedCode, When,
+};
 use proto::relay::ClientId;
 use proto::ring::Notice;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::Outcome;
-use crate::args::RunArgs;
+use crate::args::{AnswerArgs, RunArgs};
 use crate::askers::{Asker, Askers, Said};
 use crate::interrupts::Interrupts;
-use crate::lines::{self, AnswerLines, Line, MemberLine, Names, Order};
+use crate::lines::{self, Line, MemberLine, Order};
+use crate::names::{self, AnswerLines, Names};
 use crate::node_command::{Accept, Args};
+use crate::phones::Phones;
+use crate::terminal::{self, Screen};
+use crate::typed::{self, Typed};
+use crate::{folder, qr};
 
 /// Words of all answers together that wait to be shown. Printing is quicker than computing: a guess.
 const WORD_QUEUE: usize = 256;
@@ -48,9 +55,25 @@ pub struct Model {
     pub run: RunArgs,
 }
 
+/// What is a phone's own.
+#[derive(Debug)]
+pub struct Own {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub data: PathBuf,
+    /// Its model.
+    pub model: Option<Model>,
+}
+
 /// What this phone shows.
 pub struct Face {
     names: Names,
+    phones: Phones,
+    /// Its folder, where its name is kept.
+    data: PathBuf,
+    /// The terminal, if a person sits at one.
+    screen: Option<Screen>,
     me: PeerId,
     address: Multiaddr,
     /// Where other phones may reach it, without its id, the best first.
@@ -61,8 +84,14 @@ pub struct Face {
     model: Option<Model>,
     /// Phone that the command line says to join, until that has come to an end.
     joining: Option<PeerId>,
-    /// Phone whose code a person was shown last.
-    matching: Option<PeerId>,
+    /// Members that people were told do not answer.
+    lost: BTreeSet<PeerId>,
+    /// Phones that people were told cannot be reached; each is tried again and again.
+    unreached: BTreeSet<String>,
+    /// What people were told last of who is in the group: it is told anew when an address changes.
+    told_members: String,
+    /// Whether the command line says to run a model.
+    must_run: bool,
     /// Whether there has been a plan in force.
     has_run: bool,
     members: Vec<MemberLine>,
@@ -71,12 +100,19 @@ pub struct Face {
     answers: BTreeMap<(Asker, u64), Open>,
     /// Programs that read along.
     programs: BTreeMap<Asker, mpsc::Sender<Line>>,
+    /// What a person here has asked and was answered, and what they ask with.
+    conversation: Vec<Message>,
+    answer: AnswerArgs,
+    n_asked: u64,
+    /// Whether the last thing shown to a person was a word, with more to come.
+    in_words: bool,
 }
 
 /// An answer on its way.
 struct Open {
     lines: AnswerLines,
     client: ClientId,
+    cancelled: bool,
 }
 
 /// A word of an answer, and whose.
@@ -84,23 +120,33 @@ type Word = ((Asker, u64), Answer);
 
 impl Face {
     /// Makes the face of a phone that was started with `args`.
-    pub fn new(args: &Args, model: Option<Model>, handle: &Handle, askers: &Askers) -> Self {
+    pub fn new(args: &Args, own: Own, handle: &Handle, askers: &mut Askers) -> Self {
         Self {
-            names: Names::of_phone(handle.me, args.name.clone()),
+            names: Names::of_phone(handle.me, own.name),
+            phones: Phones::default(),
+            data: own.data,
+            screen: askers.screen.take(),
             me: handle.me,
             address: handle.address.clone(),
             addresses: Vec::new(),
             local: askers.local_address(),
             json: args.json,
             accept: args.accept,
-            model,
+            model: own.model,
             joining: None,
-            matching: None,
+            lost: BTreeSet::new(),
+            unreached: BTreeSet::new(),
+            told_members: String::new(),
+            must_run: args.run.is_some(),
             has_run: false,
             members: Vec::new(),
             plan: None,
             answers: BTreeMap::new(),
             programs: BTreeMap::new(),
+            conversation: Vec::new(),
+            answer: args.answer.clone(),
+            n_asked: 0,
+            in_words: false,
         }
     }
 
@@ -115,7 +161,12 @@ impl Face {
             local: self.local.clone(),
         };
 
-        self.show(line)
+        self.show(line)?;
+        if self.screen.is_some() {
+            let name = self.names.of(self.me);
+            self.tell(&format!("This is {name}. `help` lists what can be said."))?;
+        }
+        Ok(())
     }
 
     /// Asks to be let into the group of the phone at an address; the phone ends if that fails.
@@ -146,7 +197,9 @@ impl Face {
         loop {
             tokio::select! {
                 biased;
-                () = interrupts.next() => return Ok(Outcome::Interrupted),
+                () = interrupts.next() => if !self.stop_answers(handle).await {
+                    return Ok(Outcome::Interrupted);
+                },
                 Some((id, answer)) = words.recv() => self.word(id, answer)?,
                 event = events.recv() => {
                     let event = event.context("the phone has stopped by itself: this is a bug")?;
@@ -156,11 +209,40 @@ impl Face {
                 }
                 (asker, said) = askers.next() => match said {
                     Said::Order(Order::Stop) => return Ok(Outcome::Done),
+                    Said::Interrupt => return Ok(Outcome::Interrupted),
+                    Said::Typed(text) if typed::read(&text) == Typed::Quit => {
+                        return Ok(Outcome::Done);
+                    }
                     Said::Left if asker == Asker::Screen && self.json => return Ok(Outcome::Done),
                     said => self.hear(handle, asker, said, &words_in).await?,
                 },
             }
+            if !self.is_answering() {
+                askers.give_turn();
+            }
         }
+    }
+
+    /// Returns whether what a person here asked is being answered.
+    fn is_answering(&self) -> bool {
+        self.answers
+            .keys()
+            .any(|(asker, _)| *asker == Asker::Screen)
+    }
+
+    /// Stops what a person here asked; a program's Ctrl-C is meant for the phone. Returns whether there was anything
+    /// to stop.
+    async fn stop_answers(&mut self, handle: &Handle) -> bool {
+        let mut any = false;
+        let open = self.answers.iter_mut();
+        let open = open.filter(|((asker, _), open)| *asker == Asker::Screen && !open.cancelled);
+
+        for (_, open) in open.filter(|_| !self.json) {
+            open.cancelled = true;
+            handle.cancel(open.client).await;
+            any = true;
+        }
+        any
     }
 
     /// Shows a word of an answer to whoever asked.
@@ -173,6 +255,9 @@ impl Face {
         if is_last {
             self.answers.remove(&id);
         }
+        if id.0 == Asker::Screen && !self.json {
+            self.remember(&line);
+        }
 
         self.show_to(id.0, line)
     }
@@ -181,19 +266,14 @@ impl Face {
     /// of the first plan.
     async fn event(&mut self, handle: &Handle, event: Event) -> Result<ControlFlow<()>> {
         self.names.hear(&event);
+        self.phones.hear(&event);
         self.check_join(&event)?;
-        let hopeless = matches!(
-            event,
-            Event::Notice(Notice::Broken {
-                cause: Cause::CannotLoad,
-                ..
-            })
-        ) && !self.has_run;
+        let hopeless = matches!(event, Event::CannotPlan { .. }) && self.must_run && !self.has_run;
         self.has_run |= matches!(event, Event::Notice(Notice::InForce { .. }));
 
         match event {
             Event::CannotSave(error) => return Err(error.into()),
-            Event::Addresses(addresses) => self.addresses = addresses,
+            Event::Addresses(addresses) => self.readdressed(addresses)?,
             Event::Group(OutEvent::Match { peer, side, .. }) => {
                 self.show_event(event)?;
                 self.matched(handle, peer, side).await;
@@ -244,8 +324,22 @@ impl Face {
         match self.accept {
             Accept::All => handle.group(Command::Confirm(peer)).await,
             Accept::None if side == Side::Asked => handle.group(Command::Refuse(peer)).await,
-            Accept::Ask | Accept::None => self.matching = Some(peer),
+            Accept::Ask | Accept::None => {}
         }
+    }
+
+    /// Shows where other phones reach this one.
+    fn readdressed(&mut self, addresses: Vec<Multiaddr>) -> Result<()> {
+        self.addresses = addresses;
+        let whole = self.addresses.iter().map(|address| self.whole(address));
+        let addresses = whole.collect();
+
+        self.show(Line::Addresses { addresses })
+    }
+
+    /// Returns one of this phone's addresses with its id.
+    fn whole(&self, address: &Multiaddr) -> String {
+        format!("{address}/p2p/{}", names::peer_text(self.me))
     }
 
     /// Makes the link of an invite.
@@ -260,8 +354,11 @@ impl Face {
             addresses: self.addresses.iter().map(Multiaddr::to_string).collect(),
         };
 
+        let address = self.addresses.iter().find_map(address::tcp_v4_of);
+        let typed = address.map(|address| TypedCode { address, secret });
         self.show(Line::Invite {
             link: invite.to_link(),
+            code: typed.map(|typed| typed.to_text()),
             expires_unix_s: expires.as_secs(),
         })
     }
@@ -284,7 +381,8 @@ impl Face {
                 Ok(())
             }
             Said::Nonsense(message) => Err(anyhow!(message)),
-            Said::Typed(text) => self.typed(handle, &text).await,
+            Said::Typed(text) => self.typed(handle, &text, words).await,
+            Said::Interrupt => unreachable!("it ends the phone"),
             Said::Order(Order::Ask { id, ask }) => self.ask(handle, (asker, id), ask, words).await,
             Said::Order(Order::Cancel { id }) => {
                 if let Some(open) = self.answers.get(&(asker, id)) {
@@ -319,7 +417,12 @@ impl Face {
         let (client, answers) = handle.ask(ask).await;
         let lines = AnswerLines::new(Some(id.1));
 
-        self.answers.insert(id, Open { lines, client });
+        let open = Open {
+            lines,
+            client,
+            cancelled: false,
+        };
+        self.answers.insert(id, open);
         tokio::spawn(carry(id, answers, words.clone()));
         Ok(())
     }
@@ -337,10 +440,31 @@ impl Face {
                 handle.run(model.work(phones).await?).await;
                 return Ok(());
             }
-            Order::Tap { peer } => Command::Ask {
+            Order::JoinCode { code } => {
+                handle.present_typed(TypedCode::from_text(&code)?).await;
+                return Ok(());
+            }
+            Order::Probe => {
+                handle.probe().await;
+                return Ok(());
+            }
+            Order::Rename { name } => {
+                let name = Name::tidy(&name);
+                folder::remember_name(&self.data, &name)?;
+                self.names.name(self.me, &name);
+                Command::Rename(name)
+            }
+            Order::Tap { peer, invite } => Command::Ask {
                 peer: peer_id(&peer)?,
-                purpose: Purpose::Join,
+                purpose: if invite {
+                    Purpose::Invite
+                } else {
+                    Purpose::Join
+                },
             },
+            Order::Block { peer } => Command::Block(peer_id(&peer)?),
+            Order::Unblock { peer } => Command::Unblock(peer_id(&peer)?),
+            Order::HandOver { peer } => Command::HandOver(peer_id(&peer)?),
             Order::Confirm { peer } => Command::Confirm(peer_id(&peer)?),
             Order::Refuse { peer } => Command::Refuse(peer_id(&peer)?),
             Order::Invite => Command::Invite {
@@ -358,18 +482,152 @@ impl Face {
         Ok(())
     }
 
-    /// A person says yes or no to the code that was shown last.
-    async fn typed(&mut self, handle: &Handle, text: &str) -> Result<()> {
-        let command = match text {
-            "" => return Ok(()),
-            "yes" => Command::Confirm,
-            "no" => Command::Refuse,
-            _ => bail!("say yes or no when a code is shown"),
+    /// Does what a person types.
+    async fn typed(
+        &mut self,
+        handle: &Handle,
+        text: &str,
+        words: &mpsc::Sender<Word>,
+    ) -> Result<()> {
+        let of = |number| self.phones.of(number);
+        let join = |peer, purpose| Command::Ask { peer, purpose };
+
+        let command = match typed::read(text) {
+            Typed::Nothing | Typed::Quit => return Ok(()),
+            Typed::Help => return self.tell(typed::HELP),
+            Typed::Nearby => return self.tell(&self.nearby_list()),
+            Typed::Members => return self.tell(&self.member_list()),
+            Typed::Blocked => return self.tell(&self.blocked_list()),
+            Typed::Plan => return self.tell(&self.plan_text()),
+            Typed::Status => return self.show_to(Asker::Screen, self.status()),
+            Typed::New => {
+                self.conversation.clear();
+                return Ok(());
+            }
+            Typed::Question(text) => return self.question(handle, text, words).await,
+            Typed::Run(phones) => return self.order(handle, Order::Run { phones }).await,
+            Typed::Rename(name) => return self.order(handle, Order::Rename { name }).await,
+            Typed::JoinCode(code) => return self.order(handle, Order::JoinCode { code }).await,
+            Typed::Probe => return self.order(handle, Order::Probe).await,
+            Typed::JoinLink(link) => present(&link)?,
+            Typed::Invite => Command::Invite {
+                lifetime: INVITE_LIFETIME,
+            },
+            Typed::Leave => Command::Leave(When::AfterAnswer),
+            Typed::Yes(code) => Command::Confirm(self.phones.matching(code.as_deref())?),
+            Typed::No(code) => Command::Refuse(self.phones.matching(code.as_deref())?),
+            Typed::Tap(number) => join(of(number)?, Purpose::Join),
+            Typed::Bring(number) => join(of(number)?, Purpose::Invite),
+            Typed::Remove(number) => Command::Remove(of(number)?),
+            Typed::Block(number) => Command::Block(of(number)?),
+            Typed::Unblock(number) => Command::Unblock(of(number)?),
+            Typed::HandOver(number) => Command::HandOver(of(number)?),
         };
-        let peer = self.matching.take().context("no code is shown")?;
-        handle.group(command(peer)).await;
+        handle.group(command).await;
 
         Ok(())
+    }
+
+    /// Asks what a person typed, after all that was asked before.
+    async fn question(
+        &mut self,
+        handle: &Handle,
+        text: String,
+        words: &mpsc::Sender<Word>,
+    ) -> Result<()> {
+        if self.plan.is_none() && self.members.len() < 2 {
+            bail!(
+                "no model runs here yet, so nobody can answer: form a group (`nearby`, `tap N`), or run this phone's \
+                 own model (`run 1`). `help` lists what can be said"
+            );
+        }
+        self.conversation.push(Message {
+            role: "user".into(),
+            content: text,
+        });
+        let ask = self.answer.ask(Prompt::Chat(self.conversation.clone()));
+        let id = (Asker::Screen, self.n_asked);
+        self.n_asked += 1;
+
+        self.ask(handle, id, ask, words).await
+    }
+
+    /// Keeps what was answered, for the next question; what was not answered has not been asked.
+    fn remember(&mut self, line: &Line) {
+        match line {
+            Line::Done { text, finish, .. } if *finish != Finish::Cancelled => {
+                self.conversation.push(Message {
+                    role: "assistant".into(),
+                    content: text.clone(),
+                });
+            }
+            Line::Done { .. } | Line::Error { .. } => drop(self.conversation.pop()),
+            _ => {}
+        }
+    }
+
+    fn nearby_list(&self) -> String {
+        let near = self.phones.nearby();
+        let near = near.filter(|near| !self.phones.is_member(near.peer));
+        let near = near.map(|near| {
+            let group = near.group.map_or("", |_| ", in a group");
+            self.numbered(near.peer, &format!("{}{group}", near.name))
+        });
+        let list = near.collect::<Vec<_>>();
+
+        if list.is_empty() {
+            "nobody is near that could be asked; `probe` knocks at every address of this network, \
+             and `join LINK` needs nobody near"
+                .into()
+        } else {
+            format!(
+                "{}\n`tap N` asks to be let into its group, `bring N` asks it into this phone's",
+                list.join("\n")
+            )
+        }
+    }
+
+    fn member_list(&self) -> String {
+        if self.members.is_empty() {
+            return "in no group: `nearby` lists phones to ask, `invite` makes a link".into();
+        }
+        let list = self.members.iter().map(|member| {
+            let text = crate::people::list(std::slice::from_ref(member));
+            match peer_id(&member.peer) {
+                Ok(peer) if peer == self.me => format!("     {text}, this phone"),
+                Ok(peer) => self.numbered(peer, &text),
+                Err(_) => text,
+            }
+        });
+
+        list.collect::<Vec<_>>().join("\n")
+    }
+
+    fn blocked_list(&self) -> String {
+        let blocked = self.phones.blocked();
+        let list = blocked.map(|phone| self.numbered(phone, &self.names.of(phone)));
+        let list = list.collect::<Vec<_>>();
+
+        if list.is_empty() {
+            "nobody is blocked".into()
+        } else {
+            list.join("\n")
+        }
+    }
+
+    fn numbered(&self, phone: PeerId, text: &str) -> String {
+        let number = self.phones.number(phone);
+        let number = number.map_or_else(String::new, |number| number.to_string());
+
+        format!("{number:>4} {text}")
+    }
+
+    fn plan_text(&self) -> String {
+        let plan = self.plan.as_ref().and_then(Line::for_people);
+
+        plan.unwrap_or_else(|| {
+            "no model is run: `run N` runs this phone's, once N phones are here".into()
+        })
     }
 
     /// What a program that goes has asked, nobody waits for.
@@ -383,10 +641,19 @@ impl Face {
     }
 
     fn status(&self) -> Line {
+        let address = self.addresses.first().map(|address| self.whole(address));
+
         Line::Status {
             phone: self.names.of(self.me),
-            address: self.address.to_string(),
+            peer: names::peer_text(self.me),
+            address: address.unwrap_or_else(|| self.address.to_string()),
             members: self.members.clone(),
+            nearby: self.phones.nearby().map(names::nearby).collect(),
+            blocked: self
+                .phones
+                .blocked()
+                .map(|peer| self.names.phone(peer))
+                .collect(),
             plan: self.plan.clone().map(Box::new),
         }
     }
@@ -398,6 +665,9 @@ impl Face {
         let Some(line) = self.names.line_of(&event) else {
             return Ok(());
         };
+        if let Event::Group(OutEvent::Present { peer, presence }) = event {
+            self.set_presence(peer, presence);
+        }
         match &line {
             Line::Members { members } => self.members.clone_from(members),
             Line::Left { .. } => self.members.clear(),
@@ -405,7 +675,28 @@ impl Face {
             _ => {}
         }
 
-        self.show(line)
+        self.show(line)?;
+        if let Event::Group(OutEvent::Present { peer, presence }) = event {
+            self.note_lost(peer, presence);
+        }
+        Ok(())
+    }
+
+    /// Notes what people were told of a member.
+    fn note_lost(&mut self, peer: PeerId, presence: Presence) {
+        match presence {
+            Presence::Lost => drop(self.lost.insert(peer)),
+            Presence::Here => drop(self.lost.remove(&peer)),
+            Presence::Suspect => {}
+        }
+    }
+
+    fn set_presence(&mut self, peer: PeerId, presence: Presence) {
+        let text = names::peer_text(peer);
+
+        for member in self.members.iter_mut().filter(|member| member.peer == text) {
+            member.presence = names::presence_word(presence).into();
+        }
     }
 
     /// Shows a line to everybody.
@@ -422,11 +713,7 @@ impl Face {
     fn show_to(&mut self, asker: Asker, line: Line) -> Result<()> {
         match asker {
             Asker::Screen if self.json => lines::print(&line)?,
-            Asker::Screen => {
-                if let Some(text) = line.for_people() {
-                    eprintln!("{text}");
-                }
-            }
+            Asker::Screen => self.show_person(&line)?,
             Asker::Local(_) => {
                 let program = self.programs.get(&asker);
                 if program.is_some_and(|lines| lines.try_send(line).is_err()) {
@@ -435,6 +722,97 @@ impl Face {
             }
         }
         Ok(())
+    }
+
+    /// Shows a line to a person.
+    fn show_person(&mut self, line: &Line) -> Result<()> {
+        match line {
+            Line::Token { text, .. } => {
+                self.in_words = true;
+                return Ok(terminal::write(text)?);
+            }
+            Line::Done { .. } if self.in_words => {
+                self.in_words = false;
+                return Ok(terminal::write("\n\n")?);
+            }
+            line if self.is_told(line) => return Ok(()),
+            Line::Present { peer, presence, .. } if presence == "here" => {
+                if !peer_id(peer).is_ok_and(|peer| self.lost.contains(&peer)) {
+                    return Ok(()); // it was late, which nobody was told
+                }
+            }
+            _ => {}
+        }
+
+        if let Some(text) = line.for_people() {
+            self.tell(&format!("{text}{}", self.hint(line)))?;
+        }
+        match line {
+            Line::Invite { link, .. } => self.draw(link),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether people know what a line says, from this one or a better one; takes note that they will.
+    fn is_told(&mut self, line: &Line) -> bool {
+        match line {
+            Line::Nearby(near) => self.is_member(&near.peer),
+            Line::Unreachable { peer, .. } => {
+                self.is_member(peer) || !self.unreached.insert(peer.clone())
+            }
+            Line::Match { peer, .. } | Line::PairingEnded { peer, .. } => {
+                self.unreached.remove(peer);
+                false
+            }
+            Line::Members { members } => {
+                let members = crate::people::list(members);
+                std::mem::replace(&mut self.told_members, members.clone()) == members
+            }
+            Line::Left { .. } => {
+                self.told_members.clear();
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns what a person may do about a line.
+    fn hint(&self, line: &Line) -> String {
+        let number = |peer: &str| self.phones.number(peer_id(peer).ok()?);
+
+        match line {
+            Line::Nearby(near) => number(&near.peer)
+                .map(|number| format!(": `tap {number}` asks to be let into its group"))
+                .unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+
+    fn is_member(&self, peer: &str) -> bool {
+        peer_id(peer).is_ok_and(|peer| self.phones.is_member(peer))
+    }
+
+    /// Tells a person something.
+    fn tell(&mut self, text: &str) -> Result<()> {
+        if std::mem::take(&mut self.in_words) {
+            terminal::write("\n")?;
+        }
+
+        match &mut self.screen {
+            Some(screen) => screen.show(text),
+            None => {
+                terminal::complain(text);
+                Ok(())
+            }
+        }
+    }
+
+    /// Draws a link for a camera, where there is a terminal to draw on.
+    fn draw(&mut self, link: &str) -> Result<()> {
+        match (&mut self.screen, qr::draw(link, true)) {
+            (Some(screen), Some(code)) => screen.show_raw(&code),
+            _ => Ok(()),
+        }
     }
 }
 

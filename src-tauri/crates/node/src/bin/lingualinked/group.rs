@@ -3,7 +3,7 @@
 //!
 //! A phone ends when its standard input does, so none outlives this process, however it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,6 +23,10 @@ use crate::lines::{Line, Order};
 /// How long the phones may take to end when they are told to. They have nothing to save.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the phones may take to find each other: DNS-SD took 0.15 s on loopback, and asks again after 1 s and 3 s
+/// where a packet is lost.
+const FOUND_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Lines of all phones together that wait to be looked at.
 const LINE_QUEUE: usize = 256;
 
@@ -33,6 +37,8 @@ pub struct Group {
     /// For the phones that are yet to be started.
     sender: Option<mpsc::Sender<(usize, Heard)>>,
     plan: Option<Line>,
+    /// Whether phones that should have found each other did not.
+    was_told: bool,
     /// Where the phones keep their shards.
     data: PathBuf,
     /// Kept as long as the phones need it.
@@ -50,6 +56,17 @@ struct PhoneProcess {
     codes: BTreeMap<String, String>,
     /// Who is in its group.
     members: Vec<String>,
+    /// Which phones it sees nearby, those of other groups of this machine among them.
+    nearby: BTreeSet<String>,
+}
+
+/// How the phones learn of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// They find each other, as phones do.
+    Discovered,
+    /// They are told where the first one is, which is quicker.
+    Told,
 }
 
 /// What came from a phone.
@@ -93,6 +110,7 @@ impl Group {
             lines,
             sender: Some(sender),
             plan: None,
+            was_told: false,
             data,
             _folder: folder,
         })
@@ -110,12 +128,13 @@ impl Group {
     pub async fn start(
         &mut self,
         args: &GroupArgs,
+        meeting: Meeting,
         mut show: impl FnMut(usize, &Line),
     ) -> Result<()> {
         let sender = self.sender.take().context("a group is started once")?;
 
         for _ in 0..args.phones {
-            self.spawn(args, &sender)?;
+            self.spawn(args, meeting, &sender)?;
         }
         drop(sender); // with the last phone's own the lines end
         for phone in 0..self.phones.len() {
@@ -123,8 +142,12 @@ impl Group {
                 self.start_line(&mut show).await?;
             }
         }
+        let found_by = Instant::now() + FOUND_TIMEOUT;
         for phone in 1..self.phones.len() {
-            self.let_in(phone, &mut show).await?;
+            let found = meeting == Meeting::Discovered
+                && self.find_first(phone, found_by, &mut show).await?;
+            self.was_told |= meeting == Meeting::Discovered && !found;
+            self.let_in(phone, found, &mut show).await?;
         }
 
         while self.plan.is_none() {
@@ -140,6 +163,11 @@ impl Group {
     /// If the group has not been started.
     pub fn plan(&self) -> &Line {
         self.plan.as_ref().expect("it has been started")
+    }
+
+    /// Returns whether phones that were to find each other had to be told where the first one is.
+    pub fn was_told(&self) -> bool {
+        self.was_told
     }
 
     /// Returns the system's numbers of the processes.
@@ -226,12 +254,17 @@ impl Group {
         )
     }
 
-    fn spawn(&mut self, args: &GroupArgs, lines: &mpsc::Sender<(usize, Heard)>) -> Result<()> {
+    fn spawn(
+        &mut self,
+        args: &GroupArgs,
+        meeting: Meeting,
+        lines: &mpsc::Sender<(usize, Heard)>,
+    ) -> Result<()> {
         let index = self.phones.len();
         let name = format!("phone {}", index + 1);
         let data = self.data.join(format!("phone-{}", index + 1));
 
-        let mut command = node_command(args, &name, data)?;
+        let mut command = node_command(args, meeting, &name, data)?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -249,15 +282,51 @@ impl Group {
             address: None,
             codes: BTreeMap::new(),
             members: Vec::new(),
+            nearby: BTreeSet::new(),
         });
         Ok(())
     }
 
+    /// Waits until a phone has found the first one by itself, but not for ever: some machines carry no multicast.
+    /// Returns whether it has.
+    async fn find_first(
+        &mut self,
+        phone: usize,
+        until: Instant,
+        show: &mut impl FnMut(usize, &Line),
+    ) -> Result<bool> {
+        let first = self.phones[0].peer().map(str::to_owned);
+        let first = first.context("the first phone has said where it is")?;
+
+        while !self.phones[phone].nearby.contains(&first) {
+            match timeout_at(until, self.start_line(show)).await {
+                Ok(heard) => heard?,
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     /// Plays two people: one taps the first phone, both see whether the codes are the same and say yes.
-    async fn let_in(&mut self, phone: usize, show: &mut impl FnMut(usize, &Line)) -> Result<()> {
+    async fn let_in(
+        &mut self,
+        phone: usize,
+        found: bool,
+        show: &mut impl FnMut(usize, &Line),
+    ) -> Result<()> {
         let address = self.phones[0].address.clone();
         let address = address.context("the first phone has said where it is")?;
-        self.order(phone, &Order::Meet { address }).await?;
+        let peer = self.phones[0].peer().map(str::to_owned);
+        let peer = peer.context("the first phone has said where it is")?;
+        let tap = if found {
+            Order::Tap {
+                peer,
+                invite: false,
+            }
+        } else {
+            Order::Meet { address }
+        };
+        self.order(phone, &tap).await?;
 
         let mut agreed = false;
         while !(self.knows(0, phone) && self.knows(phone, 0)) {
@@ -322,6 +391,8 @@ impl Group {
             Line::Match { peer, code, .. } => {
                 phone.codes.insert(peer, code);
             }
+            Line::Nearby(near) => drop(phone.nearby.insert(near.peer)),
+            Line::Faded { peer, .. } => drop(phone.nearby.remove(&peer)),
             Line::Members { members } => {
                 phone.members = members.into_iter().map(|member| member.peer).collect();
             }
@@ -360,12 +431,16 @@ impl PhoneProcess {
 
 /// Returns the command that runs one phone. It has a process group of its own, so that Ctrl-C comes to
 /// this process alone, which then ends the phones in order.
-fn node_command(args: &GroupArgs, name: &str, data: PathBuf) -> Result<Command> {
+fn node_command(args: &GroupArgs, meeting: Meeting, name: &str, data: PathBuf) -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     let (run, phone) = (&args.model.run, &args.phone);
 
-    command.args(["node", "--json", "--accept", "ask", "--discover", "none"]);
+    command.args(["node", "--json", "--accept", "ask", "--discover"]);
+    command.arg(match meeting {
+        Meeting::Discovered => "dns-sd",
+        Meeting::Told => "none",
+    });
     // Every phone has the model: whoever leads runs it.
     command.args(["--run", &args.phones.to_string()]);
     command.args(["--name", name, "--listen"]);
@@ -379,6 +454,8 @@ fn node_command(args: &GroupArgs, name: &str, data: PathBuf) -> Result<Command> 
         ("--context", Some(run.context.to_string())),
         ("--conversations", Some(run.conversations.to_string())),
         ("--chunk", Some(run.chunk.to_string())),
+        ("--placement", Some(run.placement.word().into())),
+        ("--spare", Some(run.spare.to_string())),
         ("--shards", run.shards.map(|n| n.to_string())),
     ];
     for (option, value) in numbers {

@@ -3,18 +3,11 @@
 //! On standard output come [`Line`]s, on standard input of `node --json` go [`Order`]s. Both also go over a phone's
 //! socket ([`crate::askers`]). The README's "For programs" is the reference.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
-use node::event_loop::Event;
-use node::identity;
-use proto::PeerId;
-use proto::chat::{Answer, Ask, FailureReason, Figures, Finish};
-use proto::group::message::Refusal;
-use proto::group::{Code, LeaveReason, Older, OutEvent, PairingEnd, Roster, Side};
-use proto::plan::Plan;
-use proto::ring::Notice;
+use proto::chat::{Ask, Figures, Finish};
+use proto::placement::Forecast;
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
@@ -29,6 +22,20 @@ pub enum Line {
         address: String,
         /// Where programs of the same user can ask it.
         local: String,
+    },
+    /// Where other phones may reach this one has changed.
+    Addresses {
+        /// The best first, with the peer id.
+        addresses: Vec<String>,
+    },
+    /// A phone is near, or has changed. Nothing that it says of itself is proven.
+    Nearby(NearbyLine),
+    /// A phone is near no more.
+    Faded {
+        /// Its name.
+        phone: String,
+        /// That phone.
+        peer: String,
     },
     /// Two phones show a code: if it is the same on both, their people may say yes.
     Match {
@@ -49,6 +56,56 @@ pub enum Line {
         peer: String,
         /// `done`, or why not.
         end: String,
+    },
+    /// Both sides have agreed; this phone is let in as soon as that can be.
+    Waiting {
+        /// Name of the phone that lets it in.
+        phone: String,
+        /// That phone.
+        peer: String,
+        /// `answer_being_written`, `no_leader` or `asked`.
+        reason: String,
+    },
+    /// Both sides have agreed; the other phone is let in as soon as that can be.
+    Admitting {
+        /// Its name.
+        phone: String,
+        /// That phone.
+        peer: String,
+        /// As in `waiting`.
+        reason: String,
+    },
+    /// This phone is in a group: founded, joined, or back after a restart.
+    Joined {
+        /// The group.
+        group: String,
+    },
+    /// Whether a member answers has changed.
+    Present {
+        /// Its name.
+        phone: String,
+        /// That phone.
+        peer: String,
+        /// `here`, `suspect` or `lost`.
+        presence: String,
+    },
+    /// A member will leave when the answer is written.
+    Leaving {
+        /// Its name.
+        phone: String,
+        /// That phone.
+        peer: String,
+    },
+    /// A phone speaks another version, and cannot be in a group with this one.
+    OtherVersion {
+        /// Its name.
+        phone: String,
+        /// That phone.
+        peer: String,
+        /// Its version.
+        version: u16,
+        /// Which of them should be updated: `this` or `other`.
+        older: String,
     },
     /// Who is in the group.
     Members {
@@ -71,8 +128,22 @@ pub enum Line {
     Invite {
         /// The link.
         link: String,
+        /// The same to be typed by hand; where this phone has an IPv4 address.
+        code: Option<String>,
         /// When it expires, in seconds since 1970.
         expires_unix_s: u64,
+    },
+    /// No phone is where a typed code says.
+    NotReached {
+        /// Where that is.
+        address: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Which phones are never heard.
+    Blocked {
+        /// Each of them.
+        phones: Vec<PhoneLine>,
     },
     /// A phone was dialled and not reached; it may be dialled again.
     Unreachable {
@@ -87,10 +158,16 @@ pub enum Line {
     Status {
         /// This phone's name.
         phone: String,
-        /// Where other phones reach it.
+        /// This phone.
+        peer: String,
+        /// Where other phones reach it best.
         address: String,
         /// Who is in its group; nobody, if it is in none.
         members: Vec<MemberLine>,
+        /// Phones nearby.
+        nearby: Vec<NearbyLine>,
+        /// Phones that are never heard.
+        blocked: Vec<PhoneLine>,
         /// The last `plan` line, while that plan is in force.
         plan: Option<Box<Line>>,
     },
@@ -100,6 +177,25 @@ pub enum Line {
         done_bytes: u64,
         /// Bytes in all.
         total_bytes: u64,
+        /// Bytes a second that come in; 0 if nothing does.
+        rate_bytes_per_s: u64,
+        /// Seconds until all are here, at this rate.
+        left_s: Option<f64>,
+        /// Phones that they come from.
+        n_sources: usize,
+        /// Whether these are shards that are only kept at hand.
+        spare: bool,
+    },
+    /// A plan was made, on the phone that leads.
+    Planned {
+        /// What is expected of it.
+        forecast: ForecastLine,
+        /// What would be expected of this phone alone, if the model fits it.
+        alone: Option<ForecastLine>,
+        /// How firmly it is the best.
+        optimality: String,
+        /// Why each phone got what it got.
+        reasons: Vec<ReasonLine>,
     },
     /// Shards are being loaded.
     Loading {
@@ -175,6 +271,60 @@ pub struct MemberLine {
     pub peer: String,
     /// Whether it led when this was written.
     pub leader: bool,
+    /// Whether it answered when this was written: `here`, `suspect` or `lost`.
+    pub presence: String,
+}
+
+/// A phone nearby.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NearbyLine {
+    /// What it calls itself.
+    pub phone: String,
+    /// That phone.
+    pub peer: String,
+    /// The group that it is in; `null` for none.
+    pub group: Option<String>,
+    /// The version that it speaks.
+    pub version: u16,
+}
+
+/// A phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PhoneLine {
+    /// Its name.
+    pub phone: String,
+    /// That phone.
+    pub peer: String,
+}
+
+/// What is expected of a plan.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct ForecastLine {
+    /// Time to the first token of a prompt of 256 tokens.
+    pub ttft_ms: f64,
+    /// Time for each token after it.
+    pub tpot_ms: f64,
+}
+
+impl ForecastLine {
+    /// Returns a forecast as lines have it.
+    pub fn of(forecast: &Forecast) -> Self {
+        Self {
+            ttft_ms: forecast.ttft_s * 1e3,
+            tpot_ms: forecast.tpot_s * 1e3,
+        }
+    }
+}
+
+/// Why a phone got what it got.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReasonLine {
+    /// Its name.
+    pub phone: String,
+    /// That phone.
+    pub peer: String,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// One stage of a plan.
@@ -207,10 +357,13 @@ pub enum Order {
         /// Its address, which ends in `/p2p/PEER`.
         address: String,
     },
-    /// Ask a phone that is known to be let into its group.
+    /// Ask a phone nearby to be let into its group, or to come into this one's.
     Tap {
         /// That phone.
         peer: String,
+        /// Whether it shall come into this phone's group.
+        #[serde(default)]
+        invite: bool,
     },
     /// The code is the same on both phones.
     Confirm {
@@ -229,6 +382,11 @@ pub enum Order {
         /// The link.
         link: String,
     },
+    /// Use the code of such a link, typed by hand.
+    JoinCode {
+        /// The code; case, hyphens and spaces do not matter.
+        code: String,
+    },
     /// Leave the group, after the answer that is being written.
     Leave,
     /// Take a phone out of the group that this one leads.
@@ -236,6 +394,28 @@ pub enum Order {
         /// That phone.
         peer: String,
     },
+    /// Never hear a phone again.
+    Block {
+        /// That phone.
+        peer: String,
+    },
+    /// Hear it again.
+    Unblock {
+        /// That phone.
+        peer: String,
+    },
+    /// Have another member lead the group that this one leads.
+    HandOver {
+        /// That phone.
+        peer: String,
+    },
+    /// Call this phone something else.
+    Rename {
+        /// Its name.
+        name: String,
+    },
+    /// Knock at every address of the own network, once.
+    Probe,
     /// Run this phone's model when it leads and so many phones are here.
     Run {
         /// Phones, this one among them.
@@ -245,237 +425,6 @@ pub enum Order {
     Status,
     /// End.
     Stop,
-}
-
-/// Names of phones, as far as this phone has heard them.
-#[derive(Debug, Default)]
-pub struct Names(BTreeMap<PeerId, String>);
-
-impl Names {
-    /// Starts with this phone's own.
-    pub fn of_phone(me: PeerId, name: String) -> Self {
-        Self(BTreeMap::from([(me, name)]))
-    }
-
-    /// Notes the names in an event.
-    pub fn hear(&mut self, event: &Event) {
-        match event {
-            Event::Group(OutEvent::Match { peer, name, .. }) => {
-                self.0.insert(*peer, name.to_string());
-            }
-            Event::Group(OutEvent::Members(roster)) => {
-                let members = roster.members.iter();
-                self.0
-                    .extend(members.map(|member| (member.peer, member.name.to_string())));
-            }
-            _ => {}
-        }
-    }
-
-    /// Returns a phone's name, or the start of its id.
-    pub fn of(&self, phone: PeerId) -> String {
-        self.0
-            .get(&phone)
-            .cloned()
-            .unwrap_or_else(|| phone.to_string())
-    }
-
-    /// Says why an answer broke off.
-    pub fn failure(&self, reason: &FailureReason) -> String {
-        // A key tells a person nothing.
-        let name = |phone| self.0.get(phone).map_or("a phone", String::as_str);
-
-        match reason {
-            FailureReason::PhoneLost(phone) => {
-                format!("{} left the group, and its layers with it", name(phone))
-            }
-            FailureReason::StageFailed { phone, reason } => {
-                format!("{} cannot go on: {reason}", name(phone))
-            }
-            FailureReason::HeadLost => reason.to_string(),
-        }
-    }
-
-    /// Returns the line that an event makes, if it makes one.
-    pub fn line_of(&self, event: &Event) -> Option<Line> {
-        Some(match event {
-            Event::Notice(Notice::InForce { plan }) => self.plan(plan),
-            Event::Notice(Notice::Broken { phone, reason, .. }) => Line::Error {
-                id: None,
-                message: format!("{}: {reason}", self.of(*phone)),
-            },
-            Event::Group(event) => return self.group_line(event),
-            Event::Addresses(_) => return None,
-            Event::Unreachable { phone, reason } => Line::Unreachable {
-                phone: self.of(*phone),
-                peer: peer_text(*phone),
-                reason: reason.clone(),
-            },
-            Event::CannotSave(error) => Line::Error {
-                id: None,
-                message: error.to_string(),
-            },
-            Event::Preparing {
-                done_bytes,
-                total_bytes,
-            } => Line::Preparing {
-                done_bytes: *done_bytes,
-                total_bytes: *total_bytes,
-            },
-            Event::Loading { fraction } => Line::Loading {
-                fraction: *fraction,
-            },
-        })
-    }
-
-    fn group_line(&self, event: &OutEvent) -> Option<Line> {
-        Some(match event {
-            OutEvent::Match {
-                peer, code, side, ..
-            } => self.match_line(*peer, *code, *side),
-            OutEvent::PairingEnded { peer, end } => Line::PairingEnded {
-                phone: self.of(*peer),
-                peer: peer_text(*peer),
-                end: end_word(*end).into(),
-            },
-            OutEvent::Members(roster) => Line::Members {
-                members: members(roster),
-            },
-            OutEvent::Leader(term) => Line::Leader {
-                phone: term.map(|term| self.of(term.leader)),
-                peer: term.map(|term| peer_text(term.leader)),
-            },
-            OutEvent::Left { reason, .. } => Line::Left {
-                reason: match reason {
-                    LeaveReason::Left => "left",
-                    LeaveReason::Removed => "removed",
-                    LeaveReason::Switched => "switched",
-                }
-                .into(),
-            },
-            OutEvent::OtherVersion { peer, older, .. } => {
-                let older = match older {
-                    Older::Ours => "this phone".into(),
-                    Older::Theirs => self.of(*peer),
-                };
-                let message = format!("{} speaks another version: update {older}", self.of(*peer));
-                Line::Error { id: None, message }
-            }
-            OutEvent::Refused(error) => Line::Error {
-                id: None,
-                message: error.to_string(),
-            },
-            _ => return None,
-        })
-    }
-
-    fn match_line(&self, peer: PeerId, code: Code, side: Side) -> Line {
-        let side = match side {
-            Side::Asker => "asker",
-            Side::Asked => "asked",
-        };
-
-        Line::Match {
-            phone: self.of(peer),
-            peer: peer_text(peer),
-            code: code.to_string(),
-            side: side.into(),
-        }
-    }
-
-    fn plan(&self, plan: &Plan) -> Line {
-        let stages = plan.stages.iter().map(|stage| StageLine {
-            phone: self.of(stage.phone),
-            layers: [stage.layers.start(), stage.layers.end()],
-        });
-
-        Line::Plan {
-            epoch: plan.epoch.0,
-            head: self.of(plan.head),
-            stages: stages.collect(),
-        }
-    }
-}
-
-/// Returns the members as lines have them.
-fn members(roster: &Roster) -> Vec<MemberLine> {
-    let leader = roster.version.term.leader;
-    let members = roster.members.iter().map(|member| MemberLine {
-        phone: member.name.to_string(),
-        peer: peer_text(member.peer),
-        leader: member.peer == leader,
-    });
-
-    members.collect()
-}
-
-/// Returns the word for how two phones' way to each other ended.
-fn end_word(end: PairingEnd) -> &'static str {
-    match end {
-        PairingEnd::Done => "done",
-        PairingEnd::Expired | PairingEnd::Refused(Refusal::Expired) => "expired",
-        PairingEnd::Cancelled | PairingEnd::Refused(Refusal::Cancelled) => "cancelled",
-        PairingEnd::WrongHost => "wrong_host",
-        PairingEnd::Refused(Refusal::Declined) => "declined",
-        PairingEnd::Refused(Refusal::Busy) => "busy",
-        PairingEnd::Refused(Refusal::BadCode) => "bad_code",
-        PairingEnd::Refused(Refusal::InviteUnknown) => "invite_unknown",
-        PairingEnd::Refused(Refusal::InviteExpired) => "invite_expired",
-        PairingEnd::Refused(Refusal::InviteUsed) => "invite_used",
-        PairingEnd::Refused(Refusal::Full) => "full",
-        PairingEnd::Refused(Refusal::Blocked) => "blocked",
-        PairingEnd::Refused(Refusal::OtherVersion) => "other_version",
-    }
-}
-
-/// Returns a phone as lines name it: as libp2p does, at the end of its address.
-pub fn peer_text(phone: PeerId) -> String {
-    identity::libp2p_peer(phone).map_or_else(|| phone.to_string(), |peer| peer.to_string())
-}
-
-/// Makes lines of one answer's words, and keeps its text.
-#[derive(Debug, Default)]
-pub struct AnswerLines {
-    id: Option<u64>,
-    text: String,
-}
-
-impl AnswerLines {
-    /// Starts an answer whose lines carry `id`.
-    pub fn new(id: Option<u64>) -> Self {
-        Self {
-            id,
-            text: String::new(),
-        }
-    }
-
-    /// Returns the line that the next word makes.
-    pub fn line(&mut self, answer: Answer, names: &Names) -> Line {
-        let id = self.id;
-
-        match answer {
-            Answer::Queued { ahead } => Line::Queued { id, ahead },
-            Answer::Reading { done, total } => Line::Reading { id, done, total },
-            Answer::Token { token, text } => {
-                self.text.push_str(&text);
-                Line::Token { id, token, text }
-            }
-            Answer::Done { finish, figures } => Line::Done {
-                id,
-                text: std::mem::take(&mut self.text),
-                finish,
-                figures,
-            },
-            Answer::Refused(reason) => Line::Error {
-                id,
-                message: reason.to_string(),
-            },
-            Answer::Failed(reason) => Line::Error {
-                id,
-                message: names.failure(&reason),
-            },
-        }
-    }
 }
 
 /// Says what a command failed with as a line, where a program reads lines.
@@ -536,56 +485,6 @@ impl Line {
         json_line(self)
     }
 
-    /// Returns what a person is told; nothing about progress, nor about an answer's words.
-    pub fn for_people(&self) -> Option<String> {
-        Some(match self {
-            Self::Listening { address, local } => format!("listening on {address}\nand on {local}"),
-            Self::Match { phone, code, .. } => {
-                format!("{phone} shows {code}? Say yes if it does, or no")
-            }
-            Self::PairingEnded { phone, end, .. } if end == "done" => {
-                format!("in one group with {phone}")
-            }
-            Self::PairingEnded { phone, end, .. } => {
-                format!("not in one group with {phone}: {end}")
-            }
-            Self::Members { members } => format!("in the group: {}", list(members)),
-            Self::Leader {
-                phone: Some(phone), ..
-            } => format!("{phone} leads"),
-            Self::Leader { phone: None, .. } => "a leader is sought".into(),
-            Self::Left { reason } => format!("in no group any more: {reason}"),
-            Self::Invite { link, .. } => format!("this link lets one phone in:\n{link}"),
-            Self::Unreachable { phone, reason, .. } => {
-                format!("{phone} cannot be reached: {reason}")
-            }
-            Self::Plan { stages, .. } => {
-                let stages = stages.iter().map(|s| format!("{} {:?}", s.phone, s.layers));
-                format!(
-                    "the model runs on {}",
-                    stages.collect::<Vec<_>>().join(", ")
-                )
-            }
-            Self::Status {
-                phone,
-                address,
-                members,
-                plan,
-            } => {
-                let group = if members.is_empty() {
-                    "in no group".into()
-                } else {
-                    format!("in the group: {}", list(members))
-                };
-                let plan = plan.as_ref().and_then(|plan| plan.for_people());
-                let plan = plan.unwrap_or_else(|| "no model is run".into());
-                format!("{phone}, {address}\n{group}\n{plan}")
-            }
-            Self::Error { message, .. } => format!("lingualinked: {message}"),
-            _ => return None,
-        })
-    }
-
     /// Returns the number of the question that a line belongs to.
     pub fn id(&self) -> Option<u64> {
         match self {
@@ -617,13 +516,4 @@ fn json_line(value: &impl Serialize) -> Vec<u8> {
     text.push(b'\n');
 
     text
-}
-
-fn list(members: &[MemberLine]) -> String {
-    let names = members.iter().map(|member| {
-        let leads = if member.leader { " (leads)" } else { "" };
-        format!("{}{leads}", member.phone)
-    });
-
-    names.collect::<Vec<_>>().join(", ")
 }

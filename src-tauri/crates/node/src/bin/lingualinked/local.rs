@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::folder;
 use crate::lines::{Line, Order};
 
 /// A connection to a phone. When it is dropped, the phone stops what was asked.
@@ -16,12 +17,14 @@ pub struct Local {
 }
 
 impl Local {
-    /// Connects to the phone at an address such as `/unix/home/anna/phone/phone.sock`.
+    /// Connects to the phone at an address such as `/unix/home/anna/phone/phone.sock`, or to that in the default
+    /// folder.
     ///
     /// # Errors
     ///
     /// If the address is of another kind, or nobody listens there.
-    pub async fn connect(address: &str) -> Result<Self> {
+    pub async fn connect(said: Option<&str>) -> Result<Self> {
+        let address = folder::local_address(said)?;
         let path = address.strip_prefix("/unix").map(PathBuf::from);
         let Some(path) = path.filter(|path| path.is_absolute()) else {
             bail!(
@@ -30,7 +33,14 @@ impl Local {
             );
         };
         let stream = UnixStream::connect(&path).await;
-        let (read, orders) = stream.context("cannot reach the phone")?.into_split();
+        let stream = stream.with_context(|| match said {
+            Some(_) => "cannot reach the phone".into(),
+            None => format!(
+                "no phone runs in {}: start one with `lingualinked node`, or say which with --to",
+                path.display()
+            ),
+        });
+        let (read, orders) = stream?.into_split();
 
         Ok(Self {
             lines: BufReader::new(read).lines(),

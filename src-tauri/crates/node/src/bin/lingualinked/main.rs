@@ -19,15 +19,22 @@ mod bench;
 mod chat;
 mod demo;
 mod face;
+mod folder;
 mod group;
 mod interrupts;
 mod lines;
 mod local;
 mod membership;
+mod names;
 mod nearby;
 mod node_command;
+mod people;
+mod phones;
 mod plain;
 mod plan_command;
+mod qr;
+mod terminal;
+mod typed;
 
 use std::io::{self, Write};
 
@@ -64,7 +71,7 @@ enum Command {
     Status(membership::Args),
     /// Make a link that lets one phone into a running phone's group
     Invite(membership::Args),
-    /// Let a running phone join a group by such a link
+    /// Let a running phone join a group by such a link, or by its code
     Join(membership::JoinArgs),
     /// Measure a group on this machine against plain llama.cpp
     Bench(bench::Args),
@@ -124,7 +131,7 @@ fn status_of(outcome: anyhow::Result<Outcome>) -> u8 {
         // Nobody reads what is said any more.
         Err(error) if is_broken_pipe(&error) => FAILED,
         Err(error) => {
-            eprintln!("lingualinked: {}", lines::message(&error));
+            terminal::complain(&format!("lingualinked: {}", lines::message(&error)));
             FAILED
         }
     }

@@ -1,6 +1,6 @@
 //! `lingualinked status`, `invite` and `join`: what a person wants of a running phone's group.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anyhow::{Result, bail};
 
@@ -8,13 +8,14 @@ use crate::Outcome;
 use crate::interrupts::Interrupts;
 use crate::lines::{self, Line, Order};
 use crate::local::Local;
+use crate::{qr, terminal, typed};
 
 /// Options of `status` and `invite`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Local address of the phone, as it prints it: `/unix/…`
+    /// Local address of the phone, as it prints it: `/unix/…` [default: the phone in the default folder]
     #[arg(long, value_name = "ADDRESS")]
-    to: String,
+    to: Option<String>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -25,8 +26,9 @@ pub struct Args {
 pub struct JoinArgs {
     #[command(flatten)]
     phone: Args,
-    /// Link that a phone of the group has made: `lingualinked://join?…`
-    link: String,
+    /// What a phone of the group has made: a link, `lingualinked://join?…`, or the code to be typed
+    #[arg(value_name = "LINK|CODE", required = true, num_args = 1..)]
+    invite: Vec<String>,
 }
 
 /// Shows who is in the phone's group, and who runs what.
@@ -49,10 +51,15 @@ pub async fn invite(args: Args, interrupts: Interrupts) -> Result<Outcome> {
     )
 }
 
-/// Has the phone use such a link.
+/// Has the phone use such a link, or its code.
 pub async fn join(args: JoinArgs, interrupts: Interrupts) -> Result<Outcome> {
-    let is_it = |line: &Line| matches!(line, Line::PairingEnded { .. });
-    let order = Order::Present { link: args.link };
+    let is_it = |line: &Line| matches!(line, Line::PairingEnded { .. } | Line::NotReached { .. });
+    let invite = args.invite.join(" "); // a code may be typed in groups
+    let order = if typed::is_link(&invite) {
+        Order::Present { link: invite }
+    } else {
+        Order::JoinCode { code: invite }
+    };
 
     lines::or_error_line(
         args.phone.json,
@@ -67,7 +74,7 @@ async fn tell(
     mut interrupts: Interrupts,
     is_answer: impl Fn(&Line) -> bool,
 ) -> Result<Outcome> {
-    let mut phone = Local::connect(&args.to).await?;
+    let mut phone = Local::connect(args.to.as_deref()).await?;
     phone.order(order).await?;
 
     loop {
@@ -85,15 +92,18 @@ async fn tell(
 }
 
 fn show(line: &Line, json: bool) -> Result<Outcome> {
-    let let_in = !matches!(line, Line::PairingEnded { end, .. } if end != "done");
+    let let_in = match line {
+        Line::PairingEnded { end, .. } => end == "done",
+        Line::NotReached { .. } => false,
+        _ => true,
+    };
     if json {
         lines::print(line)?;
     } else {
-        writeln!(
-            std::io::stdout(),
-            "{}",
-            line.for_people().unwrap_or_default()
-        )?;
+        terminal::say(&line.for_people().unwrap_or_default())?;
+    }
+    if let (false, Line::Invite { link, .. }) = (json, line) {
+        draw(link)?;
     }
 
     Ok(if let_in {
@@ -101,4 +111,14 @@ fn show(line: &Line, json: bool) -> Result<Outcome> {
     } else {
         Outcome::Failed
     })
+}
+
+/// Draws a link for a camera: in colour on a terminal; elsewhere letters are taken to be dark on light, as on paper.
+fn draw(link: &str) -> Result<()> {
+    let mut out = std::io::stdout();
+    if let Some(code) = qr::draw(link, out.is_terminal()) {
+        writeln!(out, "{code}")?;
+    }
+
+    Ok(())
 }

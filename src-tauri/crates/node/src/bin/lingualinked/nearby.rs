@@ -19,6 +19,7 @@ use tokio::time::timeout_at;
 
 use crate::Outcome;
 use crate::interrupts::Interrupts;
+use crate::terminal;
 
 /// Options of `nearby`.
 #[derive(Debug, clap::Args)]
@@ -202,7 +203,7 @@ fn line(event: NetEvent, after: Duration) -> Option<Line> {
 
 fn show(line: &Line, json: bool) -> std::io::Result<()> {
     let text = match line {
-        _ if json => serde_json::to_string(line).expect("our lines are plain data"),
+        _ if json => serde_json::to_string(line).expect("our lines are plain data"), // escaped
         Line::Addresses { addresses } => format!("this phone is at {}", addresses.join(", ")),
         Line::Sighted {
             name,
@@ -218,9 +219,8 @@ fn show(line: &Line, json: bool) -> std::io::Result<()> {
         Line::NotReached { what, reason } => format!("not reached: {what}: {reason}"),
     };
 
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+    terminal::say(&text)?;
+    std::io::stdout().flush()
 }
 
 fn texts(addresses: &[Multiaddr]) -> Vec<String> {

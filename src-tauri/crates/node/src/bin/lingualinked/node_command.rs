@@ -1,35 +1,37 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use gguf_tools::Sample;
 use libp2p::Multiaddr;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
 use node::identity;
+use node::measure;
 use node::model_file;
 use node::start::{self, Config};
-use proto::phone::Work;
 use proto::plan::STAGES_MAX;
+use proto::planning::Work;
 
 use crate::Outcome;
-use crate::args::{PhoneArgs, RunArgs, one_to};
-use crate::askers::Askers;
-use crate::face::{Face, Model};
+use crate::args::{AnswerArgs, PROMPT_TOKENS, PhoneArgs, RunArgs, one_to};
+use crate::askers::{Askers, Input};
+use crate::face::{Face, Model, Own};
 use crate::interrupts::Interrupts;
-use crate::lines;
+use crate::{folder, lines, terminal};
 
 /// Options of `node`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name of this phone
-    #[arg(long, default_value = "phone")]
-    pub name: String,
-    /// Folder for its key, its place in a group, its shards and its socket
+    /// Name of this phone [default: what it was called last]
     #[arg(long)]
-    pub data: PathBuf,
+    pub name: Option<String>,
+    /// Folder for its key, its place in a group, its shards and its socket [default: the system's for data]
+    #[arg(long)]
+    pub data: Option<PathBuf>,
     /// Where to listen [default: on every interface]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<Multiaddr>,
@@ -57,6 +59,9 @@ pub struct Args {
     pub phone: PhoneArgs,
     #[command(flatten)]
     pub sizes: RunArgs,
+    /// How what is typed on its terminal is answered
+    #[command(flatten)]
+    pub answer: AnswerArgs,
     /// Write events as JSON lines, and take commands so; the phone ends when standard input does
     #[arg(long)]
     pub json: bool,
@@ -115,12 +120,14 @@ async fn phone(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
         },
         _ => None,
     };
-    make_folder(&args.data)?;
-    let config = config(&args)?;
+    let data = folder::data_folder(args.data.as_deref())?;
+    folder::make(&data)?;
+    let mut askers = Askers::start(&data, input(args.json)).await?;
+    let name = folder::name(&data, args.name.as_deref())?;
+    let own = Own { name, data, model };
 
-    let (handle, events) = start::start(config).await?;
-    let askers = Askers::start(&args.data, args.json)?;
-    let mut face = Face::new(&args, model, &handle, &askers);
+    let (handle, events) = start::start(config(&args, &own)?).await?;
+    let mut face = Face::new(&args, own, &handle, &mut askers);
     face.show_listening()?;
     if let Some(work) = work {
         handle.run(work).await;
@@ -147,11 +154,18 @@ impl Model {
     pub async fn work(&self, n_phones: u32) -> Result<Work> {
         let (path, run) = (self.path.clone(), self.run.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let cut = model_file::open_and_cut(&path, run.n_shards(n_phones))?;
+            let gguf = model_file::open(&path)?;
+            let cut = model_file::cut(&gguf, &path, run.n_shards(n_phones))?;
+            let (manifest, sizes) = (cut.manifest(|_| {}), run.sizes());
             let work = Work {
-                manifest: Arc::new(cut.manifest(|_| {})),
-                sizes: run.sizes(),
+                sample: Arc::new(Sample::of(&gguf)?),
+                sizes,
                 n_phones: n_phones as usize,
+                rule: run.placement.rule(),
+                prompt_tokens: PROMPT_TOKENS,
+                costs: measure::costs(&manifest, &sizes),
+                flash_quota_bytes: run.spare,
+                manifest: Arc::new(manifest),
             };
             work.validate()?;
             Ok(work)
@@ -161,16 +175,19 @@ impl Model {
     }
 }
 
-fn make_folder(data: &Path) -> Result<()> {
-    std::fs::create_dir_all(data)
-        .with_context(|| format!("cannot make the data folder {}", data.display()))
+fn input(json: bool) -> Input {
+    match json {
+        true => Input::Json,
+        false if terminal::is_interactive() => Input::Terminal,
+        false => Input::Lines,
+    }
 }
 
-fn config(args: &Args) -> Result<Config> {
+fn config(args: &Args, own: &Own) -> Result<Config> {
     Ok(Config {
-        keypair: identity::load_or_create(&args.data)?,
-        name: args.name.clone(),
-        data_folder: args.data.clone(),
+        keypair: identity::load_or_create(&own.data)?,
+        name: own.name.clone(),
+        data_folder: own.data.clone(),
         model: args.model.clone(),
         listen: args.listen.clone(),
         sources: args.discover.sources(),
