@@ -100,7 +100,7 @@ impl<B> Fetching<B> {
             self.cancel(&fetch);
         }
         self.meter.touch(now);
-        self.tell_wants_to_all();
+        self.tell_wants_to_all(now);
         self.ask_more(now);
     }
 
@@ -118,13 +118,11 @@ impl<B> Fetching<B> {
 
     // ── Members ───────────────────────────────────────────────────────────────────────────────────
 
-    pub(super) fn joined(&mut self, peer: PeerId) {
+    pub(super) fn joined(&mut self, peer: PeerId, now: Instant) {
         if let Some(before) = self.holders.insert(peer, Holder::default()) {
             self.unask_all(&before); // it is back before it was missed
         }
-        if let Some(message) = self.wants() {
-            self.send(peer, message);
-        }
+        self.tell_wants(peer, now);
     }
 
     pub(super) fn lost(&mut self, peer: PeerId, now: Instant) {
@@ -149,6 +147,7 @@ impl<B> Fetching<B> {
         });
 
         holder.haves = known.collect();
+        holder.answered();
         self.ask_more(now);
     }
 
@@ -309,7 +308,7 @@ impl<B> Fetching<B> {
         self.events
             .push_back(OutEvent::Notice(Notice::Complete(shard)));
         self.meter.touch(now);
-        self.tell_wants_to_all();
+        self.tell_wants_to_all(now);
         self.ask_more(now);
 
         Some(bytes)
@@ -330,7 +329,7 @@ impl<B> Fetching<B> {
             self.cancel(&fetch);
             self.events
                 .push_back(OutEvent::Notice(Notice::Impossible(shard)));
-            self.tell_wants_to_all();
+            self.tell_wants_to_all(now);
             return self.ask_more(now);
         }
 
@@ -385,6 +384,14 @@ impl<B> Fetching<B> {
             tracing::debug!(%peer, %shard, ?chunk, "Chunk is late");
             self.unask(shard, chunk);
             self.send(peer, Message::Withdraw { shard, chunk });
+        }
+
+        let again = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.tell_again_at().is_some_and(|at| at <= now));
+        for peer in again.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.tell_wants(peer, now);
         }
 
         self.ask_more(now);
@@ -609,20 +616,21 @@ impl<B> Fetching<B> {
 
     // ── Words ─────────────────────────────────────────────────────────────────────────────────────
 
-    fn wants(&self) -> Option<Message> {
-        let lacking = self
-            .fetches
-            .iter()
-            .filter(|fetch| fetch.state != State::Done);
-        let shards = lacking.map(|fetch| fetch.shard).collect::<Vec<_>>();
-
-        (!shards.is_empty()).then(|| Message::Wants(shards.into_iter().collect()))
+    fn tell_wants_to_all(&mut self, now: Instant) {
+        for peer in self.holders.keys().copied().collect::<Vec<_>>() {
+            self.tell_wants(peer, now);
+        }
     }
 
-    fn tell_wants_to_all(&mut self) {
-        let message = self.wants().unwrap_or(Message::Wants(Default::default()));
-        for peer in self.holders.keys().copied().collect::<Vec<_>>() {
-            self.send(peer, message.clone());
+    fn tell_wants(&mut self, to: PeerId, now: Instant) {
+        let lacking = |fetch: &&Fetch| fetch.state != State::Done;
+        let wants = self.fetches.iter().filter(lacking).map(|fetch| fetch.shard);
+        let wants = wants.collect::<Vec<_>>();
+        if let Some(holder) = self.holders.get_mut(&to)
+            && holder.is_to_hear(!wants.is_empty(), now)
+        {
+            let message = Message::Wants(wants.into_iter().collect());
+            self.send(to, message);
         }
     }
 
