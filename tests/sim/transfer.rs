@@ -310,14 +310,12 @@ impl World {
         self.faults_left == 0 && self.lacking().is_empty()
     }
 
-    /// Returns which phones lack what.
+    /// Returns which phones lack what. A hog talks itself out of what it wants.
     fn lacking(&self) -> Vec<(usize, Vec<usize>)> {
-        let here = self
-            .phones
-            .iter()
-            .enumerate()
-            .filter(|(_, shell)| !shell.left);
-        let lacking = here.map(|(phone, shell)| (phone, shell.lacks()));
+        let natures = self.scenario.phones.iter().map(|role| role.nature);
+        let phones = self.phones.iter().zip(natures).enumerate();
+        let here = phones.filter(|(_, (shell, nature))| !shell.left && *nature != Nature::Hog);
+        let lacking = here.map(|(phone, (shell, _))| (phone, shell.lacks()));
 
         lacking.filter(|(_, lacks)| !lacks.is_empty()).collect()
     }

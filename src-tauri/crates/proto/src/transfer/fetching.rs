@@ -502,7 +502,7 @@ impl<B> Fetching<B> {
     /// Returns a chunk that its holder takes long over, and another who would be much quicker.
     fn choose_second(&self, now: Instant) -> Option<Choice> {
         self.idle_holders().into_iter().find_map(|(peer, holder)| {
-            let wait = holder.wait(gguf_tools::CHUNK_BYTES)?;
+            let wait = holder.wait(gguf_tools::CHUNK_BYTES).unwrap_or(UNKNOWN_WAIT);
             if self.lies_of(peer) > 0 || holder.silences() > 0 {
                 return None;
             }
@@ -575,8 +575,11 @@ impl<B> Fetching<B> {
     /// Returns where this phone begins with a shard: elsewhere than others.
     fn start(&self, fetch: &Fetch) -> ChunkIndex {
         let [a, b, c, d, ..] = self.me.0;
+        let [e, f, g, h, ..] = fetch.shard.0;
+        let luck = u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h]);
+        let scaled = u64::from(luck) * u64::from(fetch.n_chunks()) >> 32;
 
-        ChunkIndex(u32::from_le_bytes([a, b, c, d]) % fetch.n_chunks())
+        ChunkIndex(u32::try_from(scaled).expect("below the number of chunks"))
     }
 
     fn n_holders(&self, shard: ShardHash, chunk: ChunkIndex) -> usize {

@@ -19,6 +19,10 @@ pub const LIES_MAX: u32 = 3;
 /// How long a holder whose speed is not known may take over each chunk that it owes. A guess: 1 MiB at 70 kB/s.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long nothing is thought of it when a holder whose speed is not known has not sent its first chunk.
+/// 1 MiB takes 1 s on a poor link, and one may be ahead of it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Shortest time that a holder may take, however fast it has been: a phone whose app was put aside for a moment.
 /// A guess.
 const TIMEOUT_MIN: Duration = Duration::from_secs(3);
@@ -222,7 +226,7 @@ impl Holder {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// Returns how much longer a chunk will take that it owes.
+    /// Returns how much longer a chunk will take that it owes; `None` if that cannot be said yet.
     pub(super) fn still(
         &self,
         shard: ShardHash,
@@ -231,11 +235,10 @@ impl Holder {
     ) -> Option<Duration> {
         let place = self.in_flight.iter().position(|r| r.is(shard, chunk))?;
         let Some(pace) = self.pace else {
-            return Some(
-                self.in_flight[place]
-                    .deadline
-                    .saturating_duration_since(now),
-            );
+            let request = &self.in_flight[place];
+            let waited = now.saturating_duration_since(request.asked_at);
+            let left = request.deadline.saturating_duration_since(now);
+            return (waited >= FIRST_PATIENCE).then_some(left);
         };
         let ahead: u64 = self
             .in_flight
