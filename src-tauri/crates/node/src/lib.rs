@@ -6,6 +6,7 @@
 //! | [`event_loop`] | the one loop: waits, lets the state note, acts |
 //! | [`net`] | connections and long-lived streams |
 //! | [`disk`] | shards as files |
+//! | [`store`] | shards as files, fetched and served |
 //! | [`engine_thread`] | the thread that computes |
 //! | [`guest`] | asking a phone without taking part |
 //! | [`identity`] | the phone's key |
@@ -17,3 +18,4 @@ pub mod guest;
 pub mod identity;
 pub mod net;
 pub mod start;
+pub mod store;

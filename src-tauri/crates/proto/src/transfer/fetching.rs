@@ -283,7 +283,8 @@ impl<B> Fetching<B> {
         let Some(fetch) = self.fetch_mut(shard) else {
             return; // cancelled meanwhile
         };
-        if fetch.state != State::Opening || fetch.n_chunks() != held.n_chunks() {
+        let awaited = matches!(fetch.state, State::Opening | State::Finishing);
+        if !awaited || fetch.n_chunks() != held.n_chunks() {
             return tracing::error!(%shard, state = ?fetch.state, "The store opened what nobody asked for");
         }
 
@@ -533,11 +534,12 @@ impl<B> Fetching<B> {
             other.in_flight().filter_map(move |request| {
                 let (shard, chunk) = (request.shard, request.chunk);
                 let place = self.fetches.iter().position(|fetch| fetch.shard == shard)?;
-                let once =
-                    self.fetches[place].n_asked(chunk) == 1 && self.fetches[place].lacks(chunk);
+                let fetch = &self.fetches[place];
+                let last = fetch.missing().is_empty(); // before, a chunk twice is another one later
+                let once = fetch.n_asked(chunk) == 1 && fetch.lacks(chunk);
                 let has = holder.haves.get(&shard)?.contains(chunk);
 
-                (once && has).then_some((other.still(shard, chunk, now)?, place, chunk))
+                (last && once && has).then_some((other.still(shard, chunk, now)?, place, chunk))
             })
         })
     }
