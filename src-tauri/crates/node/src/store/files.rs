@@ -200,10 +200,7 @@ impl Part {
         let mut claims = Vec::new();
         self.journal.seek(SeekFrom::Start(0))?;
         let n_claims = self.entry.chunks.len() as u64;
-        self.journal
-            .by_ref()
-            .take(n_claims)
-            .read_to_end(&mut claims)?;
+        (&self.journal).take(n_claims).read_to_end(&mut claims)?;
 
         let mut buffer = Vec::with_capacity(CHUNK_BYTES as usize);
         for (index, claim) in (0..).zip(claims) {

@@ -302,7 +302,9 @@ impl Folder {
 
     fn give_up(&mut self, shard: ShardHash) -> io::Result<()> {
         files::remove(&self.path, shard)?;
-        self.gone.push(shard);
+        if !self.model.contains_key(&shard) {
+            self.gone.push(shard); // from the model it can still be served
+        }
 
         Ok(())
     }

@@ -16,6 +16,8 @@
 pub mod files;
 pub mod folder;
 pub mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
