@@ -125,7 +125,7 @@ impl Folder {
         self.needed = shards;
     }
 
-    /// Returns the shards that were given up since this was last asked.
+    /// Returns the whole shards that were given up since this was last asked.
     pub fn take_gone(&mut self) -> Vec<ShardHash> {
         std::mem::take(&mut self.gone)
     }
@@ -160,7 +160,12 @@ impl Folder {
         };
 
         let held = part.held().clone();
-        self.make_room(shard, part.missing_bytes())?;
+        if let Err(failure) = self.make_room(shard, part.missing_bytes()) {
+            if held.is_empty() {
+                files::remove(&self.path, shard).map_err(io_failure)?;
+            }
+            return Err(failure);
+        }
         part.sync().map_err(io_failure)?;
         self.parts.insert(shard, part);
         Ok(Opened::Part(held))
@@ -237,7 +242,7 @@ impl Folder {
     pub fn collect(&mut self) -> io::Result<()> {
         for file in self.files()? {
             if self.may_go(file.shard) {
-                self.give_up(file.shard)?;
+                self.give_up(&file)?;
             }
         }
 
@@ -278,7 +283,7 @@ impl Folder {
                 });
             };
             tracing::info!(shard = %oldest.shard, "Shard given up for another");
-            self.give_up(oldest.shard).map_err(io_failure)?;
+            self.give_up(&oldest).map_err(io_failure)?;
         }
     }
 
@@ -300,10 +305,10 @@ impl Folder {
         !self.needed.contains(&shard) && !self.parts.contains_key(&shard)
     }
 
-    fn give_up(&mut self, shard: ShardHash) -> io::Result<()> {
-        files::remove(&self.path, shard)?;
-        if !self.model.contains_key(&shard) {
-            self.gone.push(shard); // from the model it can still be served
+    fn give_up(&mut self, file: &ShardOnDisk) -> io::Result<()> {
+        files::remove(&self.path, file.shard)?;
+        if file.is_whole && !self.model.contains_key(&file.shard) {
+            self.gone.push(file.shard); // a part was never offered, and the model still is
         }
 
         Ok(())

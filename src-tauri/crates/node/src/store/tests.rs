@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use gguf_tools::{
-    CHUNK_BYTES, ChunkHash, Cut, Gguf, LayerRange, Shape, ShardEntry, ShardHash, ShardKind, Synth,
+    CHUNK_BYTES, ChunkHash, Cut, LayerRange, Shape, ShardEntry, ShardHash, ShardKind, Synth,
+    TensorType,
 };
 use proto::PeerId;
 use proto::transfer::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkIndex, InEvent, StoreFailure};
@@ -288,16 +289,15 @@ fn chunks_are_read_with_their_header() {
 #[test]
 fn a_model_is_served_without_being_written() {
     let (home, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let path = home.path().join("model.gguf");
-    Synth {
-        n_layers: Some(2),
-        ..Synth::new(Shape::presets()[0])
-    }
-    .write_file(&path)
-    .unwrap();
-    let cut = Cut::about(&Gguf::open(&path).unwrap(), 2).unwrap();
+    let shape = Shape {
+        n_ff: 8192, // so that a shard has several chunks
+        ..Shape::preset("tiny-llama").unwrap()
+    };
+    let model = Synth::new(shape, TensorType::F32, 3).to_gguf().unwrap();
+    let cut = Cut::about(&model, 2).unwrap();
     let manifest = cut.manifest(|_| {});
     let entry = manifest.layers[0].clone();
+    assert!(entry.chunks.len() > 1);
     let mut source = Store::start(&home.path().join("shards"), ROOMY).unwrap();
     let mut sink = Store::start(other.path(), ROOMY).unwrap();
     source.know(&manifest);
