@@ -10,3 +10,4 @@ pub mod group;
 pub mod random_group;
 pub mod ring;
 pub mod seeds;
+pub mod transfer;

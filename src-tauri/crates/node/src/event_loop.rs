@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::Instant;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use gguf_tools::{Manifest, ShardHash};
+use gguf_tools::{Manifest, ModelHash, ShardHash};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use proto::PeerId;
@@ -34,6 +35,7 @@ use crate::discovery::announcement::Announcement;
 use crate::discovery::store::Origin;
 use crate::engine_thread::{EngineEvent, Job, ShardFile};
 use crate::group_file::{GroupFile, GroupFileError};
+use crate::model_file;
 use crate::net::frame::{Hidden, encode_activation};
 use crate::net::{Net, NetEvent};
 use crate::store::{Store, StoreEvent};
@@ -136,6 +138,10 @@ pub struct EventLoop {
     pub net: Net,
     /// Shards on disk.
     pub store: Store,
+    /// This phone's model file, if it has one.
+    pub model: Option<PathBuf>,
+    /// Model whose shards the store was told of last.
+    pub described: Option<ModelHash>,
     /// Chunks that are being written to the network.
     pub sending: FuturesUnordered<Sending>,
     /// Jobs for the engine thread.
@@ -201,7 +207,7 @@ impl EventLoop {
         tokio::select! {
             biased;
             Some(event) = self.engine_events.recv() => engine_input(event),
-            event = self.store.next() => Input::Store(event),
+            Some(event) = self.store.next() => Input::Store(event),
             Some(sent) = self.sending.next() => Input::Sent(sent),
             event = self.net.next() => net_input(event),
             command = self.commands.recv() => Input::Command(command.unwrap_or(Command::Stop)),
@@ -221,7 +227,7 @@ impl EventLoop {
             Input::Store(StoreEvent::Transfer(event)) => {
                 self.phone.handle(InEvent::Shards(event), now);
             }
-            Input::Store(StoreEvent::Chunk {
+            Input::Store(StoreEvent::Frame {
                 to,
                 shard,
                 chunk,
@@ -465,7 +471,8 @@ impl EventLoop {
         use transfer::OutEvent as Wish;
 
         match event {
-            supply::OutEvent::Describe(manifest) => self.store.describe(manifest),
+            supply::OutEvent::Describe(manifest) => self.describe(&manifest),
+            supply::OutEvent::Need(shards) => self.store.need(shards),
             supply::OutEvent::Progress(progress) => self.tell(Event::Fetching(progress)),
             supply::OutEvent::DiskFailed(failure) => self.tell(Event::DiskFailed(failure)),
             supply::OutEvent::Transfer(Wish::Send { to, message }) => {
@@ -486,6 +493,22 @@ impl EventLoop {
             supply::OutEvent::Transfer(Wish::Notice(_))
             | supply::OutEvent::Load { .. }
             | supply::OutEvent::Failed { .. } => unreachable!("the phone keeps these to itself"),
+        }
+    }
+
+    /// Tells the store what a model's shards are, and of this phone's own file if it is that model: opens it and reads
+    /// its header, some milliseconds, once for a model.
+    fn describe(&mut self, manifest: &Manifest) {
+        if self.described.replace(manifest.hash()) == Some(manifest.hash()) {
+            return;
+        }
+
+        self.store.know(manifest);
+        if let Some(path) = &self.model {
+            match model_file::cut_as(path, manifest) {
+                Ok(cut) => self.store.offer_model(&cut, manifest),
+                Err(error) => tracing::info!(%error, "This phone's model is not the group's"),
+            }
         }
     }
 

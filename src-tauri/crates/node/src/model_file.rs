@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_tools::{Cut, Gguf, ReadError, Refusal};
+use gguf_tools::{Cut, Gguf, Manifest, ReadError, Refusal, ShardEntry};
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,4 +56,18 @@ pub fn cut(gguf: &Gguf, path: &Path, n_shards: u32) -> Result<Cut, ModelFileErro
 /// Any [`ModelFileError`].
 pub fn open_and_cut(path: &Path, n_shards: u32) -> Result<Cut, ModelFileError> {
     cut(&open(path)?, path, n_shards)
+}
+
+/// Opens a model and cuts it where a manifest says. Whether it has the manifest's bytes shows when they are read.
+///
+/// # Errors
+///
+/// Any [`ModelFileError`], for instance if it is another model that has not these layers.
+pub fn cut_as(path: &Path, manifest: &Manifest) -> Result<Cut, ModelFileError> {
+    let ranges = manifest.layers.iter().filter_map(ShardEntry::layers);
+
+    Cut::new(&open(path)?, &ranges.collect::<Vec<_>>()).map_err(|source| ModelFileError::Refused {
+        path: path.into(),
+        source,
+    })
 }

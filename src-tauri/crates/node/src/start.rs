@@ -26,9 +26,20 @@ use crate::identity;
 use crate::measure::Gauge;
 use crate::net::{Net, NetError, split_peer};
 use crate::store::Store;
+use crate::store::folder::Limits;
 
 /// Commands that wait to be taken; each is a tap or a line of a script.
 const COMMAND_QUEUE: usize = 64;
+
+/// Folder of the shards within a phone's data folder.
+const SHARDS_FOLDER: &str = "shards";
+
+/// What shards may take of the disk. Systems warn and slow down when a few hundred megabytes are left: a guess at a
+/// little more. People set no quota of their own yet.
+const STORE_LIMITS: Limits = Limits {
+    quota_bytes: u64::MAX,
+    spare_bytes: 256 << 20,
+};
 
 /// What a phone is started with.
 #[derive(Debug)]
@@ -96,7 +107,8 @@ pub struct Handle {
 pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
-    let store = Store::start(&config.data_folder, config.model.clone())?;
+    let shards = config.data_folder.join(SHARDS_FOLDER);
+    let store = Store::start(&shards, STORE_LIMITS)?;
     let group_file = GroupFile::new(&config.data_folder);
     let phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
@@ -118,6 +130,8 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         net,
         store,
         sending: Default::default(),
+        model: config.model,
+        described: None,
         jobs,
         engine_events,
         commands: inbox,

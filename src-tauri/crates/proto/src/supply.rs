@@ -34,6 +34,8 @@ pub enum OutEvent<C> {
     /// Know these shards by their hashes, and say which of them this phone's own model can be cut into
     /// ([`transfer::InEvent::Held`]).
     Describe(Arc<Manifest>),
+    /// These shards must stay, whatever room is needed.
+    Need(BTreeSet<ShardHash>),
     /// Something about shards on the move; but for notices.
     Transfer(transfer::OutEvent<C>),
     /// Everything is here: load it.
@@ -109,6 +111,8 @@ impl<C> Supply<C> {
         let missing = own.iter().map(|wanted| wanted.shard).collect();
 
         self.describe(Arc::clone(&manifest));
+        let needed = all.iter().map(|wanted| wanted.shard).collect();
+        self.events.push_back(OutEvent::Need(needed));
         self.pending = Some(Pending {
             plan,
             manifest,

@@ -69,6 +69,8 @@ pub enum InEvent<B> {
     /// The store holds a shard no longer.
     Gone(ShardHash),
     /// Answer to [`OutEvent::Open`]: there is room, and these chunks are there and right.
+    ///
+    /// Also an answer to [`OutEvent::Finish`], if chunks have been damaged since they were written.
     Opened {
         /// Which shard.
         shard: ShardHash,

@@ -100,7 +100,7 @@ impl<B> Fetching<B> {
             self.cancel(&fetch);
         }
         self.meter.touch(now);
-        self.tell_wants_to_all();
+        self.tell_wants_to_all(now);
         self.ask_more(now);
     }
 
@@ -118,13 +118,11 @@ impl<B> Fetching<B> {
 
     // ── Members ───────────────────────────────────────────────────────────────────────────────────
 
-    pub(super) fn joined(&mut self, peer: PeerId) {
+    pub(super) fn joined(&mut self, peer: PeerId, now: Instant) {
         if let Some(before) = self.holders.insert(peer, Holder::default()) {
             self.unask_all(&before); // it is back before it was missed
         }
-        if let Some(message) = self.wants() {
-            self.send(peer, message);
-        }
+        self.tell_wants(peer, now);
     }
 
     pub(super) fn lost(&mut self, peer: PeerId, now: Instant) {
@@ -149,6 +147,7 @@ impl<B> Fetching<B> {
         });
 
         holder.haves = known.collect();
+        holder.answered();
         self.ask_more(now);
     }
 
@@ -284,7 +283,8 @@ impl<B> Fetching<B> {
         let Some(fetch) = self.fetch_mut(shard) else {
             return; // cancelled meanwhile
         };
-        if fetch.state != State::Opening || fetch.n_chunks() != held.n_chunks() {
+        let awaited = matches!(fetch.state, State::Opening | State::Finishing);
+        if !awaited || fetch.n_chunks() != held.n_chunks() {
             return tracing::error!(%shard, state = ?fetch.state, "The store opened what nobody asked for");
         }
 
@@ -309,7 +309,7 @@ impl<B> Fetching<B> {
         self.events
             .push_back(OutEvent::Notice(Notice::Complete(shard)));
         self.meter.touch(now);
-        self.tell_wants_to_all();
+        self.tell_wants_to_all(now);
         self.ask_more(now);
 
         Some(bytes)
@@ -330,7 +330,7 @@ impl<B> Fetching<B> {
             self.cancel(&fetch);
             self.events
                 .push_back(OutEvent::Notice(Notice::Impossible(shard)));
-            self.tell_wants_to_all();
+            self.tell_wants_to_all(now);
             return self.ask_more(now);
         }
 
@@ -385,6 +385,14 @@ impl<B> Fetching<B> {
             tracing::debug!(%peer, %shard, ?chunk, "Chunk is late");
             self.unask(shard, chunk);
             self.send(peer, Message::Withdraw { shard, chunk });
+        }
+
+        let again = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.tell_again_at().is_some_and(|at| at <= now));
+        for peer in again.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.tell_wants(peer, now);
         }
 
         self.ask_more(now);
@@ -495,7 +503,7 @@ impl<B> Fetching<B> {
     /// Returns a chunk that its holder takes long over, and another who would be much quicker.
     fn choose_second(&self, now: Instant) -> Option<Choice> {
         self.idle_holders().into_iter().find_map(|(peer, holder)| {
-            let wait = holder.wait(gguf_tools::CHUNK_BYTES)?;
+            let wait = holder.wait(gguf_tools::CHUNK_BYTES).unwrap_or(UNKNOWN_WAIT);
             if self.lies_of(peer) > 0 || holder.silences() > 0 {
                 return None;
             }
@@ -526,11 +534,12 @@ impl<B> Fetching<B> {
             other.in_flight().filter_map(move |request| {
                 let (shard, chunk) = (request.shard, request.chunk);
                 let place = self.fetches.iter().position(|fetch| fetch.shard == shard)?;
-                let once =
-                    self.fetches[place].n_asked(chunk) == 1 && self.fetches[place].lacks(chunk);
+                let fetch = &self.fetches[place];
+                let last = fetch.missing().is_empty(); // before, a chunk twice is another one later
+                let once = fetch.n_asked(chunk) == 1 && fetch.lacks(chunk);
                 let has = holder.haves.get(&shard)?.contains(chunk);
 
-                (once && has).then_some((other.still(shard, chunk, now)?, place, chunk))
+                (last && once && has).then_some((other.still(shard, chunk, now)?, place, chunk))
             })
         })
     }
@@ -568,8 +577,11 @@ impl<B> Fetching<B> {
     /// Returns where this phone begins with a shard: elsewhere than others.
     fn start(&self, fetch: &Fetch) -> ChunkIndex {
         let [a, b, c, d, ..] = self.me.0;
+        let [e, f, g, h, ..] = fetch.shard.0;
+        let luck = u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h]);
+        let scaled = u64::from(luck) * u64::from(fetch.n_chunks()) >> 32;
 
-        ChunkIndex(u32::from_le_bytes([a, b, c, d]) % fetch.n_chunks())
+        ChunkIndex(u32::try_from(scaled).expect("below the number of chunks"))
     }
 
     fn n_holders(&self, shard: ShardHash, chunk: ChunkIndex) -> usize {
@@ -609,20 +621,21 @@ impl<B> Fetching<B> {
 
     // ── Words ─────────────────────────────────────────────────────────────────────────────────────
 
-    fn wants(&self) -> Option<Message> {
-        let lacking = self
-            .fetches
-            .iter()
-            .filter(|fetch| fetch.state != State::Done);
-        let shards = lacking.map(|fetch| fetch.shard).collect::<Vec<_>>();
-
-        (!shards.is_empty()).then(|| Message::Wants(shards.into_iter().collect()))
+    fn tell_wants_to_all(&mut self, now: Instant) {
+        for peer in self.holders.keys().copied().collect::<Vec<_>>() {
+            self.tell_wants(peer, now);
+        }
     }
 
-    fn tell_wants_to_all(&mut self) {
-        let message = self.wants().unwrap_or(Message::Wants(Default::default()));
-        for peer in self.holders.keys().copied().collect::<Vec<_>>() {
-            self.send(peer, message.clone());
+    fn tell_wants(&mut self, to: PeerId, now: Instant) {
+        let lacking = |fetch: &&Fetch| fetch.state != State::Done;
+        let wants = self.fetches.iter().filter(lacking).map(|fetch| fetch.shard);
+        let wants = wants.collect::<Vec<_>>();
+        if let Some(holder) = self.holders.get_mut(&to)
+            && holder.is_to_hear(!wants.is_empty(), now)
+        {
+            let message = Message::Wants(wants.into_iter().collect());
+            self.send(to, message);
         }
     }
 

@@ -19,6 +19,10 @@ pub const LIES_MAX: u32 = 3;
 /// How long a holder whose speed is not known may take over each chunk that it owes. A guess: 1 MiB at 70 kB/s.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long nothing is thought of it when a holder whose speed is not known has not sent its first chunk.
+/// 1 MiB takes 1 s on a poor link, and one may be ahead of it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Shortest time that a holder may take, however fast it has been: a phone whose app was put aside for a moment.
 /// A guess.
 const TIMEOUT_MIN: Duration = Duration::from_secs(3);
@@ -35,6 +39,10 @@ const REST: Duration = Duration::from_secs(1);
 /// Most doublings: 64 s, after which a phone that was put aside is asked again.
 const REST_DOUBLINGS_MAX: u32 = 6;
 
+/// How long until a member that has not answered is told again what is wanted: it may have learnt later than
+/// this phone that they are in one group. A guess.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
+
 /// Weight of the newest chunk in a holder's speed. A guess: the last three chunks count for two thirds.
 const SPEED_WEIGHT: f64 = 0.3;
 
@@ -46,6 +54,10 @@ const LATE_MAX: usize = 16;
 pub(super) struct Holder {
     /// Of the shards that we want, what it holds.
     pub(super) haves: BTreeMap<ShardHash, ChunkSet>,
+    /// Whether it was told last that something is wanted.
+    heard_of_wants: bool,
+    /// When it was last told what is wanted, if it has not answered.
+    unanswered_since: Option<Instant>,
     /// What it owes us, in the order in which it was asked.
     in_flight: VecDeque<Request>,
     /// What it was given up on for.
@@ -80,6 +92,25 @@ pub(super) enum Arrival {
 }
 
 impl Holder {
+    /// Returns whether it is to hear what is wanted: not if that is nothing, and was nothing before.
+    pub(super) fn is_to_hear(&mut self, wants_any: bool, now: Instant) -> bool {
+        let is_news = wants_any || self.heard_of_wants;
+        self.heard_of_wants = wants_any;
+        self.unanswered_since = wants_any.then_some(now); // nothing needs no answer
+
+        is_news
+    }
+
+    /// It said what it holds.
+    pub(super) fn answered(&mut self) {
+        self.unanswered_since = None;
+    }
+
+    /// Returns when to tell it again what is wanted.
+    pub(super) fn tell_again_at(&self) -> Option<Instant> {
+        Some(self.unanswered_since? + TELL_AGAIN)
+    }
+
     pub(super) fn ask(&mut self, shard: ShardHash, chunk: ChunkIndex, n_bytes: u64, now: Instant) {
         let deadline = now + self.timeout(n_bytes);
         self.in_flight.push_back(Request {
@@ -158,7 +189,10 @@ impl Holder {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = self.in_flight.iter().map(|request| request.deadline);
 
-        deadlines.chain(self.resting_until).min()
+        deadlines
+            .chain(self.resting_until)
+            .chain(self.tell_again_at())
+            .min()
     }
 
     pub(super) fn in_flight(&self) -> impl Iterator<Item = &Request> {
@@ -192,7 +226,7 @@ impl Holder {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// Returns how much longer a chunk will take that it owes.
+    /// Returns how much longer a chunk will take that it owes; `None` if that cannot be said yet.
     pub(super) fn still(
         &self,
         shard: ShardHash,
@@ -201,11 +235,10 @@ impl Holder {
     ) -> Option<Duration> {
         let place = self.in_flight.iter().position(|r| r.is(shard, chunk))?;
         let Some(pace) = self.pace else {
-            return Some(
-                self.in_flight[place]
-                    .deadline
-                    .saturating_duration_since(now),
-            );
+            let request = &self.in_flight[place];
+            let waited = now.saturating_duration_since(request.asked_at);
+            let left = request.deadline.saturating_duration_since(now);
+            return (waited >= FIRST_PATIENCE).then_some(left);
         };
         let ahead: u64 = self
             .in_flight

@@ -84,7 +84,7 @@ impl<B> Transfer<B> {
         match event {
             InEvent::PeerJoined(peer) => {
                 self.serving.joined(peer);
-                self.fetching.joined(peer);
+                self.fetching.joined(peer, now);
             }
             InEvent::PeerLost(peer) => {
                 self.serving.lost(peer);
