@@ -5,6 +5,7 @@
 //! | [`exactness`] | a group writes what plain llama.cpp writes, token for token |
 //! | [`any_phone`] | whichever phone is asked, by whomever, the answer is the same |
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
+//! | [`plan`] | who would run what is told as a table and as JSON, with what is in the way |
 //! | [`shards`] | a damaged shard is mended or refused, and never run |
 //! | [`forming`] | two people compare a code, and only then are their phones a group |
 //! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
@@ -32,6 +33,7 @@ mod group;
 mod interrupt;
 mod loss;
 mod models;
+mod plan;
 mod program;
 mod scratch;
 mod shards;
@@ -50,6 +52,7 @@ fn main() {
         exactness::trials(),
         any_phone::trials(),
         bad_input::trials(),
+        plan::trials(),
         shards::trials(),
         forming::trials(),
         loss::trials(),

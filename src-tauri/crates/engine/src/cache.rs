@@ -128,9 +128,10 @@ pub(crate) fn to_state(bytes: &[u8], sequence: u32, n_sequences: u32) -> Option<
 /// Makes a cache of `n_positions` out of one of few, by repeating its first position: as much to
 /// look at, for measuring, without having computed it.
 ///
-/// Layers that slide keep their `window` only. Returns `None` if the bytes are not as described
-/// above, or hold no position.
-pub(crate) fn stretch(bytes: &[u8], n_positions: u32, window: u32) -> Option<Vec<u8>> {
+/// Layers that slide get all positions too: where they were computed one after the other, llama.cpp
+/// keeps those out of the window and passes over them. Returns `None` if the bytes are not as
+/// described above, or hold no position.
+pub(crate) fn stretch(bytes: &[u8], n_positions: u32) -> Option<Vec<u8>> {
     let mut rest = Reader(bytes);
     let mut out = rest.take(FORMAT.len() + 3 * 4)?.to_vec(); // up to the number of positions
     rest.number()?;
@@ -139,13 +140,8 @@ pub(crate) fn stretch(bytes: &[u8], n_positions: u32, window: u32) -> Option<Vec
     put(&mut out, n_caches);
     put(&mut out, rest.number()?);
 
-    for i in 0..n_caches {
-        let n_cells = if i == 0 {
-            n_positions
-        } else {
-            n_positions.min(window)
-        };
-        rest.stretched_section(n_positions, n_cells, &mut out)?;
+    for _ in 0..n_caches {
+        rest.stretched_section(n_positions, &mut out)?;
     }
 
     rest.0.is_empty().then_some(out)
@@ -204,18 +200,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Copies a section, its first cell and row `n_cells` times, up to the last position.
-    fn stretched_section(
-        &mut self,
-        n_positions: u32,
-        n_cells: u32,
-        out: &mut Vec<u8>,
-    ) -> Option<()> {
+    /// Copies a section, its first cell and row for each position.
+    fn stretched_section(&mut self, n_positions: u32, out: &mut Vec<u8>) -> Option<()> {
         let n_before = self.number()?;
         let cells = self.take((n_before as usize).checked_mul(12)?)?;
         let rest_of_cell = cells.get(4..12)?;
-        put(out, n_cells);
-        for position in n_positions - n_cells..n_positions {
+        put(out, n_positions);
+        for position in 0..n_positions {
             put(out, position);
             out.extend_from_slice(rest_of_cell);
         }
@@ -229,7 +220,7 @@ impl<'a> Reader<'a> {
             let row_bytes = u64::from_le_bytes(head[4..].try_into().ok()?);
             let row_bytes = usize::try_from(row_bytes).ok()?;
             let rows = self.take(row_bytes.checked_mul(n_before as usize)?)?;
-            for _ in 0..n_cells {
+            for _ in 0..n_positions {
                 out.extend_from_slice(&rows[..row_bytes]);
             }
         }

@@ -44,6 +44,11 @@ use crate::sampler::{Sampler, SamplingOptions};
 /// between what a person can notice and the noise of a reading.
 const WORTH_A_THREAD: f64 = 0.9;
 
+/// How many times slower than the best so far the first step with one more thread may be, before it
+/// is not tried again. The first of all steps reads weights that are nowhere near yet, at half the
+/// speed of later ones.
+const HOPELESS: f64 = 3.0;
+
 /// Readings of a figure, at most: the spread of a median of so many is a third of a reading's.
 const READINGS_MAX: usize = 12;
 
@@ -268,6 +273,11 @@ impl Layers {
         for n_threads in candidates(options.n_threads_max) {
             self.use_threads(n_threads);
             self.set_context(options.contexts[0])?;
+            // Threads that wait for a core which others use can be dozens of times slower.
+            let first_s = self.timed_step()? / f64::from(self.n_layers);
+            if best.is_some_and(|(_, least)| first_s > least * HOPELESS) {
+                break;
+            }
             let reading = self.decode_reading(options.time * THREADS_SHARE / 100)?;
             curve.push((n_threads, reading));
             match best {
@@ -328,13 +338,16 @@ impl Layers {
     /// Measures decode steps through one layer.
     fn decode_reading(&mut self, slice: Duration) -> Result<Reading, RunError> {
         self.step()?; // weights that were written last are not those that are needed first
-        let reading = readings(slice, || {
-            let started = Instant::now();
-            self.step()?;
-            Ok::<_, RunError>(started.elapsed().as_secs_f64())
-        })?;
+        let reading = readings(slice, || self.timed_step())?;
 
         Ok(reading.times(1.0 / f64::from(self.n_layers)))
+    }
+
+    fn timed_step(&mut self) -> Result<f64, RunError> {
+        let started = Instant::now();
+        self.step()?;
+
+        Ok(started.elapsed().as_secs_f64())
     }
 
     /// Decodes one token after those in the cache.
@@ -534,7 +547,7 @@ fn at_knee(curve: &[(u32, Reading)], n_threads: u32, n_positions: u32) -> AtCont
 fn load_options(options: &ProfileOptions) -> LoadOptions {
     LoadOptions {
         // Room for the longer context and for the steps that are measured after it.
-        n_ctx: options.contexts[1] + READINGS_MAX as u32 + 2,
+        n_ctx: options.contexts[1] + READINGS_MAX as u32 + 3,
         n_sequences: 1,
         n_batch: options.chunk_tokens,
         memory_budget_bytes: None,
@@ -578,8 +591,7 @@ fn set_context(shard: &mut LayerShard, seed: &[u8], n_positions: u32) -> Result<
         return shard.clear(0);
     }
     let n_ctx = shard.n_ctx;
-    let window = shard.model.n_swa().max(1);
-    let cache = cache::stretch(seed, n_positions, window).ok_or(RunError::WrongCache { n_ctx })?;
+    let cache = cache::stretch(seed, n_positions).ok_or(RunError::WrongCache { n_ctx })?;
 
     shard.import_sequence(0, &cache)
 }

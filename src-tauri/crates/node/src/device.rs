@@ -241,10 +241,9 @@ impl Script {
     }
 
     fn at(&mut self, elapsed: Duration) -> Snapshot {
-        while let Some(scene) = self
-            .later
-            .pop_front_if(|scene| scene.at_s <= elapsed.as_secs_f64())
-        {
+        let is_on = |scene: &Scene| scene.at_s <= elapsed.as_secs_f64();
+        while self.later.front().is_some_and(is_on) {
+            let scene = self.later.pop_front().expect("just looked at");
             self.now = scene.snapshot();
         }
 

@@ -429,7 +429,7 @@ impl Report {
         }
         for phone in &self.phones {
             if let Some(verdict) = &phone.verdict {
-                writeln!(f, "{}'s phone {verdict}.", phone.name)?;
+                writeln!(f, "{} {verdict}.", phone.name)?;
             }
         }
 

@@ -28,6 +28,8 @@ pub mod respondent;
 pub mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod world;
 
 pub use bridge::{Candidate, Costs, Group, problem};
 pub use figure::{Figure, FigureError};

@@ -12,8 +12,8 @@
 //!   sleeps takes ten times as long (8 to 20 ms busy, 56 ms idle, on one phone), and while tokens
 //!   go round it does not sleep.
 //! - **Bursts** are activations of a prefill chunk, of the size that the plan will send, on the
-//!   stream that it will send them on. Each is four times the one before it, until one takes long
-//!   enough to be told from its round trip. All times are the sender's own: a phone that answers
+//!   stream that it will send them on. Each has as many more as it seems to take, until one takes
+//!   long enough to be told from its round trip. All times are the sender's own: a phone that answers
 //!   can only make its link look worse than it is.
 //! - **The work itself** says how it goes ([`InEvent::Computed`]): its time beside what the profile
 //!   says gives the pace, which the leader is told now and then.
@@ -47,13 +47,14 @@ const PINGS_TIME: Duration = Duration::from_millis(400);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A burst that takes so long beside its round trip is long enough: a clock that is read a
-/// millisecond late is then off by a hundredth.
-const BURST_ENOUGH: Duration = Duration::from_millis(100);
+/// millisecond late is then off by a fiftieth.
+const BURST_ENOUGH: Duration = Duration::from_millis(50);
 
-/// How many times the activations of the burst before it a burst has.
-const BURST_GROWTH: u32 = 4;
+/// How many times the activations of the burst before it a burst has, at most: the first may have
+/// been quick by chance.
+const BURST_GROWTH: f64 = 4.0;
 
-/// Bursts of a measuring, at most: 1, 4 and 16 activations.
+/// Bursts of a measuring, at most: up to 1, 4 and 16 activations.
 const BURSTS_MAX: u8 = 3;
 
 /// Bytes of a burst, at most: a second of poor Wi-Fi (8 MB/s).
@@ -419,10 +420,12 @@ impl Respondent {
 
         let elapsed = now.duration_since(probing.sent_at);
         let goodput = goodput(probing.burst_bytes(n_frames), elapsed, rtt_s);
-        let more = n_frames.saturating_mul(BURST_GROWTH);
+        let carried_s = probing.burst_bytes(n_frames) as f64 / goodput;
+        let longer = (BURST_ENOUGH.as_secs_f64() / carried_s).min(BURST_GROWTH);
+        let more = (f64::from(n_frames) * longer).ceil() as u32;
         let is_last = burst + 1 == BURSTS_MAX
-            || probing.burst_bytes(more) > BURST_BYTES_MAX
-            || elapsed > BURST_ENOUGH + Duration::from_secs_f64(rtt_s.value());
+            || more <= n_frames
+            || probing.burst_bytes(more) > BURST_BYTES_MAX;
         if !is_last {
             return self.send_burst(rtt_s, burst + 1, more, Some(goodput), now);
         }

@@ -15,7 +15,7 @@
 //! part in one measuring at a time, and of the group at most [`Config::probes_at_once`] run:
 //! one where all share the air, as Wi-Fi does.
 //!
-//! A full measuring takes some 0.3 s of both phones: four phones have 12 ways, of which each phone
+//! A full measuring takes some 0.1 to 0.3 s of both phones: four phones have 12 ways, of which each phone
 //! has 6. Afterwards links are refreshed by pings alone, one link a [`REFRESH_INTERVAL`], goodput by
 //! what is sent anyway, and compute by what the work tells.
 //!
