@@ -61,6 +61,8 @@ pub enum Line {
         phone: Option<String>,
         /// That phone.
         peer: Option<String>,
+        /// Number of the election that it won. What a phone shows here only rises.
+        term: Option<u64>,
     },
     /// This phone is in no group any more.
     Left {
@@ -344,6 +346,7 @@ impl Names {
             OutEvent::Leader(term) => Line::Leader {
                 phone: term.map(|term| self.of(term.leader)),
                 peer: term.map(|term| peer_text(term.leader)),
+                term: term.map(|term| term.number),
             },
             OutEvent::Left { reason, .. } => Line::Left {
                 reason: match reason {
