@@ -8,11 +8,13 @@
     reason = "says why tests are ignored, and figures"
 )]
 
+mod answers;
 mod discovery;
 mod elections;
 mod group;
 mod looker;
 mod node;
+mod restarts;
 
 use std::error::Error;
 
@@ -40,7 +42,7 @@ fn main() {
         &arguments,
         GROUPS_AT_ONCE,
         missing.is_some(),
-        &[elections::TESTS],
+        &[elections::TESTS, restarts::TESTS, answers::TESTS],
     );
     if alone.has_failed() || groups.has_failed() {
         std::process::exit(101);
