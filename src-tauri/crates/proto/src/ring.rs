@@ -443,6 +443,7 @@ impl<H> Ring<H> {
             reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
             reconfig::OutEvent::Load { plan, manifest } => {
                 // Its part begins now: the first steps may come before the word that all are ready.
+                self.give_up_pipeline();
                 self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.me));
                 OutEvent::Load { plan, manifest }
             }
@@ -464,6 +465,19 @@ impl<H> Ring<H> {
         };
 
         self.events.push_back(event);
+    }
+
+    /// Breaks off what the last plan was writing: loading the next forgets it. Nothing is asked until that is in
+    /// force: the engine would read a question before it has loaded, and then forget it.
+    fn give_up_pipeline(&mut self) {
+        if let Some(mut pipeline) = self.pipeline.take() {
+            pipeline.give_up();
+            while let Some(event) = pipeline.poll() {
+                self.route_pipeline(event);
+            }
+        }
+
+        self.relay.plan_replaced();
     }
 
     fn route_pipeline(&mut self, event: pipeline::OutEvent<H>) {
@@ -531,5 +545,73 @@ impl<H> Ring<H> {
                 self.events.push_back(OutEvent::Tell { client, answer });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{FailureReason, Prompt, Sampling};
+    use crate::testing::{self, ANNA};
+
+    /// Whoever asks while the next plan is loaded is told at once: the engine would read the question with what the
+    /// last plan had loaded, and write nonsense. And what was being written then never goes on, so it is broken off.
+    #[test]
+    fn between_two_plans_nothing_is_asked_and_nothing_left_open() {
+        let mut ring = Ring::<()>::new(ANNA);
+        let now = Instant::now();
+        ring.handle(propose(1), now);
+        ring.handle(InEvent::Loaded { epoch: Epoch(1) }, now);
+        assert_eq!(told(&mut ring), (vec![], 0));
+
+        ring.handle(ask(1), now);
+        ring.handle(propose(2), now);
+        ring.handle(ask(2), now);
+        let failed = Answer::Failed(FailureReason::Replanned);
+        let refused = Answer::Refused(RefusalReason::NoModel);
+        let expected = vec![(ClientId(1), failed), (ClientId(2), refused)];
+        assert_eq!(told(&mut ring), (expected, 1));
+        assert!(ring.is_idle());
+
+        ring.handle(InEvent::Loaded { epoch: Epoch(2) }, now);
+        ring.handle(ask(3), now);
+        assert_eq!(told(&mut ring), (vec![], 1));
+    }
+
+    fn propose(epoch: u64) -> InEvent<()> {
+        let mut plan = testing::plan(&[ANNA]);
+        plan.epoch = Epoch(epoch);
+
+        InEvent::Propose {
+            plan: Arc::new(plan),
+            manifest: Arc::new(testing::manifest(&[2])),
+        }
+    }
+
+    fn ask(client: u64) -> InEvent<()> {
+        InEvent::Ask {
+            client: ClientId(client),
+            ask: Arc::new(Ask {
+                prompt: Prompt::Tokens(vec![1]),
+                max_tokens: 1,
+                sampling: Sampling::default(),
+                stop: Vec::new(),
+                ignore_end: false,
+            }),
+        }
+    }
+
+    /// Returns what askers were told, and how many questions the engine was given.
+    fn told(ring: &mut Ring<()>) -> (Vec<(ClientId, Answer)>, usize) {
+        let (mut told, mut opened) = (Vec::new(), 0);
+        while let Some(event) = ring.poll() {
+            if let OutEvent::Tell { client, answer } = event {
+                told.push((client, answer));
+            } else if let OutEvent::Open { .. } = event {
+                opened += 1;
+            }
+        }
+
+        (told, opened)
     }
 }

@@ -294,7 +294,7 @@ impl Names {
             FailureReason::StageFailed { phone, reason } => {
                 format!("{} cannot go on: {reason}", name(phone))
             }
-            FailureReason::HeadLost => reason.to_string(),
+            FailureReason::HeadLost | FailureReason::Replanned => reason.to_string(),
         }
     }
 
