@@ -109,8 +109,8 @@ fn pulled_for_two() -> TestResult {
     println!("  it ends with {}", answer.end["event"]);
     assert!(expected.starts_with(&answer.tokens), "{answer:?}");
     for phone in 0..3 {
-        let again = group.ask_until_answered(phone, 10, &question(LONG), PATIENCE);
-        assert_eq!(again, expected, "phone {phone}");
+        let again = group.ask_until_answered(phone, 10, &question(20), PATIENCE);
+        assert_eq!(again, expected[..20], "phone {phone}");
     }
     group.end();
     Ok(())
