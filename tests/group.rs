@@ -169,6 +169,24 @@ fn a_phone_that_slept_comes_back_as_a_follower() {
     }
 }
 
+/// A phone has another address: its connections stay open and nothing comes through them. All are one group again,
+/// though nobody is ever told that a connection broke.
+#[test]
+fn a_phone_that_moved_is_found_again() {
+    for seed in 0..50 {
+        let mut world = GroupWorld::new(seed, 4, Conditions::WIFI);
+        world.form();
+        let moved = (seed % 4) as Index;
+
+        world.readdress(moved);
+        world.run_for(Duration::from_secs(5));
+        let settled = world.run_until_done(Duration::from_secs(15), |world| world.is_settled());
+
+        assert!(settled.is_some(), "seed={seed}: {:?}", world.unsettled());
+        assert_eq!(world.roster(moved).map(|r| r.members.len()), Some(4));
+    }
+}
+
 /// Two phones go on when the third dies, and one when the second dies.
 #[test]
 fn a_group_shrinks_to_one_and_grows_back() {

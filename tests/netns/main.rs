@@ -8,12 +8,17 @@
     reason = "says why tests are ignored, and figures"
 )]
 
+mod answers;
 mod discovery;
+mod elections;
+mod group;
 mod looker;
+mod node;
+mod restarts;
 
 use std::error::Error;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 /// How a test ends.
 pub type TestResult = Result<(), Box<dyn Error>>;
@@ -21,27 +26,50 @@ pub type TestResult = Result<(), Box<dyn Error>>;
 /// A test: its name, what it does, and what it needs beside netshim.
 pub type Test = (&'static str, fn() -> TestResult, &'static [&'static str]);
 
+/// Groups whose tests run at once: their phones mostly wait.
+const GROUPS_AT_ONCE: usize = 4;
+
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // Each starts programs that compute; together they would be slower than their limits allow.
-    arguments.test_threads = Some(1);
+    let arguments = Arguments::from_args();
     let missing = netshim::requirements().err();
     if let Some(missing) = &missing {
         println!("ignored: {missing}");
     }
 
-    let trials = discovery::TESTS.iter().map(|&(name, test, programs)| {
-        let absent = programs.iter().find(|program| !is_installed(program));
-        if let (Some(program), None) = (absent, &missing) {
-            println!("{name} is ignored: no program `{program}`");
-        }
-        let trial = Trial::test(name, move || {
-            test().map_err(|error| Failed::from(error.to_string()))
-        });
-        trial.with_ignored_flag(missing.is_some() || absent.is_some())
-    });
+    // What is found is found within a promised time, which phones that compute would take away.
+    let alone = run(&arguments, 1, missing.is_some(), &[discovery::TESTS]);
+    let groups = run(
+        &arguments,
+        GROUPS_AT_ONCE,
+        missing.is_some(),
+        &[elections::TESTS, restarts::TESTS, answers::TESTS],
+    );
+    if alone.has_failed() || groups.has_failed() {
+        std::process::exit(101);
+    }
+}
 
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+/// Runs tests, so many at a time unless the command line says otherwise.
+fn run(arguments: &Arguments, at_once: usize, ignore: bool, tests: &[&[Test]]) -> Conclusion {
+    let mut arguments = arguments.clone();
+    arguments.test_threads = arguments.test_threads.or(Some(at_once));
+
+    let trials = tests
+        .iter()
+        .copied()
+        .flatten()
+        .map(|&(name, test, programs)| {
+            let absent = programs.iter().find(|program| !is_installed(program));
+            if let (Some(program), false) = (absent, ignore) {
+                println!("{name} is ignored: no program `{program}`");
+            }
+            let trial = Trial::test(name, move || {
+                test().map_err(|error| Failed::from(error.to_string()))
+            });
+            trial.with_ignored_flag(ignore || absent.is_some())
+        });
+
+    libtest_mimic::run(&arguments, trials.collect())
 }
 
 fn is_installed(program: &str) -> bool {

@@ -343,6 +343,15 @@ impl GroupWorld {
         }
     }
 
+    /// Gives phone `i` another address: its connections stay open, and nothing comes through them any more.
+    pub fn readdress(&mut self, i: Index) {
+        for other in (0..self.len()).filter(|&other| other != i) {
+            let link = self.link(i, other);
+            link.dead = link.connected;
+            link.generation += 1;
+        }
+    }
+
     /// Mends every link.
     pub fn heal(&mut self) {
         self.partition(&vec![0; self.phones.len()]);
@@ -639,6 +648,11 @@ impl GroupWorld {
                     self.plan(after, Due::Dialled { from: i, to });
                 }
             }
+            OutEvent::HangUp(peer) => {
+                if let Some(to) = self.index(*peer).filter(|&to| self.link(i, to).connected) {
+                    self.hang_up(i, to);
+                }
+            }
             OutEvent::Match { peer, code, .. } => {
                 self.phones[i].codes.insert(*peer, *code);
                 let after = self.rng.random_range(200 * MS..1500 * MS);
@@ -670,7 +684,7 @@ impl GroupWorld {
             self.note(|| format!("phone {from} to {to}: {message:?}"));
         }
         let link = self.link(from, to);
-        if !link.connected {
+        if !link.connected || link.dead {
             return;
         }
         let bytes: Rc<[u8]> = encode(message).into();
@@ -741,6 +755,7 @@ impl GroupWorld {
     fn hang_up(&mut self, a: Index, b: Index) {
         let link = self.link(a, b);
         link.connected = false;
+        link.dead = false;
         link.generation += 1;
         link.backlog.clear();
         self.plan(MS, Due::Disconnected { at: a, peer: b });

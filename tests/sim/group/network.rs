@@ -77,6 +77,8 @@ pub struct Link {
     pub generation: u32,
     /// Nothing gets through.
     pub cut: bool,
+    /// Nothing gets through this connection, ever: one of the two has another address.
+    pub dead: bool,
     /// When the last message arrives, towards `a` and towards `b`.
     last: [Micros; 2],
     /// What waits for the cut to end, with its direction.

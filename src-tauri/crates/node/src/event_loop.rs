@@ -368,6 +368,7 @@ impl EventLoop {
             group::OutEvent::Dial { peer, addresses } => {
                 self.net.connect(peer, address::from_wire(&addresses));
             }
+            group::OutEvent::HangUp(peer) => self.net.disconnect(peer, "it is silent"),
             group::OutEvent::Members(ref roster) => {
                 self.set_members(roster);
                 self.announce();

@@ -203,6 +203,9 @@ pub enum FailureReason {
     /// The phone that reads the words is gone.
     #[error("the phone that leads the conversation is gone")]
     HeadLost,
+    /// The phones load other parts of the model.
+    #[error("the phones share the model anew: ask again in a moment")]
+    Replanned,
 }
 
 impl Default for Sampling {

@@ -95,6 +95,15 @@ impl Relay {
         self.plan = None;
     }
 
+    /// Another plan is being prepared: what was asked under the last one is not answered any more, and nothing is
+    /// asked until the next is in force.
+    pub fn plan_replaced(&mut self) {
+        self.plan = None;
+        for number in self.open.keys().copied().collect::<Vec<_>>() {
+            self.answered(number, Answer::Failed(FailureReason::Replanned));
+        }
+    }
+
     /// A screen of this phone asks.
     pub fn ask(&mut self, client: ClientId, ask: Arc<Ask>) {
         self.pass_on(Asker::Client(client), ask);

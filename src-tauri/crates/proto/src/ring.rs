@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use gguf_tools::Manifest;
 
-use crate::chat::{Answer, Ask, FailureReason, Figures, Finish, RefusalReason};
+use crate::chat::{Answer, Ask, RefusalReason};
 use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
 use crate::plan::{Plan, STAGES_MAX};
 use crate::reconfig::{self, Cause, Reconfig};
@@ -247,8 +247,6 @@ pub struct Ring<H> {
     reconfig: Reconfig,
     relay: Relay,
     pipeline: Option<Pipeline<H>>,
-    /// Questions that came while a plan was being prepared: as many as [`Relay`] has open at most.
-    held: Vec<(RequestId, Arc<Ask>)>,
     events: VecDeque<OutEvent<H>>,
 }
 
@@ -261,7 +259,6 @@ impl<H> Ring<H> {
             reconfig: Reconfig::new(me),
             relay: Relay::new(me),
             pipeline: None,
-            held: Vec::new(),
             events: VecDeque::new(),
         }
     }
@@ -439,7 +436,7 @@ impl<H> Ring<H> {
     fn exchange(&mut self, now: Instant) {
         loop {
             if let Some(event) = self.reconfig.poll() {
-                self.route_reconfig(event, now);
+                self.route_reconfig(event);
             } else if let Some(event) = self.pipeline.as_mut().and_then(Pipeline::poll) {
                 self.route_pipeline(event);
             } else if let Some(event) = self.relay.poll() {
@@ -450,19 +447,17 @@ impl<H> Ring<H> {
         }
     }
 
-    fn route_reconfig(&mut self, event: reconfig::OutEvent, now: Instant) {
+    fn route_reconfig(&mut self, event: reconfig::OutEvent) {
         let event = match event {
             reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
             reconfig::OutEvent::Load { plan, manifest } => {
                 // Its part begins now: the first steps may come before the word that all are ready.
+                self.give_up_pipeline();
                 self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.me));
                 OutEvent::Load { plan, manifest }
             }
             reconfig::OutEvent::InForce { plan } => {
                 self.relay.plan_in_force(Arc::clone(&plan));
-                for (request, ask) in std::mem::take(&mut self.held) {
-                    self.pipe(pipeline::InEvent::Ask { request, ask }, now);
-                }
                 tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
                 OutEvent::Notice(Notice::InForce { plan })
             }
@@ -471,24 +466,28 @@ impl<H> Ring<H> {
                 phone,
                 cause,
                 reason,
-            } => {
-                for (request, _) in std::mem::take(&mut self.held) {
-                    let failed = FailureReason::StageFailed {
-                        phone,
-                        reason: reason.clone(),
-                    };
-                    self.relay.answer(request, Answer::Failed(failed));
-                }
-                OutEvent::Notice(Notice::Broken {
-                    epoch,
-                    phone,
-                    cause,
-                    reason,
-                })
-            }
+            } => OutEvent::Notice(Notice::Broken {
+                epoch,
+                phone,
+                cause,
+                reason,
+            }),
         };
 
         self.events.push_back(event);
+    }
+
+    /// Breaks off what the last plan was writing: loading the next forgets it. Nothing is asked until that is in
+    /// force: the engine would read a question before it has loaded, and then forget it.
+    fn give_up_pipeline(&mut self) {
+        if let Some(mut pipeline) = self.pipeline.take() {
+            pipeline.give_up();
+            while let Some(event) = pipeline.poll() {
+                self.route_pipeline(event);
+            }
+        }
+
+        self.relay.plan_replaced();
     }
 
     fn route_pipeline(&mut self, event: pipeline::OutEvent<H>) {
@@ -543,23 +542,8 @@ impl<H> Ring<H> {
 
     fn route_relay(&mut self, event: relay::OutEvent, now: Instant) {
         match event {
-            relay::OutEvent::Ask { request, ask }
-                if self.reconfig.status() == reconfig::Status::Preparing =>
-            {
-                self.held.push((request, ask));
-            }
             relay::OutEvent::Ask { request, ask } => {
                 self.pipe(pipeline::InEvent::Ask { request, ask }, now);
-            }
-            relay::OutEvent::Cancel { request }
-                if self.held.iter().any(|(held, _)| *held == request) =>
-            {
-                self.held.retain(|(held, _)| *held != request);
-                let cancelled = Answer::Done {
-                    finish: Finish::Cancelled,
-                    figures: Figures::default(),
-                };
-                self.relay.answer(request, cancelled);
             }
             relay::OutEvent::Cancel { request } => {
                 self.pipe(pipeline::InEvent::Cancel { request }, now);
@@ -571,5 +555,73 @@ impl<H> Ring<H> {
                 self.events.push_back(OutEvent::Tell { client, answer });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{FailureReason, Prompt, Sampling};
+    use crate::testing::{self, ANNA};
+
+    /// Whoever asks while the next plan is loaded is told at once: the engine would read the question with what the
+    /// last plan had loaded, and write nonsense. And what was being written then never goes on, so it is broken off.
+    #[test]
+    fn between_two_plans_nothing_is_asked_and_nothing_left_open() {
+        let mut ring = Ring::<()>::new(ANNA);
+        let now = Instant::now();
+        ring.handle(propose(1), now);
+        ring.handle(InEvent::Loaded { epoch: Epoch(1) }, now);
+        assert_eq!(told(&mut ring), (vec![], 0));
+
+        ring.handle(ask(1), now);
+        ring.handle(propose(2), now);
+        ring.handle(ask(2), now);
+        let failed = Answer::Failed(FailureReason::Replanned);
+        let refused = Answer::Refused(RefusalReason::NoModel);
+        let expected = vec![(ClientId(1), failed), (ClientId(2), refused)];
+        assert_eq!(told(&mut ring), (expected, 1));
+        assert!(ring.is_idle());
+
+        ring.handle(InEvent::Loaded { epoch: Epoch(2) }, now);
+        ring.handle(ask(3), now);
+        assert_eq!(told(&mut ring), (vec![], 1));
+    }
+
+    fn propose(epoch: u64) -> InEvent<()> {
+        let mut plan = testing::plan(&[ANNA]);
+        plan.epoch = Epoch(epoch);
+
+        InEvent::Propose {
+            plan: Arc::new(plan),
+            manifest: Arc::new(testing::manifest(&[2])),
+        }
+    }
+
+    fn ask(client: u64) -> InEvent<()> {
+        InEvent::Ask {
+            client: ClientId(client),
+            ask: Arc::new(Ask {
+                prompt: Prompt::Tokens(vec![1]),
+                max_tokens: 1,
+                sampling: Sampling::default(),
+                stop: Vec::new(),
+                ignore_end: false,
+            }),
+        }
+    }
+
+    /// Returns what askers were told, and how many questions the engine was given.
+    fn told(ring: &mut Ring<()>) -> (Vec<(ClientId, Answer)>, usize) {
+        let (mut told, mut opened) = (Vec::new(), 0);
+        while let Some(event) = ring.poll() {
+            if let OutEvent::Tell { client, answer } = event {
+                told.push((client, answer));
+            } else if let OutEvent::Open { .. } = event {
+                opened += 1;
+            }
+        }
+
+        (told, opened)
     }
 }

@@ -124,6 +124,9 @@ pub enum OutEvent {
         /// Where.
         addresses: Addresses,
     },
+    /// Close the connections to a phone, which is silent though they seem open: after a change of address, nothing
+    /// comes through them any more, and nobody is told. Answered by [`InEvent::Disconnected`].
+    HangUp(PeerId),
     /// A nearby phone is new or has changed.
     Nearby(Sighting),
     /// A nearby phone is there no more.

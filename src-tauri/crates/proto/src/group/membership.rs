@@ -115,6 +115,8 @@ struct Contact {
     connected: bool,
     /// When the connection was closed, or when we began to miss one.
     cut_at: Instant,
+    /// When it last said anything, or was connected.
+    heard_at: Instant,
     /// When it last acknowledged our term, if we lead.
     acked_at: Instant,
     /// It acknowledged our term at all.
@@ -261,6 +263,7 @@ impl Membership {
             return None;
         }
         contact.enters_until = None;
+        contact.heard_at = now;
 
         let mut notice = None;
         match body {
@@ -363,6 +366,7 @@ impl Membership {
             return;
         };
         contact.connected = true;
+        contact.heard_at = now;
         contact.dial_wait = DIAL_FIRST;
         self.election.connected(peer, true, now);
         self.greet(peer, phone);
@@ -528,6 +532,7 @@ impl Membership {
         if self.election.is_leading() {
             self.pulse_at = now + HEARTBEAT;
             self.judge_presences(phone, now);
+            self.hang_up_on_silent(phone, now);
             self.give_seats_back(phone, now);
             self.say_to_connected(&self.heartbeat_body(phone), phone);
         } else {
@@ -552,6 +557,7 @@ impl Membership {
         tracing::info!(me = ?phone.id, "Awake again");
         self.election.wake(now);
         for contact in self.contacts.values_mut() {
+            contact.heard_at = now;
             contact.acked_at = now;
             contact.cut_at = now;
             contact.obeys = false;
@@ -617,6 +623,7 @@ impl Contact {
         Self {
             connected: false,
             cut_at: now,
+            heard_at: now,
             acked_at: now,
             obeys: false,
             acked: None,
@@ -640,6 +647,14 @@ impl Contact {
             Presence::Suspect
         } else {
             Presence::Here
+        }
+    }
+
+    /// Hangs up if it should have spoken for so long: a new connection may find it, at another address perhaps.
+    fn hang_up_if_silent(&mut self, peer: PeerId, phone: &mut Phone, now: Instant) {
+        if self.connected && now - self.heard_at >= LOST_AFTER {
+            self.heard_at = now;
+            phone.out.push_back(OutEvent::HangUp(peer));
         }
     }
 

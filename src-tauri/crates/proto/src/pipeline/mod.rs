@@ -336,6 +336,12 @@ impl<H> Pipeline<H> {
             && self.stage.as_ref().is_none_or(Stage::is_idle)
     }
 
+    /// Breaks off every answer: another plan takes this one's place.
+    pub fn give_up(&mut self) {
+        self.at_head(|head| head.fail(&FailureReason::Replanned));
+        self.exchange();
+    }
+
     fn at_head(&mut self, act: impl FnOnce(&mut Head<H>)) {
         if let Some(head) = &mut self.head {
             act(head);

@@ -118,6 +118,8 @@ pub enum Line {
         phone: Option<String>,
         /// That phone.
         peer: Option<String>,
+        /// Number of the election that it won. What a phone shows here only rises.
+        term: Option<u64>,
     },
     /// This phone is in no group any more.
     Left {

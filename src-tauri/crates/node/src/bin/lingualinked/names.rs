@@ -103,7 +103,7 @@ impl Names {
             FailureReason::StageFailed { phone, reason } => {
                 format!("{} cannot go on: {reason}", name(phone))
             }
-            FailureReason::HeadLost => reason.to_string(),
+            FailureReason::HeadLost | FailureReason::Replanned => reason.to_string(),
         }
     }
 
@@ -219,6 +219,7 @@ impl Names {
             OutEvent::Leader(term) => Line::Leader {
                 phone: term.map(|term| self.of(term.leader)),
                 peer: term.map(|term| peer_text(term.leader)),
+                term: term.map(|term| term.number),
             },
             OutEvent::Left { reason, .. } => Line::Left {
                 reason: match reason {
@@ -247,7 +248,7 @@ impl Names {
                 message: self.refused(*error),
             },
             // These are for the shell: an invite's line needs addresses and the time of day.
-            OutEvent::Save(_)
+            OutEvent::HangUp(_) | OutEvent::Save(_)
             | OutEvent::Send { .. }
             | OutEvent::Dial { .. }
             | OutEvent::Invited { .. } => return None,

@@ -116,6 +116,13 @@ impl Membership {
         }
     }
 
+    /// Everybody has to answer the leader.
+    pub(super) fn hang_up_on_silent(&mut self, phone: &mut Phone, now: Instant) {
+        for (&peer, contact) in &mut self.contacts {
+            contact.hang_up_if_silent(peer, phone, now);
+        }
+    }
+
     /// The others believe the leader, except about itself.
     fn take_over_presences(&mut self, leader: PeerId, seen: &[Seen], phone: &mut Phone) {
         for seen in seen {

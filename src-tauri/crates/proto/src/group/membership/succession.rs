@@ -126,6 +126,7 @@ impl Membership {
         let restarted = leader == phone.id;
         if let Some(contact) = self.contacts.get_mut(&leader) {
             contact.set_presence(leader, Presence::Lost, phone);
+            contact.hang_up_if_silent(leader, phone, now);
         }
         let place = if restarted {
             0
@@ -248,6 +249,7 @@ impl Membership {
         self.election.lead(term);
         self.unmerged = None;
         for contact in self.contacts.values_mut() {
+            contact.heard_at = now;
             contact.acked_at = now;
             contact.cut_at = now;
             contact.obeys = false;
