@@ -579,7 +579,7 @@ impl<B> Fetching<B> {
         let [a, b, c, d, ..] = self.me.0;
         let [e, f, g, h, ..] = fetch.shard.0;
         let luck = u32::from_le_bytes([a ^ e, b ^ f, c ^ g, d ^ h]);
-        let scaled = u64::from(luck) * u64::from(fetch.n_chunks()) >> 32;
+        let scaled = (u64::from(luck) * u64::from(fetch.n_chunks())) >> 32;
 
         ChunkIndex(u32::try_from(scaled).expect("below the number of chunks"))
     }

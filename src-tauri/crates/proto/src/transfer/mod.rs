@@ -175,3 +175,191 @@ impl<B> Transfer<B> {
         serving.tell(|shard: ShardHash| fetching.held(shard), now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gguf_tools::CHUNK_BYTES;
+
+    use super::*;
+    use crate::testing::{ANNA, BELA, CARL};
+
+    const SHARD: ShardHash = ShardHash([1; 32]);
+
+    #[test]
+    fn a_holder_is_asked_for_two_chunks_at_a_time() {
+        let now = Instant::now();
+        let mut fetch = fetch(5, now);
+
+        joined(&mut fetch, ANNA, now);
+
+        assert_eq!(asked(&mut fetch), [ANNA, ANNA]);
+    }
+
+    #[test]
+    fn what_a_lost_holder_owed_is_asked_of_another() {
+        let now = Instant::now();
+        let mut fetch = fetch(2, now);
+        joined(&mut fetch, ANNA, now);
+        asked(&mut fetch);
+
+        joined(&mut fetch, BELA, now);
+        fetch.handle(InEvent::PeerLost(ANNA), now);
+
+        assert_eq!(asked(&mut fetch), [BELA, BELA]);
+    }
+
+    #[test]
+    fn who_lied_is_asked_only_for_what_no_honest_member_holds() {
+        let now = Instant::now();
+        let mut fetch = fetch(9, now);
+        joined(&mut fetch, ANNA, now);
+        fetch.handle(
+            InEvent::Corrupt {
+                from: ANNA,
+                shard: SHARD,
+                chunk: ChunkIndex(0),
+            },
+            now,
+        );
+        assert_eq!(asked(&mut fetch), [ANNA, ANNA], "nobody else is there");
+
+        fetch.handle(InEvent::PeerLost(ANNA), now);
+        joined(&mut fetch, BELA, now);
+        joined(&mut fetch, ANNA, now);
+
+        assert_eq!(asked(&mut fetch), [BELA, BELA], "it left and came back");
+    }
+
+    #[test]
+    fn a_silent_holder_is_asked_ever_more_seldom() {
+        let mut now = Instant::now();
+        let mut fetch = fetch(9, now);
+        joined(&mut fetch, ANNA, now);
+        asked(&mut fetch);
+
+        let mut n_asked = 0;
+        let end = now + Duration::from_secs(600);
+        while let Some(wake) = fetch.poll_timeout().filter(|wake| *wake < end) {
+            now = now.max(wake);
+            fetch.handle_timeout(now);
+            n_asked += asked(&mut fetch).len();
+        }
+
+        assert!((5..20).contains(&n_asked), "{n_asked} in ten minutes");
+    }
+
+    #[test]
+    fn members_take_turns() {
+        let now = Instant::now();
+        let mut holder = Transfer::<()>::new(CARL);
+        let held = InEvent::Held {
+            shard: SHARD,
+            bytes: 100 * CHUNK_BYTES,
+        };
+        holder.handle(held, now);
+        for peer in [ANNA, BELA] {
+            holder.handle(InEvent::PeerJoined(peer), now);
+        }
+        for i in 0..100 {
+            request(&mut holder, ANNA, i, now);
+        }
+        request(&mut holder, BELA, 0, now);
+        let (mut served, refused) = answers(&mut holder);
+        assert_eq!(
+            served.iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+            [ANNA, ANNA, BELA]
+        );
+        assert_eq!(refused, 100 - SENDING_PER_ASKER_MAX - QUEUE_MAX);
+
+        request(&mut holder, BELA, 1, now);
+        request(&mut holder, BELA, 2, now);
+        for _ in 0..2 {
+            let (to, chunk) = served.remove(0);
+            let shard = SHARD;
+            holder.handle(InEvent::Served { to, shard, chunk }, now);
+        }
+        let next = answers(&mut holder).0;
+        assert_eq!(
+            next.iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+            [BELA, ANNA, ANNA]
+        );
+    }
+
+    /// Returns a transfer that wants a shard of so many chunks, none of which is there.
+    fn fetch(n_chunks: u32, now: Instant) -> Transfer<()> {
+        let mut fetch = Transfer::new(CARL);
+        let wanted = Wanted {
+            shard: SHARD,
+            bytes: u64::from(n_chunks) * CHUNK_BYTES,
+            purpose: Purpose::Own,
+        };
+        fetch.handle(InEvent::Want(vec![wanted]), now);
+        let held = ChunkSet::none(n_chunks);
+        fetch.handle(InEvent::Opened { shard: SHARD, held }, now);
+
+        fetch
+    }
+
+    fn joined(fetch: &mut Transfer<()>, peer: PeerId, now: Instant) {
+        let have = Have {
+            shard: SHARD,
+            chunks: Held::All,
+        };
+        let message = Message::Haves([have].into_iter().collect());
+
+        fetch.handle(InEvent::PeerJoined(peer), now);
+        fetch.handle(
+            InEvent::Message {
+                from: peer,
+                message,
+            },
+            now,
+        );
+    }
+
+    fn request(holder: &mut Transfer<()>, from: PeerId, chunk: u32, now: Instant) {
+        let message = Message::Request {
+            shard: SHARD,
+            chunk: ChunkIndex(chunk),
+        };
+
+        holder.handle(InEvent::Message { from, message }, now);
+    }
+
+    /// Returns who is asked for a chunk.
+    fn asked(fetch: &mut Transfer<()>) -> Vec<PeerId> {
+        let events = std::iter::from_fn(|| fetch.poll());
+        let asked = events.filter_map(|event| match event {
+            OutEvent::Send {
+                to,
+                message: Message::Request { .. },
+            } => Some(to),
+            _ => None,
+        });
+
+        asked.collect()
+    }
+
+    /// Returns what is served, and how often somebody is refused.
+    fn answers(holder: &mut Transfer<()>) -> (Vec<(PeerId, ChunkIndex)>, usize) {
+        let events = std::iter::from_fn(|| holder.poll()).collect::<Vec<_>>();
+        let n_refused = events.iter().filter(|event| {
+            matches!(
+                event,
+                OutEvent::Send {
+                    message: Message::Refused { .. },
+                    ..
+                }
+            )
+        });
+        let n_refused = n_refused.count();
+        let served = events.into_iter().filter_map(|event| match event {
+            OutEvent::Serve { to, chunk, .. } => Some((to, chunk)),
+            _ => None,
+        });
+
+        (served.collect(), n_refused)
+    }
+}
