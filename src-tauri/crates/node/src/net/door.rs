@@ -197,10 +197,6 @@ fn check_phone(peer: &PeerId) -> Result<(), ConnectionDenied> {
 }
 
 /// Returns where a connection comes from, if that address has a limit of its own.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "all other parts name no host"
-)]
 fn counted_address(from: &Multiaddr) -> Option<IpAddr> {
     let address = ip_of(from)?.to_canonical();
 

@@ -736,11 +736,6 @@ impl Face {
                 return Ok(terminal::write("\n\n")?);
             }
             line if self.is_told(line) => return Ok(()),
-            Line::Present { peer, presence, .. } if presence == "here" => {
-                if !peer_id(peer).is_ok_and(|peer| self.lost.contains(&peer)) {
-                    return Ok(()); // it was late, which nobody was told
-                }
-            }
             _ => {}
         }
 
@@ -756,6 +751,10 @@ impl Face {
     /// Returns whether people know what a line says, from this one or a better one; takes note that they will.
     fn is_told(&mut self, line: &Line) -> bool {
         match line {
+            // It was late, which nobody was told.
+            Line::Present { peer, presence, .. } if presence == "here" => {
+                !peer_id(peer).is_ok_and(|peer| self.lost.contains(&peer))
+            }
             Line::Nearby(near) => self.is_member(&near.peer),
             Line::Unreachable { peer, .. } => {
                 self.is_member(peer) || !self.unreached.insert(peer.clone())
