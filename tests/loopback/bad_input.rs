@@ -184,7 +184,11 @@ fn a_model_larger_than_the_phones() {
         &[&demo[..], &["--memory-limit", "200000"]].concat(),
     );
 
-    ended.assert_refused(&["phone ", "needs ", "200000 B are free"]);
+    ended.assert_refused(&[
+        "MB of memory missing",
+        "What would help",
+        "more free on phone 1's phone",
+    ]);
     scratch.assert_nothing_left();
 }
 

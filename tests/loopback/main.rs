@@ -6,7 +6,7 @@
 //! | [`any_phone`] | whichever phone is asked, by whomever, the answer is the same |
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
 //! | [`plan`] | who would run what is told as a table and as JSON, with what is in the way |
-//! | [`shards`] | a damaged shard is mended or refused, and never run |
+//! | [`shards`] | what is missing or damaged is mended or fetched, and never run |
 //! | [`forming`] | two people compare a code, and only then are their phones a group |
 //! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
 //! | [`interrupt`] | Ctrl-C and a killed parent leave nothing behind |

@@ -151,7 +151,7 @@ impl Folder {
             if verify_file(&entry, &path, |_| {}).is_ok() {
                 return Ok(Opened::Whole);
             }
-            tracing::warn!(%shard, "Shard is damaged, its right chunks are kept");
+            tracing::info!(%shard, "Shard is damaged, its right chunks are kept");
             Part::of_damaged(&self.path, &entry).map_err(io_failure)?
         } else if self.write_from_model(&entry)? {
             return Ok(Opened::Whole);

@@ -248,7 +248,8 @@ impl Names {
                 message: self.refused(*error),
             },
             // These are for the shell: an invite's line needs addresses and the time of day.
-            OutEvent::HangUp(_) | OutEvent::Save(_)
+            OutEvent::HangUp(_)
+            | OutEvent::Save(_)
             | OutEvent::Send { .. }
             | OutEvent::Dial { .. }
             | OutEvent::Invited { .. } => return None,

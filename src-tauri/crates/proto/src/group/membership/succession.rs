@@ -263,6 +263,8 @@ impl Membership {
         self.publish(phone, now, |roster, stamp| {
             left.iter().for_each(|&peer| roster.remove(peer, stamp));
         });
+        // The last leader may not have heard where this phone is, and whoever comes back looks for it there.
+        self.tell_about(phone, now);
         self.pulse_at = now;
         tracing::info!(me = ?phone.id, number = term.number, "Leading");
     }
