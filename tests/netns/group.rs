@@ -121,11 +121,6 @@ impl Group {
         format!("/ip4/{ip}/tcp/{PORT}/p2p/{}", self.node(phone).peer)
     }
 
-    /// The phone's data folder.
-    pub fn data(&self, phone: usize) -> PathBuf {
-        self.folder.path().join(name(phone))
-    }
-
     /// Kills a phone.
     pub fn kill(&mut self, phone: usize) {
         let said = self.nodes[phone].take().expect("it is running").kill();

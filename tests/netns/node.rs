@@ -132,11 +132,6 @@ impl Node {
         &self.said
     }
 
-    /// Passes over all that it has said.
-    pub fn forget(&mut self) {
-        self.heard = self.said().len();
-    }
-
     /// Who leads, as it said last: the phone and the number of its election.
     pub fn leader(&mut self) -> Option<(String, u64)> {
         let last = self

@@ -422,6 +422,10 @@ impl<H, C> Phone<H, C> {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the shell carries out the others"
+    )]
     fn route_respondent(&mut self, event: respondent::OutEvent, now: Instant) {
         match event {
             respondent::OutEvent::Send { to, message } => self.say(to, message, now),

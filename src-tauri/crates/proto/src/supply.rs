@@ -196,6 +196,10 @@ impl<C> Supply<C> {
         self.events.pop_front()
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the shell carries out the others"
+    )]
     fn exchange(&mut self, now: Instant) {
         while let Some(event) = self.transfer.poll() {
             match event {

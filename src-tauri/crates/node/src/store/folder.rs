@@ -314,6 +314,10 @@ impl Folder {
         Ok(())
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the system has a kind for everything"
+    )]
     fn failure(&self, error: io::Error, needed_bytes: u64) -> StoreFailure {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreFailure::Full {
