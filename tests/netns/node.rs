@@ -223,16 +223,6 @@ impl Node {
         std::mem::take(&mut self.said)
     }
 
-    /// Memory that it holds, in kB.
-    pub fn rss_kb(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it is running");
-        let line = status.lines().find(|line| line.starts_with("VmRSS"));
-        let kb = line.and_then(|line| line.split_whitespace().nth(1));
-
-        kb.and_then(|kb| kb.parse().ok()).expect("Linux tells it")
-    }
-
     /// What it said and logged last, for people.
     fn last_words(&mut self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
