@@ -1,62 +1,56 @@
 /**
- * `virtual:licences`: the packages that are shipped in the built screens, with their licences.
+ * `licences.json`: the packages whose code or styles are in the built screens, with their licences.
  *
- * They are the packages of `dependencies` and what these need in turn, read from `node_modules` at build time. `bits-ui` and
- * Svelte bring packages that only their own build uses; listing one too many does no harm.
+ * Scripts are read off the bundle, so what was only needed to build is not listed. Styles do not say where they came from;
+ * their packages are named here.
  */
 import { existsSync, readFileSync, readdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, sep } from "node:path";
 
 import type { Plugin } from "vite";
 
-interface Licence {
+const STYLES = ["tailwindcss", "@fontsource-variable/bricolage-grotesque", "@fontsource-variable/figtree"];
+
+export interface Licence {
     name: string;
     version: string;
     licence: string;
     text: string;
 }
 
-const VIRTUAL = "virtual:licences";
-
 export function licences(): Plugin {
     return {
         name: "licences",
-        resolveId: (id) => (id === VIRTUAL ? `\0${VIRTUAL}` : undefined),
-        load: (id) => (id === `\0${VIRTUAL}` ? `export default ${JSON.stringify(collect(process.cwd()))};` : undefined),
+        apply: "build",
+        generateBundle(_, bundle) {
+            const folders = new Set(STYLES.map((name) => join(process.cwd(), "node_modules", name)));
+            for (const file of Object.values(bundle)) {
+                if (file.type !== "chunk") continue;
+                for (const id of file.moduleIds) {
+                    const folder = packageOf(id);
+                    if (folder !== undefined) folders.add(folder);
+                }
+            }
+            const found = [...folders].map(read).sort((a, b) => a.name.localeCompare(b.name));
+            this.emitFile({ type: "asset", fileName: "licences.json", source: JSON.stringify(found) });
+        },
     };
 }
 
-function collect(root: string): Licence[] {
-    const found = new Map<string, Licence>();
-    visit(root, Object.keys(readPackage(root).dependencies ?? {}), found);
-    return [...found.values()].sort((a, b) => a.name.localeCompare(b.name));
-}
-
-function visit(from: string, names: string[], found: Map<string, Licence>): void {
-    for (const name of names) {
-        if (found.has(name) || name.startsWith("@types/")) continue;
-        const folder = folderOf(from, name);
-        if (folder === undefined) continue;
-        const { version, license, dependencies } = readPackage(folder);
-        found.set(name, { name, version, licence: license ?? "", text: textOf(folder) });
-        visit(folder, Object.keys(dependencies ?? {}), found);
+/** The folder of the package that a module belongs to; `undefined` for our own. */
+function packageOf(id: string): string | undefined {
+    const file = id.replace(/^\0/, "").split("?")[0] ?? "";
+    if (!file.includes(`${sep}node_modules${sep}`)) return undefined;
+    for (let folder = dirname(file); folder !== dirname(folder); folder = dirname(folder)) {
+        if (folder.endsWith(`${sep}node_modules`)) return undefined;
+        // Folders inside of a package may have a nameless package.json that only says "module".
+        if (existsSync(join(folder, "package.json")) && read(folder).name !== "") return folder;
     }
+    return undefined;
 }
 
-/** Where Node would find it: in the nearest `node_modules` upwards. */
-function folderOf(from: string, name: string): string | undefined {
-    for (let folder = from; ; folder = dirname(folder)) {
-        const candidate = join(folder, "node_modules", name);
-        if (existsSync(join(candidate, "package.json"))) return candidate;
-        if (folder === dirname(folder)) return undefined;
-    }
-}
-
-function readPackage(folder: string): { version: string; license?: string; dependencies?: Record<string, string> } {
-    return JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-}
-
-function textOf(folder: string): string {
+function read(folder: string): Licence {
+    const { name = "", version = "", license = "" } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
     const file = readdirSync(folder).find((file) => /^(licen[cs]e|copying)(\.|-|$)/i.test(file));
-    return file === undefined ? "" : readFileSync(join(folder, file), "utf8").trim();
+    return { name, version, licence: license, text: file === undefined ? "" : readFileSync(join(folder, file), "utf8").trim() };
 }

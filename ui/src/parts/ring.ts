@@ -43,6 +43,34 @@ export function point(angle: number, radius: number): { x: number; y: number } {
     return { x: radius * Math.sin(rad), y: -radius * Math.cos(rad) };
 }
 
+/** Where a name stands beside its phone. All in units of the picture, whose middle is 0, 0. */
+export interface Label {
+    side: "middle" | "start" | "end";
+    /** The middle of the name, or its edge towards the middle of the ring. */
+    x: number;
+    /** The edge towards the phone. */
+    y: number;
+    above: boolean;
+}
+
+/**
+ * A name stands outside of the ring, where it hides neither the ring nor what is in it: at the sides it grows outwards,
+ * and above or below its phone, wherever the ring bends away. Only the head's, at the top, stands inside.
+ */
+export function label(angle: number, radius: number, phoneHeight: number, phoneWidth: number): Label {
+    const { x, y } = point(angle, radius);
+    const across = Math.sin((angle * Math.PI) / 180);
+    const along = Math.abs(Math.cos((angle * Math.PI) / 180));
+    const top = Math.abs(across) < 0.25 && y < 0;
+    const above = y < -1 && !top;
+    const gap = phoneHeight / 2 + 2;
+    const edge = above ? y - gap : y + gap;
+    if (Math.abs(across) < 0.25) return { side: "middle", x, y: edge, above };
+    // At the equator the ring runs straight through where the name would begin.
+    const inner = Math.abs(x) + (along < 0.35 ? 7 : -phoneWidth / 2);
+    return { side: across > 0 ? "start" : "end", x: Math.sign(across) * inner, y: edge, above };
+}
+
 /** An SVG path along the ring. */
 export function path({ from, to }: Pick<Arc, "from" | "to">, radius: number): string {
     const end = to - from >= 360 ? from + 359.99 : to;

@@ -35,9 +35,9 @@ export function rate(bytesPerSecond: number): string {
     return `${bytes(bytesPerSecond)}/s`;
 }
 
-/** `1.2` tokens a second, `14` tokens a second. */
+/** `7.0` tokens a second, `14` tokens a second. */
 export function speed(tokensPerSecond: number): string {
-    return short(tokensPerSecond);
+    return number({ minimumFractionDigits: tokensPerSecond < 9.95 ? 1 : 0, maximumFractionDigits: tokensPerSecond < 9.95 ? 1 : 0 }).format(tokensPerSecond);
 }
 
 /** `0.7 s`, `12 s`, `3 min`, `1 h 20 min`. */
@@ -80,7 +80,7 @@ export function moment(unixMs: number, nowMs: number): string {
     const locale = getLocale();
     const then = new Date(unixMs);
     const days = (new Date(nowMs).setHours(0, 0, 0, 0) - new Date(unixMs).setHours(0, 0, 0, 0)) / 86_400_000;
-    if (days < 1) return then.toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
+    if (days < 1) return then.toLocaleTimeString(locale, { hour: "numeric", minute: "2-digit" });
     if (days < 7) return then.toLocaleDateString(locale, { weekday: "short" });
     return then.toLocaleDateString(locale, { day: "numeric", month: "short" });
 }

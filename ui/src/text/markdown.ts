@@ -56,10 +56,19 @@ const remembered = new Map<string, string>();
 /** Returns the blocks of a text in order. An unfinished code block is one already. */
 export function render(text: string): Block[] {
     const source = cleanProse(text);
-    const parsed = source.slice(0, MARKDOWN_CHARS_MAX);
-    const rest = source.slice(MARKDOWN_CHARS_MAX);
+    try {
+        const blocks = parsed(source.slice(0, MARKDOWN_CHARS_MAX));
+        const rest = source.slice(MARKDOWN_CHARS_MAX);
+        return rest === "" ? blocks : [...blocks, asItIs(rest)];
+    } catch {
+        // Marked recurses into quotes and lists: a thousand inside each other are deeper than the stack.
+        return [asItIs(source)];
+    }
+}
+
+function parsed(source: string): Block[] {
     const blocks: Block[] = [];
-    for (const token of marked.lexer(parsed)) {
+    for (const token of marked.lexer(source)) {
         if (token.type === "space") continue;
         if (token.type === "code") {
             const { lang, text } = token as Tokens.Code;
@@ -68,8 +77,11 @@ export function render(text: string): Block[] {
             blocks.push({ kind: "html", html: htmlOf(token.raw) });
         }
     }
-    if (rest !== "") blocks.push({ kind: "html", html: `<p>${escape(rest)}</p>` });
     return blocks;
+}
+
+function asItIs(text: string): Block {
+    return { kind: "html", html: `<p>${escape(text)}</p>` };
 }
 
 /** The words without their marks, on one line: for previews and screen readers. */

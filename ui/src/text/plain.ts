@@ -25,8 +25,9 @@ const CONTROLS = /[\u0000-\u0008\u000B-\u001F\u007F-\u009F\uFFF9-\uFFFB]|[\uD800
 /** What takes no room, but for the joiner of emoji and of some scripts. */
 const INVISIBLE = /[\u00AD\u115F\u1160\u180E\u200B\u200C\u2060-\u2064\u3164\uFEFF\uFFA0\u{E0000}-\u{E007F}]/gu;
 
-/** A fourth accent and more on one letter. */
-const ACCENTS = /(\p{M}{3})\p{M}+/gu;
+/** More accents on one letter than any writing has: a name's fourth, the seventh in prose, where some scripts stack. */
+const NAME_ACCENTS = /(\p{M}{3})\p{M}+/gu;
+const PROSE_ACCENTS = /(\p{M}{6})\p{M}+/gu;
 
 const letters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
@@ -39,7 +40,7 @@ export function cleanName(name: string, lettersMax = NAME_LETTERS_MAX): string {
         .replace(DIRECTION, "")
         .replace(INVISIBLE, "")
         .normalize("NFC")
-        .replace(ACCENTS, "$1")
+        .replace(NAME_ACCENTS, "$1")
         .trim();
     return truncate(visible, lettersMax);
 }
@@ -56,7 +57,7 @@ export function truncate(text: string, lettersMax: number): string {
 
 /** Prose from outside: line breaks and tabs stay. */
 export function cleanProse(text: string): string {
-    return text.replace(/\r\n?/g, "\n").replace(CONTROLS, "").replace(OVERRIDES, "");
+    return text.replace(/\r\n?/g, "\n").replace(CONTROLS, "").replace(OVERRIDES, "").replace(PROSE_ACCENTS, "$1");
 }
 
 /** Keeps a name's direction from reaching the sentence around it; for places where no `<bdi>` can stand. */

@@ -45,6 +45,13 @@ export const NEIGHBOURS: DemoPhone[] = [
     phone("old", "Grandpa’s phone", { total_memory_bytes: 4 * GB, free_memory_bytes: 0.9 * GB, reads_bytes_s: 6 * GB, version: "theirs_older" }),
 ];
 
+/** For a larger group. */
+export const MORE: DemoPhone[] = [
+    phone("lea", "Léa", { free_memory_bytes: 2.8 * GB, battery: 0.55 }),
+    phone("noor", "نور", { free_memory_bytes: 3.6 * GB, reads_bytes_s: 21 * GB, battery: 0.97, charging: true }),
+    phone("max", "Maximilian’s old work phone", { free_memory_bytes: 2.2 * GB, reads_bytes_s: 9 * GB, battery: 0.17, heat: "hot" }),
+];
+
 /** Names that somebody might choose to do harm. */
 export const HOSTILE_NAMES = [
     `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`,

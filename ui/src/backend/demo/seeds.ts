@@ -4,11 +4,12 @@ import type { Conversation } from "../../bindings/Conversation";
 import type { Figures } from "../../bindings/Figures";
 import type { Message } from "../../bindings/Message";
 import type { Sampling } from "../../bindings/Sampling";
-import { GB, HOSTILE_NAMES, ME, MODELS, NEIGHBOURS, asMember, outlook, type DemoPhone } from "./phones";
+import { GB, HOSTILE_NAMES, ME, MODELS, MORE, NEIGHBOURS, asMember, outlook, type DemoPhone } from "./phones";
 import { CODE, GREETING, HOSTILE, QUESTIONS, SKY, TABLE, TRIP } from "./words";
 
 export const SCENARIOS = [
-    "fresh", "nearby", "asked", "group", "preparing", "solo", "long", "hostile", "no_wifi", "no_permission", "isolated", "too_big",
+    "fresh", "nearby", "asked", "group", "preparing", "solo", "long", "hostile", "no_wifi", "no_permission", "isolated",
+    "too_big", "many",
 ] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
@@ -73,6 +74,13 @@ export function seed(scenario: Scenario, now: number): Seed {
             has(state, "llama3");
             grouped(start, 3, now);
             runs(state, "llama3", membersOf(start));
+            talk(start, now);
+            break;
+        case "many":
+            start.around = [...start.around.filter((phone) => phone.version === "same"), ...MORE.map((phone) => structuredClone(phone))];
+            has(state, "qwen14");
+            grouped(start, 7, now);
+            runs(state, "qwen14", membersOf(start));
             talk(start, now);
             break;
         case "long":
