@@ -88,7 +88,7 @@ const WALKS: Record<string, (page: Page, see: See) => Promise<void>> = {
         await tab(page, "Models");
         await see("models");
         await button(page, /Llama 3.2 3B/).click();
-        await page.getByText("Without Sam").waitFor();
+        await page.getByText(/Without .*Sam/).waitFor();
         await see("model");
         await button(page, "Back").click();
 
@@ -120,7 +120,7 @@ const WALKS: Record<string, (page: Page, see: See) => Promise<void>> = {
     },
     async solo(page, see) {
         await tab(page, "Group");
-        await page.getByText("On this phone").waitFor();
+        await page.getByRole("heading", { name: "On this phone" }).waitFor();
         await see("solo");
     },
     async no_wifi(page, see) {
@@ -137,7 +137,7 @@ const WALKS: Record<string, (page: Page, see: See) => Promise<void>> = {
     },
 };
 
-describe.each(Object.keys(SIZES) as Size[])("%s", (size) => {
+describe.concurrent.each(Object.keys(SIZES) as Size[])("%s", (size) => {
     describe.each(["light", "dark"] as const)("%s", (theme) => {
         test.each(Object.keys(WALKS))("%s", async (demo) => {
             const { page, close } = await open({ demo, size, theme, speed: demo === "preparing" ? 1 : 10 });

@@ -8,8 +8,9 @@ export default defineConfig({
         reporters: ["default", "./tests/closing.ts"],
         testTimeout: 120_000,
         hookTimeout: 60_000,
-        // Two at a time: each has a browser of its own, and frames are measured alone (`speed.test.ts` comes first).
-        maxWorkers: 1,
+        // One file at a time, so that frames are measured alone; walks through screens side by side, because most of what
+        // they do is to wait.
         fileParallelism: false,
+        maxConcurrency: 4,
     },
 });

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { HOSTILE } from "../backend/demo/words";
 import { MARKDOWN_CHARS_MAX, plain, render } from "./markdown";
 
-const html = (text: string) => render(text).map((block) => (block.kind === "html" ? block.html : "")).join("\n");
+const html = (text: string) => render(text).map((block) => (block.kind === "code" ? "" : block.html)).join("\n");
 
 /** The page as it would be, to look for what must not be in it. */
 function page(text: string): HTMLElement {

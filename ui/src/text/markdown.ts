@@ -13,7 +13,7 @@ import { Marked, type Tokens } from "marked";
 
 import { cleanProse } from "./plain";
 
-export type Block = { kind: "html"; html: string } | { kind: "code"; language: string; text: string };
+export type Block = { kind: "html" | "table"; html: string } | { kind: "code"; language: string; text: string };
 
 /** Characters of one message that are rendered as Markdown; the rest is shown as it is. 40 pages; a guess. */
 export const MARKDOWN_CHARS_MAX = 100_000;
@@ -74,7 +74,7 @@ function parsed(source: string): Block[] {
             const { lang, text } = token as Tokens.Code;
             blocks.push({ kind: "code", language: languageOf(lang), text });
         } else {
-            blocks.push({ kind: "html", html: htmlOf(token.raw) });
+            blocks.push({ kind: token.type === "table" ? "table" : "html", html: htmlOf(token.raw) });
         }
     }
     return blocks;
