@@ -5,9 +5,11 @@ import { mount } from "svelte";
 import App from "./App.svelte";
 import { connect } from "./backend/connect";
 import { app } from "./state/app.svelte";
+import { watchKeyboard } from "./state/keyboard";
 import { prefs } from "./state/prefs.svelte";
 
 prefs.apply();
+watchKeyboard();
 app.connect(await connect(location.search));
 
 const target = document.getElementById("app");

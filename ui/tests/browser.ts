@@ -56,7 +56,7 @@ export async function open({ demo, size = "phone", theme = "light", locale = "en
     };
     const context = await browser.newContext(options);
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(30_000);
     const url = inject("url");
     const wrong: string[] = [];
     page.on("pageerror", (error) => wrong.push(`error: ${error.message}`));

@@ -6,11 +6,12 @@ export default defineConfig({
         include: ["tests/*.test.ts"],
         globalSetup: ["tests/serve.ts"],
         reporters: ["default", "./tests/closing.ts"],
-        testTimeout: 120_000,
+        // Ten times what it takes on a quiet machine.
+        testTimeout: 300_000,
         hookTimeout: 60_000,
         // One file at a time, so that frames are measured alone; walks through screens side by side, because most of what
         // they do is to wait.
         fileParallelism: false,
-        maxConcurrency: 4,
+        maxConcurrency: 2,
     },
 });
