@@ -18,7 +18,7 @@ const FIRST_PAINT_MS_MAX = 1000;
 /** A frame at 60 a second, and half another: the clock's own jitter is 1 to 2 ms. */
 const FRAME_MS = 1000 / 60;
 const LATE_MS = FRAME_MS * 1.5;
-/** Of all frames. Measured here: 0 to 3 % with nothing else running; other builds run beside this one. */
+/** Of all frames. Measured on two cores without a GPU, with builds beside it: 0.3 to 1 %. */
 const LATE_SHARE_MAX = 0.25;
 
 /** Elements in the page, however long the conversation; all 2,000 messages would be over 60,000. */
@@ -30,7 +30,12 @@ test("the first screen is painted within a second", async () => {
     const paints: number[] = [];
     for (let i = 0; i < 3; i++) {
         const { page, close } = await open({ demo: "group" });
-        paints.push(await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? NaN));
+        paints.push(await page.evaluate(() => new Promise<number>((resolve) => {
+            new PerformanceObserver((list) => {
+                const [paint] = list.getEntriesByName("first-contentful-paint");
+                if (paint !== undefined) resolve(paint.startTime);
+            }).observe({ type: "paint", buffered: true });
+        })));
         await close();
     }
 
@@ -68,6 +73,8 @@ test("2,000 messages scroll at 60 frames a second", async () => {
             await new Promise(requestAnimationFrame);
             const now = performance.now();
             frames.push(now - last);
+            // By hand: otherwise the view would follow its end.
+            view.dispatchEvent(new WheelEvent("wheel", { deltaY: -1 }));
             view.scrollTop -= Math.min((now - last) * 4, 200);
             last = now;
             elements = Math.max(elements, document.querySelectorAll("*").length);
