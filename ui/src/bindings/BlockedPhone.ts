@@ -1,0 +1,3 @@
+import type { PhoneId } from "./PhoneId";
+
+export type BlockedPhone = { id: PhoneId, name: string };

@@ -1,0 +1,1 @@
+export type Heat = "cool" | "warm" | "hot";

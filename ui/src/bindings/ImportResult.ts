@@ -1,0 +1,3 @@
+import type { ModelId } from "./ModelId";
+
+export type ImportResult = { kind: "imported", model: ModelId } | { kind: "cancelled" };

@@ -1,0 +1,1 @@
+export type LeaveWhen = "after_answer" | "now";

@@ -1,0 +1,1 @@
+export type PairingEnd = "declined" | "cancelled" | "busy" | "expired" | "bad_code" | "invite_unknown" | "invite_expired" | "invite_used" | "full" | "blocked" | "other_version" | "unreachable" | "wrong_host";

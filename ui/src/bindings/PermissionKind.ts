@@ -1,0 +1,1 @@
+export type PermissionKind = "local_network" | "camera" | "notifications";

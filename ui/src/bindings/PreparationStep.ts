@@ -1,0 +1,1 @@
+export type PreparationStep = "waiting" | "fetching" | "checking" | "loading" | "ready";

@@ -1,0 +1,1 @@
+export type RebalanceReason = "slow" | "hot" | "low_battery" | "newcomer" | "left_out";

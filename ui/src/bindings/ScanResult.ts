@@ -1,0 +1,1 @@
+export type ScanResult = { kind: "scanned", text: string } | { kind: "cancelled" } | { kind: "no_camera" };

@@ -1,0 +1,1 @@
+export type Tiredness = "low_battery" | "hot" | "not_charging" | "metered";

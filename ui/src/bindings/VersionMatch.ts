@@ -1,0 +1,1 @@
+export type VersionMatch = "same" | "theirs_older" | "ours_older";

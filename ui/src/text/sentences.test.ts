@@ -1,0 +1,61 @@
+import { describe, expect, test } from "vitest";
+
+import type { Notice } from "../bindings/Notice";
+import type { PairingEnd } from "../bindings/PairingEnd";
+import type { Problem } from "../bindings/Problem";
+import { HOSTILE_NAMES } from "../backend/demo/phones";
+import de from "../../messages/de.json";
+import en from "../../messages/en.json";
+import { notice, pairingEnd, problem } from "./sentences";
+
+const plainNames = (text: string) => text.replace(/[\u2068\u2069]/g, "");
+
+test("what happens to the group is told in plain lines", () => {
+    expect(plainNames(notice({ kind: "phone_left", name: "Sam", phones: 2 }))).toBe("Sam left. Continuing on 2 phones.");
+    expect(plainNames(notice({ kind: "phone_left", name: "Sam", phones: 1 }))).toBe("Sam left. Continuing on this phone alone.");
+    expect(problem({ kind: "memory_short", missing_bytes: 2.1e9 })).toBe("2.1 GB of memory missing. Add a phone, or pick a smaller model.");
+});
+
+describe.each(HOSTILE_NAMES.map((name) => [name.slice(0, 20), name]))("with a name like %j", (_, name) => {
+    const notices: Notice[] = [
+        { kind: "phone_joined", name, phones: 2 }, { kind: "phone_left", name, phones: 2 }, { kind: "phone_lost", name, phones: 1 },
+        { kind: "removed", name }, { kind: "leader_changed", name }, { kind: "rebalanced", name, reason: "hot" },
+        { kind: "model_ready", model: name, phones: 2 }, { kind: "download_done", model: name }, { kind: "file_saved", path: name },
+        { kind: "pairing_ended", name, end: "declined" },
+    ];
+    const problems: Problem[] = [{ kind: "other", detail: name }, { kind: "unsupported", architecture: name }];
+
+    test("a sentence stays short, and keeps its direction", () => {
+        for (const text of [...notices.map(notice), ...problems.map(problem)]) {
+            expect(text.length).toBeLessThan(2200);
+            expect(text).not.toMatch(/[\u202A-\u202E]/);
+            expect(text.match(/\u2068/g)?.length).toBe(text.match(/\u2069/g)?.length);
+        }
+    });
+});
+
+test("every end of a pairing has words", () => {
+    const ends: PairingEnd[] = [
+        "declined", "cancelled", "busy", "expired", "bad_code", "invite_unknown", "invite_expired", "invite_used", "full", "blocked",
+        "other_version", "unreachable", "wrong_host",
+    ];
+
+    for (const end of ends) expect(pairingEnd(end, "Anna").length).toBeGreaterThan(10);
+});
+
+describe("English and German", () => {
+    const inputs = (message: unknown) => [...new Set(JSON.stringify(message).match(/\{\w+\}/g) ?? [])].sort();
+
+    test("say the same things", () => {
+        expect(Object.keys(de).sort()).toEqual(Object.keys(en).sort());
+    });
+
+    test("take the same inputs, and none is empty", () => {
+        for (const key of Object.keys(en).filter((key) => key !== "$schema")) {
+            const both = { en: en[key as keyof typeof en], de: de[key as keyof typeof de] };
+
+            expect(inputs(both.de), key).toEqual(inputs(both.en));
+            expect(JSON.stringify(both.de).length, key).toBeGreaterThan(3);
+        }
+    });
+});

@@ -1,0 +1,144 @@
+/** From the first screen to an answer, and what happens to groups. */
+import { expect, test } from "vitest";
+
+import { answered, ask, button, closeSheet, open, tab, withBrowser } from "./browser.ts";
+
+withBrowser();
+
+test("a fresh phone founds a group, invites another, starts a model, and chats", async () => {
+    const { page, close } = await open({ demo: "fresh", speed: 20 });
+    await button(page, "Continue").click();
+    await page.getByText("Give it a name").waitFor();
+    await page.getByRole("textbox").fill("\u202EMira\u0000’s phone");
+    await button(page, "Continue").click();
+    await button(page, "Continue").click();
+    await button(page, "Start a group").click();
+    await page.getByText("A group of one, so far").waitFor();
+
+    await button(page, /Anna.*Invite/).click();
+    await page.getByText("Does").waitFor();
+    await button(page, "Yes, the same").click();
+    await page.getByRole("heading", { name: "2 phones" }).waitFor();
+
+    await button(page, "Pick a model").click();
+    await button(page, /Llama 3.2 1B/).click();
+    await button(page, /Download/).click();
+    await button(page, "Start on 2 phones").click({ timeout: 30_000 });
+    await page.getByText("Ready on 2 phones", { exact: true }).waitFor({ timeout: 30_000 });
+    expect(await page.getByRole("img", { name: /Ring in order: Mira’s phone, layers 1 to \d+; Anna’s Pixel/ }).count()).toBe(1);
+
+    await button(page, "Chat").click();
+    await button(page, "New conversation").click();
+    await ask(page, "Why is the sky blue?");
+    await answered(page);
+    await page.getByText("Rayleigh scattering").first().waitFor();
+    await close();
+});
+
+test("who is asked sees who asks and the code, and may refuse", async () => {
+    const { page, close } = await open({ demo: "asked" });
+    await page.getByRole("dialog", { name: /Anna’s Pixel.* wants to join you/ }).waitFor();
+    await page.getByText(/^\d{3} \d{3}$/).waitFor();
+
+    await button(page, "No, thanks").click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+
+    await tab(page, "Group");
+    expect(await button(page, "Leave the group").count()).toBe(0);
+    await close();
+});
+
+test("a scanned code leads into a group", async () => {
+    const { page, close } = await open({ demo: "nearby" });
+    await tab(page, "Group");
+    await button(page, "Join with a code").click();
+
+    await button(page, "Scan the QR code").click();
+
+    await page.getByRole("heading", { name: "2 phones" }).waitFor();
+    await close();
+});
+
+test("a download can be paused and resumed", async () => {
+    const { page, close } = await open({ demo: "nearby", speed: 2 });
+    await tab(page, "Models");
+    await button(page, /Llama 3.2 3B/).click();
+    await button(page, /Download, 1.9 GB/).click();
+
+    await button(page, "Pause the download").click();
+    await page.getByText("Paused").waitFor();
+    await button(page, "Resume the download").click();
+    await page.getByText(/MB\/s · .* left/).waitFor();
+    await close();
+});
+
+test("a member can be left out, removed, and blocked, each only when one is sure", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await tab(page, "Group");
+    await button(page, /Anna’s Pixel/).click();
+    await page.getByRole("switch", { name: /Takes part in computing/ }).click();
+    await closeSheet(page);
+    await page.getByText("Left out of computing").waitFor();
+
+    await button(page, /^.*Sam.*$/).click();
+    await button(page, "Remove from the group").click();
+    await page.getByRole("heading", { name: "3 phones" }).waitFor();
+    await button(page, /Really remove/).click();
+    await page.getByRole("heading", { name: "2 phones" }).waitFor();
+    await close();
+});
+
+test("leaving needs to be said twice, and leaves the conversations", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await tab(page, "Group");
+    await button(page, "Leave the group").click();
+    await button(page, "Leave now").click();
+    await button(page, "Join with a code").waitFor();
+
+    await tab(page, "Chats");
+    await button(page, /How a ring works/).waitFor();
+    await close();
+});
+
+test("a sheet gives the focus back, and closes with Escape", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await tab(page, "Group");
+    const opener = button(page, "Leave the group");
+    await opener.focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor();
+
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+
+    expect(await opener.evaluate((element) => element === document.activeElement)).toBe(true);
+    await close();
+});
+
+test("the way back leads from a conversation to the list", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await button(page, /How a ring works/).click();
+    await page.getByRole("heading", { level: 1, name: "How a ring works" }).waitFor();
+
+    await page.goBack();
+
+    await page.getByRole("heading", { level: 1, name: "Chats" }).waitFor();
+    await close();
+});
+
+test.each([[true, 1], [false, 0]])("dots go round with every token, unless less motion is wanted (moving: %s)", async (moving, least) => {
+    const { page, close } = await open({ demo: "group", speed: 1, moving });
+    await button(page, /Why is the sky blue/).click();
+    await ask(page, "Why is the sky blue?");
+    await page.getByText(/Reading prompt/).waitFor();
+    await button(page, "Back").click();
+    await tab(page, "Group");
+    await page.getByText(/writing, \d+ tokens/).waitFor();
+    await page.waitForTimeout(1200);
+
+    const shown = await page.locator("figure circle").evaluateAll((dots) => dots.filter((dot) => getComputedStyle(dot).opacity === "1").length);
+
+    if (least === 0) expect(shown).toBe(0);
+    else expect(shown).toBeGreaterThanOrEqual(least);
+    await close();
+});
