@@ -52,7 +52,8 @@ impl Group {
         let model = tiny_model(folder.path());
         let model = model.to_str().expect("temporary folders have plain names");
         let n = n_phones.to_string();
-        let options = [&["--run", &n, "--model", model], options].concat();
+        let model = ["--run", &n, "--model", model, "--placement", "even"];
+        let options = [&model, options].concat();
 
         let mut group = Self::form_in(folder, n_phones, n_places, &options);
         for phone in 0..n_phones {
