@@ -19,6 +19,8 @@ CARGO_FLAGS := --release --locked
 
 # Of `make demo`; may be given: make demo PHONES=5 PROMPT='Who was Ada Lovelace?'
 PHONES = 3
+# Bytes that each phone may use: too few for the whole model, so that it has to be shared.
+MEMORY = 250000000
 MODEL = $(LINGUALINKED_MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 PROMPT = Explain in two sentences why the sky is blue.
 export PROMPT
@@ -46,7 +48,7 @@ setup:
 demo: build
 	@.ci/models smollm2
 	@echo
-	@"$(BIN)/lingualinked" demo --phones $(PHONES) --model "$(MODEL)" --prompt "$$PROMPT"
+	@"$(BIN)/lingualinked" demo --phones $(PHONES) --memory-limit $(MEMORY) --model "$(MODEL)" --prompt "$$PROMPT"
 	@echo
 	@echo "To chat with them: $(BIN)/lingualinked demo --model $(MODEL)"
 

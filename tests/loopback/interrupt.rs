@@ -97,7 +97,16 @@ fn while_nothing_is_asked() {
     let model = model.to_str().expect("temporary folders have plain names");
     let mut demo = Program::start(
         &scratch,
-        &["demo", "--json", "--model", model, "--max-tokens", "3"],
+        &[
+            "demo",
+            "--json",
+            "--placement",
+            "even",
+            "--model",
+            model,
+            "--max-tokens",
+            "3",
+        ],
     );
     demo.until_event("plan");
     demo.write(b"hello\n");
@@ -187,6 +196,8 @@ fn demo(scratch: &Scratch, more: &[&str]) -> Program {
     let prompt = "hello there ".repeat(20);
     let demo = [
         "demo",
+        "--placement",
+        "even",
         "--json",
         "--model",
         model,

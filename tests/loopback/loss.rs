@@ -96,7 +96,16 @@ fn a_stage_while_nothing_is_asked() {
     let model = model.to_str().expect("plain names");
     let mut demo = Program::start(
         &scratch,
-        &["demo", "--json", "--model", model, "--max-tokens", "3"],
+        &[
+            "demo",
+            "--json",
+            "--placement",
+            "even",
+            "--model",
+            model,
+            "--max-tokens",
+            "3",
+        ],
     );
     let name = name_in(&demo.until_event("plan"), Who::Tail);
     demo.write(b"hello\n");
@@ -235,6 +244,8 @@ fn demo(scratch: &Scratch, more: &[&str]) -> Program {
     let prompt = "hello there ".repeat(20);
     let demo = [
         "demo",
+        "--placement",
+        "even",
         "--model",
         model,
         "--prompt",

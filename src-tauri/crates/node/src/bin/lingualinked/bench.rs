@@ -14,7 +14,7 @@ use serde::Serialize;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::Outcome;
-use crate::args::GroupArgs;
+use crate::args::{GroupArgs, PlacementRule};
 use crate::group::{Group, Meeting};
 use crate::interrupts::Interrupts;
 use crate::lines::Line;
@@ -46,7 +46,9 @@ pub struct Args {
 }
 
 /// Measures.
-pub async fn run(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
+pub async fn run(mut args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
+    // What is measured is the ring, whoever would be quicker alone.
+    args.group.model.run.placement = PlacementRule::Even;
     ensure!(args.rounds > 0, "--rounds must be at least 1");
     ensure!(args.tokens > 1, "--tokens must be at least 2");
     let group = &args.group;

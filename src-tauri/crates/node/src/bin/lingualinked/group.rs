@@ -264,7 +264,7 @@ impl Group {
         let name = format!("phone {}", index + 1);
         let data = self.data.join(format!("phone-{}", index + 1));
 
-        let mut command = node_command(args, meeting, &name, data)?;
+        let mut command = node_command(args, meeting, index, &name, data)?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -431,7 +431,13 @@ impl PhoneProcess {
 
 /// Returns the command that runs one phone. It has a process group of its own, so that Ctrl-C comes to
 /// this process alone, which then ends the phones in order.
-fn node_command(args: &GroupArgs, meeting: Meeting, name: &str, data: PathBuf) -> Result<Command> {
+fn node_command(
+    args: &GroupArgs,
+    meeting: Meeting,
+    index: usize,
+    name: &str,
+    data: PathBuf,
+) -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     let (run, phone) = (&args.model.run, &args.phone);
@@ -441,12 +447,14 @@ fn node_command(args: &GroupArgs, meeting: Meeting, name: &str, data: PathBuf) -
         Meeting::Discovered => "dns-sd",
         Meeting::Told => "none",
     });
-    // Every phone has the model: whoever leads runs it.
-    command.args(["--run", &args.phones.to_string()]);
     command.args(["--name", name, "--listen"]);
     command.arg(args.listen.to_string());
     command.arg("--data").arg(data);
-    command.arg("--model").arg(&args.model.model);
+    // One has the model: the others get their shards from it.
+    if index == 0 {
+        command.args(["--run", &args.phones.to_string()]);
+        command.arg("--model").arg(&args.model.model);
+    }
     let numbers = [
         ("--threads", Some(phone.threads.to_string())),
         ("--slowdown", Some(phone.slowdown.to_string())),
