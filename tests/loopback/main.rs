@@ -9,6 +9,7 @@
 //! | [`shards`] | what is missing or damaged is mended or fetched, and never run |
 //! | [`forming`] | two people compare a code, and only then are their phones a group |
 //! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
+//! | [`hostile`] | strangers, and who was removed, get nothing, and cost little |
 //! | [`interrupt`] | Ctrl-C and a killed parent leave nothing behind |
 //!
 //! | tool | what it is for |
@@ -16,6 +17,7 @@
 //! | [`program`] | one running `lingualinked`, its lines, its end |
 //! | [`group`] | several `lingualinked node` joined in a ring |
 //! | [`models`] | real models, tiny random ones, and plain llama.cpp to compare with |
+//! | [`stranger`] | a peer that says what it likes |
 //! | [`scratch`] | a folder of a test's own, and which processes and files are left in it |
 //!
 //! The real models lie in `LINGUALINKED_MODELS`, by default `~/.cache/lingualinked/models`. A test whose
@@ -30,6 +32,7 @@ mod bad_input;
 mod exactness;
 mod forming;
 mod group;
+mod hostile;
 mod interrupt;
 mod loss;
 mod models;
@@ -37,6 +40,7 @@ mod plan;
 mod program;
 mod scratch;
 mod shards;
+mod stranger;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -56,6 +60,7 @@ fn main() {
         shards::trials(),
         forming::trials(),
         loss::trials(),
+        hostile::trials(),
         interrupt::trials(),
     ];
     let trials = rooms.into_iter().flatten().collect::<Vec<Trial>>();

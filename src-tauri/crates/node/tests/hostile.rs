@@ -7,50 +7,33 @@
     reason = "each test waits for one thing, and prints what it measures"
 )]
 
+#[path = "../../../../tests/loopback/stranger.rs"]
+mod stranger;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::identity::Keypair;
-use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
-use libp2p_stream::{self as stream, OpenStreamError};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use node::net::{Net, NetEvent, split_peer};
 use proto::Epoch;
 use proto::wire::Control;
+use stranger::{GROWTH_MAX_KB, JOIN, PATIENCE, Peer, flood, rss_kb};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-const JOIN: &str = "/lingualinked/join/1";
-
-/// How long something that will happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Who has not said by then who it is, is disconnected: five seconds, and something for a busy machine.
 const MUTE_MAX: Duration = Duration::from_secs(8);
-
-/// What 1,000 connections and all else may cost, at most: 24 are kept, each with a stream's window of 256 KiB full
-/// of messages that are held back (6 MiB), and as much again twice for whatever an allocator keeps.
-const GROWTH_MAX_KB: u64 = 24 * 1024;
 
 #[tokio::test]
 async fn a_stranger_is_offered_the_join_stream_only() {
     let host = Host::start();
     let mut peer = Peer::connect(&host.address).await;
 
-    for name in ["control", "activation", "chat", "shard", "join"] {
-        let protocol = StreamProtocol::try_from_owned(format!("/lingualinked/{name}/1"));
-        let opened = peer.open(protocol.expect("it starts with a slash")).await;
-
-        match opened {
-            Ok(_) => assert_eq!(name, "join"),
-            Err(OpenStreamError::UnsupportedProtocol(_)) => assert_ne!(name, "join"),
-            Err(OpenStreamError::Io(error)) => panic!("{name}: {error}"),
-            Err(other) => panic!("{name}: {other}"),
-        }
-    }
+    peer.try_every_stream().await;
 }
 
 #[tokio::test]
@@ -200,23 +183,6 @@ async fn listening() -> ((Net, PeerId), Multiaddr) {
     ((net, peer), address)
 }
 
-/// Writes as much as is taken within a second.
-async fn flood(peer: &mut Peer) -> u64 {
-    let Ok(Ok(mut stream)) = timeout(PATIENCE, peer.open(StreamProtocol::new(JOIN))).await else {
-        return 0; // it was one too many after all
-    };
-    let message = [&16_000u32.to_le_bytes()[..], &[0xa5; 16_000]].concat();
-    let mut sent = 0;
-
-    let writing = async {
-        while stream.write_all(&message).await.is_ok() && stream.flush().await.is_ok() {
-            sent += 1;
-        }
-    };
-    let _ = timeout(Duration::from_secs(1), writing).await; // held back
-    sent
-}
-
 async fn mute_connections(address: &Multiaddr, n: usize) -> Vec<TcpStream> {
     let port = node::discovery::address::tcp_port_of(address).expect("it listens on TCP");
     let connect = || TcpStream::connect(("127.0.0.1", port));
@@ -263,15 +229,7 @@ impl Host {
     }
 
     fn rss_kb(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it is running");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS"))
-            .expect("Linux");
-
-        let kb = line.split_whitespace().nth(1).expect("a number");
-        kb.parse().expect("a number")
+        rss_kb(self.child.id())
     }
 }
 
@@ -279,97 +237,6 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.child.kill(); // it may have ended
         let _ = self.child.wait();
-    }
-}
-
-/// A peer that can speak any protocol.
-struct Peer {
-    swarm: Swarm<stream::Behaviour>,
-    control: stream::Control,
-    host: PeerId,
-}
-
-impl Peer {
-    async fn connect(address: &Multiaddr) -> Self {
-        let connecting = async {
-            loop {
-                if let Some(peer) = Self::try_connect(address).await {
-                    return peer;
-                }
-            }
-        };
-
-        timeout(PATIENCE, connecting)
-            .await
-            .expect("the host takes strangers")
-    }
-
-    /// Connects, and stays so for a moment: a connection that is one too many is closed after it was made.
-    async fn try_connect(address: &Multiaddr) -> Option<Self> {
-        let mut swarm = SwarmBuilder::with_new_identity()
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::default(),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .expect("a fresh key encrypts")
-            .with_behaviour(|_| stream::Behaviour::new())
-            .expect("it cannot fail")
-            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
-            .build();
-        let control = swarm.behaviour().new_control();
-        swarm.dial(address.clone()).ok()?;
-
-        let host = loop {
-            match timeout(PATIENCE, swarm.select_next_some()).await.ok()? {
-                SwarmEvent::ConnectionEstablished { peer_id, .. } => break peer_id,
-                SwarmEvent::OutgoingConnectionError { .. } => return None,
-                _ => {}
-            }
-        };
-        let closed = async {
-            loop {
-                if let SwarmEvent::ConnectionClosed { .. } = swarm.select_next_some().await {
-                    return;
-                }
-            }
-        };
-        let stays = timeout(Duration::from_millis(200), closed).await.is_err();
-        stays.then_some(Self {
-            swarm,
-            control,
-            host,
-        })
-    }
-
-    async fn open(&mut self, protocol: StreamProtocol) -> Result<Stream, OpenStreamError> {
-        let mut control = self.control.clone();
-        let opening = control.open_stream(self.host, protocol);
-        tokio::pin!(opening);
-
-        loop {
-            tokio::select! {
-                opened = &mut opening => return opened,
-                event = self.swarm.select_next_some() => {
-                    if let SwarmEvent::ConnectionClosed { .. } = event {
-                        return Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into());
-                    }
-                }
-            }
-        }
-    }
-
-    async fn closed(mut self) {
-        let closed = async {
-            while self.swarm.is_connected(&self.host) {
-                self.swarm.select_next_some().await;
-            }
-        };
-
-        timeout(PATIENCE, closed)
-            .await
-            .expect("the host ends the connection");
     }
 }
 

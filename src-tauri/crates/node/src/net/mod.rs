@@ -649,7 +649,12 @@ impl Net {
                 self.readers.remove(&(from, kind));
             }
             Err(error @ (ReadError::Decode(_) | ReadError::HalfSent)) => {
-                tracing::warn!(%from, ?kind, %error, "Malformed frame");
+                // What strangers send must not fill the log.
+                if identity::libp2p_peer(from).is_some_and(|peer| self.members.contains(&peer)) {
+                    tracing::warn!(%from, ?kind, %error, "Malformed frame");
+                } else {
+                    tracing::debug!(%from, ?kind, %error, "Malformed frame of a stranger");
+                }
                 self.disconnect(from, "it sent a malformed frame");
             }
         }
