@@ -16,6 +16,10 @@ use serde_json::{Value, json};
 
 use crate::looker::PROGRAM;
 
+/// Lines that are shown of a phone that did not say what was waited for, and characters of each.
+const LAST_LINES: usize = 25;
+const LINE_CHARS: usize = 200;
+
 /// Lines and logs that are shown of each phone when a test fails.
 const SHOWN_LINES: usize = 40;
 
@@ -101,7 +105,24 @@ impl Node {
     #[track_caller]
     pub fn until(&mut self, patience: Duration, wanted: impl Fn(&Value) -> bool) -> Said {
         self.find(patience, wanted)
-            .unwrap_or_else(|| panic!("it did not come within {patience:?}"))
+            .unwrap_or_else(|| panic!("it did not come within {patience:?}, after {}", self.last()))
+    }
+
+    /// Returns the last lines, for whoever looks for a fault.
+    fn last(&self) -> String {
+        let progress = ["loading", "preparing", "reading", "token"];
+        let told = self.said.iter().rev().filter(|said| {
+            let event = said.line["event"].as_str();
+            event.is_none_or(|event| !progress.contains(&event))
+        });
+        let lines = told.take(LAST_LINES).map(|said| {
+            let line = said.line.to_string();
+            line.chars().take(LINE_CHARS).collect::<String>()
+        });
+        let mut lines = lines.collect::<Vec<_>>();
+        lines.reverse();
+
+        lines.join("\n")
     }
 
     /// The same; `None` if it does not come.
