@@ -49,9 +49,6 @@ fn main() {
     }
 }
 
-/// Stands in place of programs for a test of what does not always work yet; `--ignored` runs it.
-const UNFINISHED: &[&str] = &["cause found yet of what it fails by now and then"];
-
 /// Runs tests, so many at a time unless the command line says otherwise.
 fn run(arguments: &Arguments, at_once: usize, ignore: bool, tests: &[&[Test]]) -> Conclusion {
     let mut arguments = arguments.clone();
@@ -64,7 +61,7 @@ fn run(arguments: &Arguments, at_once: usize, ignore: bool, tests: &[&[Test]]) -
         .map(|&(name, test, programs)| {
             let absent = programs.iter().find(|program| !is_installed(program));
             if let (Some(program), false) = (absent, ignore) {
-                println!("{name} is ignored: no {program}");
+                println!("{name} is ignored: no program `{program}`");
             }
             let trial = Trial::test(name, move || {
                 test().map_err(|error| Failed::from(error.to_string()))

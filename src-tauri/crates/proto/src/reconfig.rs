@@ -273,6 +273,19 @@ impl Reconfig {
         self.fail(phone, Cause::Lost, reason);
     }
 
+    /// A stage cannot reach a phone beside it, which the leader may still reach: the ring is broken all the same, and
+    /// the next plan has them connect anew.
+    pub fn neighbour_lost(&mut self, from: PeerId, epoch: Epoch, neighbour: PeerId) {
+        let breaks = self.current(epoch).is_some_and(|prepared| {
+            prepared.plan.stage_of(from).is_some() && prepared.plan.needs(neighbour)
+        });
+
+        if self.leads() && breaks {
+            let reason = "the phone before or after it in the ring cannot reach it";
+            self.fail(neighbour, Cause::Lost, reason);
+        }
+    }
+
     /// Returns the next thing to do.
     pub fn poll(&mut self) -> Option<OutEvent> {
         self.events.pop_front()
@@ -605,6 +618,21 @@ mod tests {
 
             assert_eq!(leader.status(), Status::Failed(Cause::Lost), "{loaded}");
         }
+    }
+
+    #[test]
+    fn a_link_that_breaks_later_breaks_the_plan_that_is_in_force() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        leader.loaded(Epoch(1));
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        said(&mut leader);
+
+        leader.neighbour_lost(CARL, Epoch(1), ANNA); // it has no part
+        leader.neighbour_lost(BELA, Epoch(2), ANNA); // of no such plan
+        assert_eq!(leader.status(), Status::InForce);
+        leader.neighbour_lost(BELA, Epoch(1), ANNA);
+
+        assert_eq!(leader.status(), Status::Failed(Cause::Lost));
     }
 
     #[test]

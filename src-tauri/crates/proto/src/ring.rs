@@ -363,6 +363,7 @@ impl<H> Ring<H> {
                     neighbour,
                 };
                 self.pipe(event, now);
+                self.reconfig.neighbour_lost(from, epoch, neighbour);
             }
             Control::StageFailed { epoch, reason } => {
                 let event = pipeline::InEvent::StageFailed {

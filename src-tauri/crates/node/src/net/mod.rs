@@ -17,11 +17,14 @@
 //! sends what is no frame of ours, or half of one, is disconnected; one that sends faster than it may is held
 //! back by its stream's window.
 //!
+//! **A connection that is dead is found out.** A phone whose address has changed closes nothing: its neighbours'
+//! sockets would take frames for minutes. So connections are pinged, and one that does not answer is closed.
+//!
 //! **Nothing is lost in silence.** Frames of one kind arrive in order and whole, or the phone is disconnected: also
 //! when but one of its streams breaks ([`writer`]).
 //!
 //! **Who is near** comes from [`Discovery`], and with it where to dial. What connected phones say of themselves goes
-//! there too, by libp2p's own identify, the only protocol beside the join stream that strangers can speak.
+//! there too, by libp2p's own identify: that and its ping are all that strangers can speak beside the join stream.
 //!
 //! **One peer, one connection**, as far as the event loop sees. Two phones that dial each other at once have two,
 //! which is as good as one while both live. When one of a member's breaks, so do the others, and a phone that
@@ -47,7 +50,7 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use proto::PeerId;
 use proto::group::Sighting;
 use proto::transfer::{self, ChunkHeader};
@@ -85,6 +88,11 @@ const READ_QUEUE: usize = 64;
 
 /// How long a stranger's connection without streams is kept. Members' are kept always.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a connection is pinged, and how long an answer may take: longer than the leader's lease, which finds out
+/// about the links that matter most, and than any pause that a radio or a busy processor makes.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to be made: three round trips, on a link that loses some of them.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -282,6 +290,7 @@ struct Behaviour {
     limits: connection_limits::Behaviour,
     door: door::Behaviour,
     identify: identify::Behaviour,
+    ping: ping::Behaviour,
     streams: streams::Behaviour,
 }
 
@@ -302,6 +311,7 @@ impl Net {
             limits: connection_limits::Behaviour::new(connection_limits()),
             door: door::Behaviour::new(members.view()),
             identify: identify(&keypair, IDENTIFY.into()),
+            ping: ping::Behaviour::new(ping()),
             streams,
         };
         let (reports_in, reports) = mpsc::channel(READ_QUEUE);
@@ -686,6 +696,7 @@ impl Net {
             }
             SwarmEvent::Behaviour(BehaviourEvent::Streams(incoming)) => self.incoming(incoming),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.identified(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.pinged(&event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -841,6 +852,16 @@ impl Net {
         }
     }
 
+    /// Hangs up on a phone that does not answer. One that does not know of pings is no phone of ours.
+    fn pinged(&mut self, event: &ping::Event) {
+        let phone = identity::peer_id(&event.peer);
+
+        if let (Some(phone), Err(error)) = (phone, &event.result) {
+            tracing::debug!(%phone, %error, "Ping not answered");
+            self.disconnect(phone, "it does not answer");
+        }
+    }
+
     /// Takes note of what a connected phone says of itself.
     fn identified(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id, info, .. } = event else {
@@ -961,6 +982,12 @@ async fn at(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant.into()).await,
         None => std::future::pending().await,
     }
+}
+
+fn ping() -> ping::Config {
+    ping::Config::new()
+        .with_interval(PING_EVERY)
+        .with_timeout(PING_TIMEOUT)
 }
 
 /// Tells connected phones what this one says of itself, and where it is: as it is said everywhere else.
