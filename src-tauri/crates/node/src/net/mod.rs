@@ -852,11 +852,15 @@ impl Net {
         }
     }
 
-    /// Hangs up on a phone that does not answer. One that does not know of pings is no phone of ours.
+    /// Hangs up on a phone that does not answer. One that answers that it knows of no pings is there, whatever it is: the
+    /// [`door`] sees to strangers.
     fn pinged(&mut self, event: &ping::Event) {
-        let phone = identity::peer_id(&event.peer);
+        let Err(error) = &event.result else { return };
+        if matches!(error, ping::Failure::Unsupported) {
+            return;
+        }
 
-        if let (Some(phone), Err(error)) = (phone, &event.result) {
+        if let Some(phone) = identity::peer_id(&event.peer) {
             tracing::debug!(%phone, %error, "Ping not answered");
             self.disconnect(phone, "it does not answer");
         }
