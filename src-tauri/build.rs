@@ -1,0 +1,5 @@
+//! Hands the app's settings to the program.
+
+fn main() {
+    tauri_build::build();
+}
