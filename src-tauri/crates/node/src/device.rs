@@ -128,7 +128,7 @@ impl Source for Desktop {
 
 /// Returns what an app may use: what is free and what it uses already, and no more than the rule
 /// for phones allows.
-fn budget_bytes(free_bytes: u64, total_bytes: u64, used_bytes: u64) -> u64 {
+pub fn budget_bytes(free_bytes: u64, total_bytes: u64, used_bytes: u64) -> u64 {
     let by_rule = (total_bytes / 100 * BUDGET_PERCENT).min(total_bytes.saturating_sub(LEFT_BYTES));
 
     by_rule.min(free_bytes.saturating_add(used_bytes))

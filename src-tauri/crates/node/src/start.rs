@@ -17,7 +17,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::device::{Desktop, DeviceError};
+use crate::device::Source;
 use crate::discovery::Sources;
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{Command, Event, EventLoop, announcement};
@@ -58,6 +58,8 @@ pub struct Config {
     pub sources: Sources,
     /// How it computes.
     pub engine: EngineConfig,
+    /// Who tells how it is.
+    pub device: Box<dyn Source + Send>,
 }
 
 /// Why a phone could not be started.
@@ -75,9 +77,6 @@ pub enum StartError {
     /// The system gives no address to listen at.
     #[error("there is no network: not even this machine's own")]
     Nowhere,
-    /// The system does not tell how it is.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -120,8 +119,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let device = Desktop::new(config.engine.memory_limit_bytes)?;
-    let gauge = Gauge::new(Box::new(device), &config.data_folder);
+    let gauge = Gauge::new(config.device, &config.data_folder);
     let (jobs, engine_events) = engine_thread::start(config.engine, gauge);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let (events, outbox) = mpsc::unbounded_channel();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use gguf_tools::Sample;
 use libp2p::Multiaddr;
+use node::device::Desktop;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
 use node::identity;
@@ -196,5 +197,6 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
             memory_limit_bytes: args.phone.memory_limit,
             slowdown: args.phone.slowdown,
         },
+        device: Box::new(Desktop::new(args.phone.memory_limit)?),
     })
 }
