@@ -307,13 +307,20 @@ impl Worker {
         }
     }
 
+    /// Stops an answer at once: nobody will see its end.
+    pub(super) async fn give_up(&mut self, conversation: &ConversationId) {
+        if self.answers.contains_key(conversation) {
+            self.cancel(conversation).await;
+            self.finish(conversation, Ended::stopped()).await;
+        }
+    }
+
     /// Stops every answer, and keeps what there is of it.
     pub(super) async fn stop_all_answers(&mut self) {
         let conversations = self.answers.keys().cloned().collect::<Vec<_>>();
 
         for conversation in conversations {
-            self.cancel(&conversation).await;
-            self.finish(&conversation, Ended::stopped()).await;
+            self.give_up(&conversation).await;
         }
     }
 

@@ -53,8 +53,8 @@ pub struct Config {
     pub listen: Option<Multiaddr>,
     /// How it looks for phones nearby.
     pub sources: Sources,
-    /// From where models are fetched, if not from where the catalogue says: for tests.
-    pub models_url: Option<url::Url>,
+    /// From where models are had, beside where the catalogue says: for tests.
+    pub models: crate::models::Sources,
 }
 
 /// Why a session could not begin.
@@ -227,6 +227,34 @@ impl Session {
     /// If it is none that we can run.
     pub async fn import(&self, path: PathBuf) -> Result<ImportResult, Problem> {
         self.request(|reply| Request::Import(path, reply)).await
+    }
+
+    /// Lets a person choose where to write a text. Returns whether they did.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written there.
+    pub async fn save_file(&self, name: String, text: String) -> Result<bool, Problem> {
+        let path = self.platform.save_text(name, text).await?;
+        if let Some(path) = &path {
+            self.notices.tell(&Notice::FileSaved { path: path.clone() });
+        }
+
+        Ok(path.is_some())
+    }
+
+    /// Opens a web address outside of the app.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or the system cannot.
+    pub fn open_link(&self, url: &str) -> Result<(), Problem> {
+        let parsed = url::Url::parse(url).map_err(Problem::other)?;
+        if !matches!(parsed.scheme(), "http" | "https" | "mailto") {
+            return Err(Problem::other("only web addresses are opened"));
+        }
+
+        self.platform.open_link(parsed.as_str())
     }
 
     /// Says what helps to find out what is wrong.

@@ -20,7 +20,7 @@ use super::request::{Request, Turn};
 use super::{Config, OpenError};
 use crate::api::{
     AppState, Beat, ConversationId, ConversationSummary, MessageId, ModelId, NetworkState, Notice,
-    Permission, Problem, Settings,
+    Permission, PermissionKind, PermissionStatus, PhoneId, Problem, Settings,
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
@@ -83,8 +83,8 @@ pub enum Node {
     Starting,
     /// It could not be started, and is started again at this time.
     Down {
-        /// When.
-        retry_at: Instant,
+        /// When; not before something else happens, if nothing is said.
+        retry_at: Option<Instant>,
         /// Why.
         network: NetworkState,
     },
@@ -169,7 +169,10 @@ impl Worker {
             changed: true,
             show_at: now,
             words_at: now,
-            node: Node::Starting,
+            node: Node::Down {
+                retry_at: None,
+                network: NetworkState::Looking,
+            },
             view: View::new(parts.me),
             decided,
             conversations,
@@ -182,7 +185,6 @@ impl Worker {
         };
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
-        worker.start_node();
         worker.show();
         Ok(worker)
     }
@@ -232,7 +234,7 @@ impl Worker {
         let shows = self.changed.then_some(self.show_at);
         let words = self.has_words().then_some(self.words_at);
         let node = match &self.node {
-            Node::Down { retry_at, .. } if !self.suspended => Some(*retry_at),
+            Node::Down { retry_at, .. } if !self.suspended => *retry_at,
             Node::Down { .. } | Node::Up { .. } | Node::Starting => None,
         };
 
@@ -251,10 +253,10 @@ impl Worker {
         }
         self.tend_answers(now).await;
         if let Node::Down { retry_at, .. } = &self.node
-            && *retry_at <= now
+            && retry_at.is_some_and(|at| at <= now)
             && !self.suspended
         {
-            self.start_node();
+            self.start_node().await;
         }
         self.tell_platform();
         if self.changed && self.show_at <= now {
@@ -297,9 +299,14 @@ impl Worker {
             self.tell(notice).await;
         }
         match event {
-            Event::Standing(_) => self.run_changed().await,
+            Event::Standing(_) => {
+                self.run_is_told();
+                self.refit(false);
+                self.run_changed().await;
+            }
+            Event::RunWanted { model, .. } => self.read_and_run(ids::model_id(model)),
             Event::CannotSave(error) => tracing::error!(%error, "The node cannot go on"),
-            Event::CannotPlan { reason } => tracing::info!(reason, "No plan"),
+            Event::CannotPlan { reason, .. } => tracing::info!(reason, "No plan"),
             Event::DiskFailed(failure) => tracing::warn!(%failure, "Shards cannot be kept"),
             Event::Addresses(addresses) => tracing::info!(n = addresses.len(), "Addresses"),
             Event::Group(_)
@@ -328,14 +335,39 @@ impl Worker {
 
         match done {
             Done::Node(started) => self.node_started(*started).await,
-            Done::Permissions(permissions) => self.permissions = permissions,
+            Done::Permissions(permissions) => self.permitted(permissions).await,
             Done::Model(done) => self.model_done(done).await,
         }
     }
 
     // The node
 
-    fn start_node(&mut self) {
+    /// A person may have allowed the local network: not before that is the node of any use.
+    async fn permitted(&mut self, permissions: Vec<Permission>) {
+        self.permissions = permissions;
+
+        if let Node::Down { retry_at: None, .. } = &self.node
+            && self.may_meet_others()
+        {
+            self.start_node().await;
+        }
+    }
+
+    fn may_meet_others(&self) -> bool {
+        let network = self
+            .permissions
+            .iter()
+            .find(|permission| permission.kind == PermissionKind::LocalNetwork);
+
+        network.is_some_and(|permission| {
+            matches!(
+                permission.status,
+                PermissionStatus::NotNeeded | PermissionStatus::Granted
+            )
+        })
+    }
+
+    async fn start_node(&mut self) {
         self.node = Node::Starting;
         let limit = self.decided.settings.memory_limit_bytes;
         let device = match self.platform.source(limit) {
@@ -348,7 +380,8 @@ impl Worker {
             name: self.name().to_string(),
             keypair: self.keypair.clone(),
             data_folder: self.config.data.clone(),
-            model: None,
+            models: self.model_files().await,
+            limits: self.limits(),
             listen: self.config.listen.clone(),
             sources: self.config.sources,
             engine: node::engine_thread::EngineConfig {
@@ -356,7 +389,7 @@ impl Worker {
                 memory_limit_bytes: limit,
                 slowdown: 1.0,
             },
-            device,
+            device: Some(device),
         };
         let done = self.done_in.clone();
 
@@ -398,7 +431,7 @@ impl Worker {
         self.view = View::new(self.view.me());
         self.view.renamed(&self.name());
         self.node = Node::Down {
-            retry_at: Instant::now() + NODE_RETRY,
+            retry_at: Some(Instant::now() + NODE_RETRY),
             network,
         };
     }
@@ -421,6 +454,11 @@ impl Worker {
                 | NetworkState::NoPermission => Problem::NoWifi,
             }),
         }
+    }
+
+    /// Returns this phone, as screens name it.
+    pub(super) fn me(&self) -> PhoneId {
+        ids::phone_id(self.view.me())
     }
 
     /// Returns the phone's name, as others see it.
@@ -477,7 +515,7 @@ impl Worker {
     fn app_state(&self) -> AppState {
         AppState {
             name: self.decided.name.clone(),
-            me: ids::phone_id(self.view.me()),
+            me: self.me(),
             app_version: env!("CARGO_PKG_VERSION").into(),
             welcomed: self.decided.welcomed,
             permissions: self.permissions.clone(),
@@ -492,7 +530,7 @@ impl Worker {
             invite: self.view.invite(clock::unix_ms()),
             blocked: self.view.blocked(),
             group: self.view.group_state(),
-            run: self.view.run(|model| self.model_name(model), self.answer_ids()),
+            run: self.run(),
             models: self.models.list(&self.view),
             storage: self.models.storage(),
             conversations: self.conversations.clone(),
@@ -505,7 +543,7 @@ impl Worker {
         self.stop_all_answers().await;
         self.models.stop().await;
         if let Node::Up { handle, .. } = std::mem::replace(&mut self.node, Node::Starting) {
-            leave(handle).await;
+            super::phone::leave(handle).await;
         }
 
         tracing::info!("The session has ended");

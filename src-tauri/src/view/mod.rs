@@ -96,6 +96,7 @@ impl View {
             | Event::Fetching(_)
             | Event::DiskFailed(_)
             | Event::Loading { .. }
+            | Event::RunWanted { .. }
             | Event::Beat(_) => Vec::new(),
         };
         for notice in &told {

@@ -1,0 +1,75 @@
+//! What the system does with the app: it opens it by a link, sends it behind others, and ends it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tauri::webview::{PageLoadEvent, PageLoadPayload};
+use tauri::{App, AppHandle, Manager, RunEvent, Runtime, Webview, WindowEvent};
+use tauri_plugin_deep_link::DeepLinkExt;
+
+use crate::session::{Session, Turn};
+use crate::watchers::Watchers;
+
+/// Whether the session is being ended, or has been.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Hears of links that open the app: the one that started it, and those that come later.
+pub fn hear_links(app: &App) {
+    let session = app.state::<Session>().inner().clone();
+    if let Ok(Some(urls)) = app.deep_link().get_current() {
+        open_links(&session, &urls);
+    }
+
+    app.deep_link()
+        .on_open_url(move |event| open_links(&session, &event.urls()));
+}
+
+fn open_links(session: &Session, urls: &[url::Url]) {
+    for url in urls.iter().filter(|url| url.scheme() == "lingualinked") {
+        session.turn(Turn::Opened(url.to_string()));
+    }
+}
+
+/// The window shows a page anew: what the old one watched, nobody hears any more.
+pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) {
+    if load.event() == PageLoadEvent::Started {
+        webview.state::<Watchers>().end_all();
+    }
+}
+
+/// Takes note of what happens to the app.
+#[expect(clippy::wildcard_enum_match_arm, reason = "Tauri takes care of the others")]
+pub fn happens(app: &AppHandle, event: RunEvent) {
+    let turn = |turn| {
+        if let Some(session) = app.try_state::<Session>() {
+            session.turn(turn);
+        }
+    };
+
+    match event {
+        RunEvent::ExitRequested { api, .. } => {
+            if !ENDING.swap(true, Ordering::Relaxed) {
+                api.prevent_exit();
+                end(app.clone());
+            }
+        }
+        RunEvent::WindowEvent {
+            event: WindowEvent::Suspended,
+            ..
+        } => turn(Turn::Suspended),
+        RunEvent::WindowEvent {
+            event: WindowEvent::Resumed,
+            ..
+        } => turn(Turn::Resumed),
+        _ => {}
+    }
+}
+
+/// Ends the session, and then the app: answers are kept, and other phones are told.
+fn end(app: AppHandle) {
+    tauri::async_runtime::spawn(async move {
+        if let Some(session) = app.try_state::<Session>() {
+            session.end().await;
+        }
+        app.exit(0);
+    });
+}
