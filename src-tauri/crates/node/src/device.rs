@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
 
 #[cfg(not(any(target_os = "android", target_os = "ios")))]
@@ -94,6 +94,8 @@ pub struct Script {
 struct Scene {
     at_s: f64,
     free_bytes: u64,
+    #[serde(default)]
+    total_bytes: u64,
     budget_bytes: u64,
     #[serde(default)]
     battery: Option<Battery>,
@@ -101,6 +103,8 @@ struct Scene {
     thermal: Thermal,
     #[serde(default)]
     power_save: bool,
+    #[serde(default)]
+    metered: bool,
 }
 
 impl Script {
@@ -161,10 +165,13 @@ impl Scene {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             free_bytes: self.free_bytes,
+            total_bytes: self.total_bytes,
             budget_bytes: self.budget_bytes,
             battery: self.battery,
             thermal: self.thermal,
             power_save: self.power_save,
+            is_metered: self.metered,
+            policy: Policy::default(),
         }
     }
 }

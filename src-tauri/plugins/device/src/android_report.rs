@@ -1,7 +1,7 @@
 //! What the Kotlin part says, and what it means. Kotlin only tells; all that is concluded is here, where it is tested.
 
 use node::device::budget_bytes;
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
 use tauri::plugin::PermissionState;
 
@@ -49,10 +49,13 @@ impl AndroidReport {
         Reading {
             snapshot: Snapshot {
                 free_bytes,
+                total_bytes: self.total_bytes,
                 budget_bytes: budget_bytes(free_bytes, self.total_bytes, anonymous_bytes),
                 battery: self.battery(),
                 thermal: thermal(self.thermal_status).max(forecast(headroom)),
                 power_save: self.power_save,
+                is_metered: self.metered,
+                policy: Policy::default(),
             },
             total_bytes: self.total_bytes,
             low_memory: self.low_memory,

@@ -93,7 +93,7 @@ impl Source for Latest {
 
 #[cfg(test)]
 mod tests {
-    use proto::device::Thermal;
+    use proto::device::{Policy, Thermal};
 
     use super::*;
 
@@ -141,10 +141,18 @@ mod tests {
     const READING: Reading = Reading {
         snapshot: Snapshot {
             free_bytes: 3_000_000,
+            total_bytes: 8_000_000,
             budget_bytes: 2_000_000,
             battery: None,
             thermal: Thermal::Nominal,
             power_save: false,
+            is_metered: false,
+            policy: Policy {
+                memory_limit_bytes: None,
+                battery_floor_percent: 20,
+                only_while_charging: false,
+                use_metered: true,
+            },
         },
         total_bytes: 8_000_000,
         low_memory: false,

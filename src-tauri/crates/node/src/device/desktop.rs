@@ -1,6 +1,6 @@
 //! A computer. On phones no library tells the battery, and the heat only the system's own API.
 
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use starship_battery::State;
 use starship_battery::units::ratio::percent;
 use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
@@ -73,11 +73,14 @@ impl Source for Desktop {
 
         Snapshot {
             free_bytes,
+            total_bytes,
             budget_bytes: budget_bytes(free_bytes, total_bytes, used_bytes)
                 .min(self.memory_limit_bytes.unwrap_or(u64::MAX)),
             battery: battery(),
             thermal: thermal(),
             power_save: false,
+            is_metered: false,
+            policy: Policy::default(),
         }
     }
 }

@@ -47,7 +47,8 @@ type LookedUp = (String, Option<Seen>);
 /// The system's DNS-SD.
 pub struct Bonjour {
     me: libp2p::PeerId,
-    browse: Browse,
+    /// Looking for others; not while this phone only wants to be seen.
+    browse: Option<Browse>,
     /// Being told to the network, and told.
     registering: Option<Register>,
     registered: Option<Registration>,
@@ -71,14 +72,14 @@ impl Bonjour {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn new(me: libp2p::PeerId) -> Self {
+    pub fn new(me: libp2p::PeerId, is_looking: bool) -> Self {
         let mut again = interval(ASK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         again.reset(); // the first tick would come at once
 
         Self {
             me,
-            browse: browse(SERVICE),
+            browse: is_looking.then(|| browse(SERVICE)),
             registering: None,
             registered: None,
             services: BTreeMap::new(),
@@ -177,13 +178,24 @@ impl PeerSource for Bonjour {
         }
     }
 
+    fn hide(&mut self) {
+        (self.registering, self.registered) = (None, None);
+    }
+
+    /// Whether it browses is fixed when it is built.
+    fn look(&mut self, _: bool) -> bool {
+        false
+    }
+
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, SourceError>> {
         while self.again.poll_tick(cx).is_ready() {
             self.ask_again();
         }
         self.poll_registering(cx)?;
 
-        while let Poll::Ready(service) = self.browse.poll_next_unpin(cx) {
+        while let Some(browse) = &mut self.browse
+            && let Poll::Ready(service) = browse.poll_next_unpin(cx)
+        {
             let service = service.ok_or(SourceError::Ended)??;
             if let Some(found) = self.browsed(service) {
                 return Poll::Ready(Ok(found));

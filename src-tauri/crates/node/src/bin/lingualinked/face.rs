@@ -437,7 +437,7 @@ impl Face {
             }
             Order::Run { phones } => {
                 let model = self.model.as_ref().context("this phone has no model")?;
-                handle.run(model.work(phones).await?).await;
+                handle.run(model.work(phones).await?, None).await;
                 return Ok(());
             }
             Order::JoinCode { code } => {

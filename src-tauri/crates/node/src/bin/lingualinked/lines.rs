@@ -213,6 +213,8 @@ pub enum Line {
         /// Who runs which layers, in ring order.
         stages: Vec<StageLine>,
     },
+    /// A person wanted no more of what was run: no model is run.
+    Stopped,
     /// A question waits for others.
     Queued {
         /// The question's number, where there can be several.

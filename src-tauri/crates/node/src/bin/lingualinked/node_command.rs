@@ -1,6 +1,6 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -8,9 +8,11 @@ use libp2p::Multiaddr;
 use node::device::Desktop;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
+use node::event_loop::{Limits, ModelFile};
 use node::identity;
 use node::start::{self, Config};
 use node::work::{Cutting, Wish};
+use proto::device::Policy;
 use proto::plan::STAGES_MAX;
 use proto::planning::Work;
 
@@ -128,7 +130,7 @@ async fn phone(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     let mut face = Face::new(&args, own, &handle, &mut askers);
     face.show_listening()?;
     if let Some(work) = work {
-        handle.run(work).await;
+        handle.run(work, None).await;
     }
     let outcome = match args.join {
         Some(address) => face.join(&handle, address).await,
@@ -166,6 +168,15 @@ impl Model {
     }
 }
 
+/// Returns a model as this phone has it. Nothing tells its name to others: its file was not read yet.
+fn model_file(path: &Path) -> ModelFile {
+    ModelFile {
+        path: path.into(),
+        model: None,
+        name: String::new(),
+    }
+}
+
 fn input(json: bool) -> Input {
     match json {
         true => Input::Json,
@@ -179,7 +190,14 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         keypair: identity::load_or_create(&own.data)?,
         name: own.name.clone(),
         data_folder: own.data.clone(),
-        model: args.model.clone(),
+        models: args.model.iter().map(|path| model_file(path)).collect(),
+        limits: Limits {
+            policy: Policy {
+                memory_limit_bytes: args.phone.memory_limit,
+                ..Policy::default()
+            },
+            shard_quota_bytes: None,
+        },
         listen: args.listen.clone(),
         sources: args.discover.sources(),
         engine: EngineConfig {
@@ -187,6 +205,6 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
             memory_limit_bytes: args.phone.memory_limit,
             slowdown: args.phone.slowdown,
         },
-        device: Box::new(Desktop::new(args.phone.memory_limit)?),
+        device: Box::new(Desktop::new(None)?),
     })
 }
