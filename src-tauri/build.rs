@@ -50,6 +50,8 @@ const COMMANDS: &[&str] = &[
 ];
 
 fn main() {
+    // What the window shows becomes part of the program.
+    println!("cargo:rerun-if-changed=../ui/dist");
     let manifest = AppManifest::new().commands(COMMANDS);
 
     tauri_build::try_build(Attributes::new().app_manifest(manifest))
