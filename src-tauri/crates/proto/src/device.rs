@@ -355,11 +355,7 @@ mod tests {
         let cases = [
             (policy(Policy::default()), None, Advice::Ok),
             (policy(careful), Some(Tiredness::LowBattery), Advice::Ok),
-            (
-                policy(plugged),
-                Some(Tiredness::NotCharging),
-                Advice::Leave,
-            ),
+            (policy(plugged), Some(Tiredness::NotCharging), Advice::Leave),
             (policy(thrifty), Some(Tiredness::Metered), Advice::Leave),
         ];
 

@@ -261,7 +261,9 @@ impl Known {
 
         Forecasts {
             without: without.collect(),
-            alone: self.outlook(placement::alone(&self.problem, self.me), |phone| phone == self.me),
+            alone: self.outlook(placement::alone(&self.problem, self.me), |phone| {
+                phone == self.me
+            }),
             verdicts: verdicts.unwrap_or_default(),
             group: self.outlook(solved, |_| true),
         }
@@ -314,7 +316,10 @@ impl Known {
             .iter()
             .max_by(|a, b| a.ms_per_token.total_cmp(&b.ms_per_token))
             .map_or(placement.head, |stage| stage.phone);
-        let others = placement.stages.iter().filter(|stage| stage.phone != self.me);
+        let others = placement
+            .stages
+            .iter()
+            .filter(|stage| stage.phone != self.me);
         let fetched = others.flat_map(|stage| &self.manifest.layers[stage.shards.clone()]);
 
         Outlook::Runs {

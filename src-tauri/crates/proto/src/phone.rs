@@ -21,9 +21,9 @@
 
 mod forecasting;
 mod running;
+mod telling;
 #[cfg(test)]
 mod tests;
-mod telling;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,8 +35,8 @@ use crate::device::Policy;
 use crate::forecast::{ForecastId, Forecasting, News};
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
-use crate::plan::Plan;
 use crate::placement;
+use crate::plan::Plan;
 use crate::planning::{Outlook, Planning, Work};
 use crate::profile::respondent::{self, Respondent};
 use crate::profile::{self, BurstFrame, PROBE_EPOCH};
@@ -280,7 +280,9 @@ impl<H, C> Phone<H, C> {
             self.respondent.poll_timeout(),
             self.planning.as_ref().and_then(Planning::poll_timeout),
             self.supply.poll_timeout(),
-            self.forecasting.as_ref().and_then(Forecasting::poll_timeout),
+            self.forecasting
+                .as_ref()
+                .and_then(Forecasting::poll_timeout),
             self.standings.poll_timeout(),
             self.told.poll_timeout(),
             self.started.give_up_at(),

@@ -23,6 +23,7 @@ use crate::device::{Policy, Snapshot};
 use crate::group::{Bounded, MEMBERS_MAX, Name};
 use crate::placement::Tiredness;
 use crate::plan::STAGES_MAX;
+use crate::relay::ClientId;
 use crate::{Epoch, ModelId, PeerId};
 
 /// How often a phone tells others how it is, if that has changed: some hundred bytes a second at the most, beside
@@ -265,6 +266,8 @@ pub struct Board {
     pub members: BTreeMap<PeerId, MemberStanding>,
     /// What is run: by the phone that leads, or else by the one with the newest plan.
     pub run: Option<Run>,
+    /// Screens of this phone, by the numbers of the questions that they asked.
+    pub asked_here: BTreeMap<u64, ClientId>,
 }
 
 /// A member, as this phone knows it.
@@ -518,6 +521,7 @@ impl Standings {
         Board {
             members: self.members.union(&me).map(member).collect(),
             run: self.run().cloned(),
+            asked_here: BTreeMap::new(),
         }
     }
 
@@ -604,7 +608,9 @@ impl Standings {
             !self.untold.is_empty() && !self.connected.is_empty()
         } else {
             self.untold.contains(&self.me)
-                && self.leader.is_some_and(|leader| self.connected.contains(&leader))
+                && self
+                    .leader
+                    .is_some_and(|leader| self.connected.contains(&leader))
         };
 
         is_wanted.then_some(self.may_tell_at)

@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use super::{
-    Forecasting, ForecastId, News, OutEvent, PeerId, Phone, Work, profile,
-};
+use super::{ForecastId, Forecasting, News, OutEvent, PeerId, Phone, Work, profile};
 use crate::forecast::ForecastError;
 use crate::profile::Message;
 

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    BTreeSet, Cause, HeldModel, ModelId, Outlook, OutEvent, PeerId, Phone, Planning, Presence, Run,
+    BTreeSet, Cause, HeldModel, ModelId, OutEvent, Outlook, PeerId, Phone, Planning, Presence, Run,
     Trouble, Work, group, placement, ring,
 };
 use crate::placement::SolveError;
@@ -199,8 +199,7 @@ impl<H, C> Phone<H, C> {
         }
 
         let hand_over = group::Command::HandOver(from);
-        self.group
-            .handle(group::InEvent::Command(hand_over), now);
+        self.group.handle(group::InEvent::Command(hand_over), now);
     }
 
     /// This phone begins to lead. What another has run that is lost, it goes on with, if it has the model.
@@ -240,7 +239,8 @@ impl<H, C> Phone<H, C> {
     pub(super) fn give_up_waiting_for_lead(&mut self, now: Instant) {
         if self.started.give_up_at.take_if(|at| *at <= now).is_some() {
             self.planning = None;
-            let reason = "the phone that leads the group does not let this one lead, which has the model";
+            let reason =
+                "the phone that leads the group does not let this one lead, which has the model";
             self.cannot_plan(Trouble::NotHandedOver, reason.into());
         }
     }

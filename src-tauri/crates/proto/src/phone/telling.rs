@@ -1,14 +1,16 @@
 //! Members and screens learn how this phone is, and what it runs.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use gguf_tools::Manifest;
 
 use super::{OutEvent, PeerId, Phone, Policy, respondent, ring, standing, transfer};
 use crate::device::Snapshot;
-use crate::plan::Plan;
 use crate::placement::{Forecast, Reason};
+use crate::plan::Plan;
 use crate::reconfig::Status;
+use crate::relay::ClientId;
 use crate::standing::{
     Preparation, PreparationStep, Run, RunPhase, RunStage, SHOW_INTERVAL, Speed, Standing,
 };
@@ -58,20 +60,6 @@ impl Told {
 }
 
 impl<H, C> Phone<H, C> {
-    /// Returns what a screen shows of the members and of what they run.
-    pub fn board(&self) -> standing::Board {
-        self.standings.board()
-    }
-
-    /// Returns the screen of this phone that asked a question, of those in [`Run::questions`].
-    pub fn client_of(&self, question: standing::Question) -> Option<crate::relay::ClientId> {
-        let is_mine = question.asker == self.me;
-
-        is_mine
-            .then(|| self.ring.client_of(question.number))
-            .flatten()
-    }
-
     /// Changes how this phone is.
     pub(super) fn change_mine(&mut self, now: Instant, change: impl FnOnce(&mut Standing)) {
         let mut mine = self.standings.mine().clone();
@@ -105,9 +93,23 @@ impl<H, C> Phone<H, C> {
             standing::OutEvent::Send { to, message } => {
                 self.send_control(to, Control::Standing(message));
             }
-            standing::OutEvent::Show(board) => self.events.push_back(OutEvent::Show(board)),
+            standing::OutEvent::Show(mut board) => {
+                board.asked_here = self.asked_here(board.run.as_ref());
+                self.events.push_back(OutEvent::Show(board));
+            }
             standing::OutEvent::Beat(beat) => self.events.push_back(OutEvent::Beat(beat)),
         }
+    }
+
+    /// Returns the screens of this phone that asked what is under way.
+    fn asked_here(&self, run: Option<&Run>) -> BTreeMap<u64, ClientId> {
+        let questions = run.into_iter().flat_map(|run| run.questions.iter());
+        let mine = questions.filter(|question| question.asker == self.me);
+        let asked = mine.map(|question| question.number);
+
+        asked
+            .filter_map(|number| Some((number, self.ring.client_of(number)?)))
+            .collect()
     }
 
     /// Tells the standings who belongs, who leads, and who is connected.
@@ -125,12 +127,7 @@ impl<H, C> Phone<H, C> {
     }
 
     /// A member says how it is, or others are.
-    pub(super) fn hear_standing(
-        &mut self,
-        from: PeerId,
-        message: standing::Message,
-        now: Instant,
-    ) {
+    pub(super) fn hear_standing(&mut self, from: PeerId, message: standing::Message, now: Instant) {
         let before = self.standings.policies();
         self.standings
             .handle(standing::InEvent::Heard { from, message }, now);
@@ -217,7 +214,9 @@ impl<H, C> Phone<H, C> {
             Some(_) => PreparationStep::Fetching,
             None => PreparationStep::Checking,
         };
-        let left_s = progress.left.map(|left| left.as_secs().min(u32::MAX.into()) as u32);
+        let left_s = progress
+            .left
+            .map(|left| left.as_secs().min(u32::MAX.into()) as u32);
         self.set_preparation(
             Some(Preparation {
                 step,

@@ -322,7 +322,9 @@ impl Survey {
         let probing = probing.filter(|probing| probing.depth != Depth::Rtt);
         let ways = self.unknown().chain(probing.map(|probing| probing.pair));
 
-        asked.chain(ways.flat_map(|(from, to)| [from, to])).collect()
+        asked
+            .chain(ways.flat_map(|(from, to)| [from, to]))
+            .collect()
     }
 
     fn joined(&mut self, phone: PeerId, now: Instant) {

@@ -1,6 +1,6 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -169,9 +169,9 @@ impl Model {
 }
 
 /// Returns a model as this phone has it. Nothing tells its name to others: its file was not read yet.
-fn model_file(path: &Path) -> ModelFile {
+pub fn model_file(path: &PathBuf) -> ModelFile {
     ModelFile {
-        path: path.into(),
+        path: path.clone(),
         model: None,
         name: String::new(),
     }
@@ -190,7 +190,7 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         keypair: identity::load_or_create(&own.data)?,
         name: own.name.clone(),
         data_folder: own.data.clone(),
-        models: args.model.iter().map(|path| model_file(path)).collect(),
+        models: args.model.iter().map(model_file).collect(),
         limits: Limits {
             policy: Policy {
                 memory_limit_bytes: args.phone.memory_limit,
