@@ -1,7 +1,7 @@
 //! What the Kotlin part says, and what it means. Kotlin only tells; all that is concluded is here, where it is tested.
 
 use node::device::budget_bytes;
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
 use tauri::plugin::PermissionState;
 
@@ -49,16 +49,17 @@ impl AndroidReport {
         Reading {
             snapshot: Snapshot {
                 free_bytes,
+                total_bytes: self.total_bytes,
                 budget_bytes: budget_bytes(free_bytes, self.total_bytes, anonymous_bytes),
                 battery: self.battery(),
                 thermal: thermal(self.thermal_status).max(forecast(headroom)),
                 power_save: self.power_save,
+                is_metered: self.metered,
+                policy: Policy::default(),
             },
-            total_bytes: self.total_bytes,
             low_memory: self.low_memory,
             headroom,
             radio_lock: self.radio_lock,
-            metered: Some(self.metered),
         }
     }
 
@@ -162,7 +163,7 @@ mod tests {
         assert!(battery.percent == 71 && battery.charging);
         assert_eq!(snapshot.thermal, Thermal::Nominal);
         assert_eq!(reading.headroom, Some(0.4));
-        assert!(reading.radio_lock && reading.metered == Some(false));
+        assert!(reading.radio_lock && !snapshot.is_metered);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use objc2_foundation::{NSDictionary, NSProcessInfo, NSProcessInfoThermalState, N
 use objc2_ui_kit::{
     UIApplication, UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
 };
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::de::DeserializeOwned;
 use tauri::plugin::PluginApi;
 use tauri::{AppHandle, Runtime};
@@ -101,16 +101,17 @@ fn read(main: MainThreadMarker) -> Reading {
     Reading {
         snapshot: Snapshot {
             free_bytes,
+            total_bytes,
             budget_bytes: budget_bytes(free_bytes, total_bytes, footprint_bytes()),
             battery: battery(main),
             thermal: thermal(system.thermalState()),
             power_save: system.isLowPowerModeEnabled(),
+            is_metered: false,
+            policy: Policy::default(),
         },
-        total_bytes,
         low_memory: false,
         headroom: None,
         radio_lock: false,
-        metered: None,
     }
 }
 
