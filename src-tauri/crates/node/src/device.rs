@@ -15,7 +15,7 @@ use serde::Deserialize;
 mod desktop;
 
 #[cfg(not(any(target_os = "android", target_os = "ios")))]
-pub use desktop::{Desktop, MemoryError};
+pub use desktop::Desktop;
 
 /// Part of the memory that an app may use where the system does not say, and what it leaves to the
 /// rest in any case: the rule for a phone that is started for the first time.
@@ -35,9 +35,15 @@ pub trait Source: std::fmt::Debug {
     fn snapshot(&mut self) -> Snapshot;
 }
 
-/// Why a script cannot be played.
+/// Why a phone's state cannot be told.
 #[derive(Debug, thiserror::Error)]
-pub enum ScriptError {
+pub enum DeviceError {
+    /// The system does not say.
+    #[error("the system does not tell its memory: {0}")]
+    System(#[from] sysinfo::Error),
+    /// On phones only the app can ask the system.
+    #[error("on a phone the app must tell how it is")]
+    Untold,
     /// The script cannot be read.
     #[error("cannot read the script {}: {source}", path.display())]
     Io {
@@ -60,6 +66,20 @@ pub enum ScriptError {
         /// The script's file.
         path: PathBuf,
     },
+}
+
+/// Returns who tells how this machine is, where the system alone can.
+///
+/// # Errors
+///
+/// - [`DeviceError::System`] where it tells nothing
+/// - [`DeviceError::Untold`] on a phone
+pub fn of_this_system() -> Result<Box<dyn Source + Send>, DeviceError> {
+    #[cfg(any(target_os = "android", target_os = "ios"))]
+    return Err(DeviceError::Untold);
+
+    #[cfg(not(any(target_os = "android", target_os = "ios")))]
+    Ok(Box::new(Desktop::new(None)?))
 }
 
 /// Returns what an app may use: what is free and what it uses already, and no more than the rule
@@ -112,9 +132,9 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// Any [`ScriptError`].
-    pub fn load(path: &Path) -> Result<Self, ScriptError> {
-        let io = |source| ScriptError::Io {
+    /// [`DeviceError::Io`], [`DeviceError::Script`] or [`DeviceError::Order`].
+    pub fn load(path: &Path) -> Result<Self, DeviceError> {
+        let io = |source| DeviceError::Io {
             path: path.into(),
             source,
         };
@@ -123,13 +143,13 @@ impl Script {
         }
         let text = std::fs::read(path).map_err(io)?;
         let scenes = serde_json::from_slice::<VecDeque<Scene>>(&text).map_err(|source| {
-            ScriptError::Script {
+            DeviceError::Script {
                 path: path.into(),
                 source,
             }
         })?;
 
-        Self::new(scenes).ok_or_else(|| ScriptError::Order { path: path.into() })
+        Self::new(scenes).ok_or_else(|| DeviceError::Order { path: path.into() })
     }
 
     fn new(mut scenes: VecDeque<Scene>) -> Option<Self> {

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::device::Source;
+use crate::device::{self, DeviceError, Source};
 use crate::discovery::Sources;
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{
@@ -54,6 +54,8 @@ pub struct Config {
     pub data_folder: PathBuf,
     /// The models that it has.
     pub models: Vec<ModelFile>,
+    /// Who knows how it is; the system, as desktops ask it, if nobody else does.
+    pub device: Option<Box<dyn Source + Send>>,
     /// What its person allows.
     pub limits: Limits,
     /// Where it listens; port 0 takes any. Everywhere, if nothing is said.
@@ -62,8 +64,6 @@ pub struct Config {
     pub sources: Sources,
     /// How it computes.
     pub engine: EngineConfig,
-    /// Who tells how it is.
-    pub device: Box<dyn Source + Send>,
 }
 
 /// Why a phone could not be started.
@@ -81,6 +81,9 @@ pub enum StartError {
     /// The system gives no address to listen at.
     #[error("there is no network: not even this machine's own")]
     Nowhere,
+    /// The system does not tell how it is.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -134,7 +137,10 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let mut device = config.device;
+    let mut device = match config.device {
+        Some(device) => device,
+        None => device::of_this_system()?,
+    };
     phone.handle(first_snapshot(&mut *device), Instant::now());
     let gauge = Gauge::new(device, &config.data_folder);
     let (jobs, engine_events) = engine_thread::start(config.engine, gauge);

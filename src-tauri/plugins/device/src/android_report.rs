@@ -57,11 +57,9 @@ impl AndroidReport {
                 is_metered: self.metered,
                 policy: Policy::default(),
             },
-            total_bytes: self.total_bytes,
             low_memory: self.low_memory,
             headroom,
             radio_lock: self.radio_lock,
-            metered: Some(self.metered),
         }
     }
 
@@ -165,7 +163,7 @@ mod tests {
         assert!(battery.percent == 71 && battery.charging);
         assert_eq!(snapshot.thermal, Thermal::Nominal);
         assert_eq!(reading.headroom, Some(0.4));
-        assert!(reading.radio_lock && reading.metered == Some(false));
+        assert!(reading.radio_lock && !snapshot.is_metered);
     }
 
     #[test]

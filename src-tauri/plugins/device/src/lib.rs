@@ -3,7 +3,7 @@
 //! | | Android | iOS | desktop |
 //! | --- | --- | --- | --- |
 //! | [`Reading`]: memory, battery, heat, power save | Kotlin, pushed | asked every [`PERIOD`] | [`node::device::Desktop`] |
-//! | [`Reading`]: headroom, radio lock, metered | Kotlin, pushed | not told | not told |
+//! | [`Reading`]: metered, headroom, radio lock, low memory | Kotlin, pushed | not told | not told |
 //! | [`Holds`] | locks and a window flag | screen only | nothing to hold |
 //! | [`Device::serve`]: computing behind other apps | foreground service | there is none | not needed |
 //! | [`Device::permission`] | asked of the system | camera; the rest is asked by the system itself | not needed |

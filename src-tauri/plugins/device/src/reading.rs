@@ -13,16 +13,12 @@ const INSET_MAX: f32 = 4096.0;
 pub struct Reading {
     /// What the group is told, and policy goes by.
     pub snapshot: Snapshot,
-    /// All memory that the phone has.
-    pub total_bytes: u64,
     /// Whether the system has begun to close apps for want of memory.
     pub low_memory: bool,
     /// How near the phone will be to severe throttling in 10 s, which is 1; `None` if it does not say.
     pub headroom: Option<f32>,
     /// Whether the radio is kept from dozing.
     pub radio_lock: bool,
-    /// Whether data costs money here; `None` if nobody knows.
-    pub metered: Option<bool>,
 }
 
 /// What of the page is hidden by the system's bars, a cut-out, or the keyboard, in CSS pixels.
@@ -151,13 +147,11 @@ mod tests {
                 memory_limit_bytes: None,
                 battery_floor_percent: 20,
                 only_while_charging: false,
-                use_metered: true,
+                use_metered: false,
             },
         },
-        total_bytes: 8_000_000,
         low_memory: false,
         headroom: None,
         radio_lock: false,
-        metered: None,
     };
 }

@@ -5,17 +5,12 @@ use starship_battery::State;
 use starship_battery::units::ratio::percent;
 use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::{Source, budget_bytes};
+use super::{DeviceError, Source, budget_bytes};
 
 /// Degrees below a component's critical temperature from which on it is hot, and warm. A guess:
 /// processors slow down some degrees before they would be switched off.
 const SERIOUS_BELOW: f32 = 5.0;
 const FAIR_BELOW: f32 = 15.0;
-
-/// The system does not tell its memory.
-#[derive(Debug, thiserror::Error)]
-#[error("the system does not tell its memory: {0}")]
-pub struct MemoryError(#[from] sysinfo::Error);
 
 /// A computer, asked by way of `sysinfo` and `starship-battery`.
 #[derive(Debug)]
@@ -29,18 +24,12 @@ impl Desktop {
     ///
     /// # Errors
     ///
-    /// [`MemoryError`] where the system tells nothing.
-    pub fn new(memory_limit_bytes: Option<u64>) -> Result<Self, MemoryError> {
+    /// [`DeviceError::System`] where the system tells nothing.
+    pub fn new(memory_limit_bytes: Option<u64>) -> Result<Self, DeviceError> {
         Ok(Self {
             system: System::new()?,
             memory_limit_bytes,
         })
-    }
-
-    /// Returns all the memory that this process may see, in bytes.
-    pub fn total_bytes(&mut self) -> u64 {
-        let (_, total, _) = self.memory();
-        total
     }
 
     /// Returns the bytes that are free, those of all, and those that this process uses.

@@ -47,7 +47,7 @@ type LookedUp = (String, Option<Seen>);
 /// The system's DNS-SD.
 pub struct Bonjour {
     me: libp2p::PeerId,
-    /// Looking for others; not while this phone only wants to be seen.
+    /// Nothing while nobody looks.
     browse: Option<Browse>,
     /// Being told to the network, and told.
     registering: Option<Register>,
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Bonjour {
 }
 
 impl Bonjour {
-    /// Starts looking around. An error of the system comes with the first poll.
+    /// Makes one that looks around, or only says who this phone is. An error of the system comes with the first poll.
     ///
     /// # Panics
     ///
@@ -102,8 +102,7 @@ impl Bonjour {
             set.map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
         }
 
-        // Only one service may have the name: the one before goes first.
-        (self.registering, self.registered) = (None, None);
+        self.hide(); // only one service may have the name
         let name = self.me.to_base58();
         let data = RegisterData {
             flags: RegisterFlags::NO_AUTO_RENAME,
@@ -147,11 +146,21 @@ impl Bonjour {
 
     /// Asks all services anew what they say: nobody tells when that changes. Not while answers are due.
     fn ask_again(&mut self) {
-        if self.looking_up.is_empty() {
+        if self.browse.is_some() && self.looking_up.is_empty() {
             let services = self.services.values();
             let asked = services.map(|(service, _)| look_up(service.clone()).boxed());
             self.looking_up.extend(asked);
         }
+    }
+
+    fn poll_browse(&mut self, cx: &mut Context<'_>) -> Poll<Result<BrowseResult, SourceError>> {
+        let Some(browse) = &mut self.browse else {
+            return Poll::Pending;
+        };
+
+        browse
+            .poll_next_unpin(cx)
+            .map(|service| Ok(service.ok_or(SourceError::Ended)??))
     }
 
     fn poll_registering(&mut self, cx: &mut Context<'_>) -> Result<(), SourceError> {
@@ -182,9 +191,9 @@ impl PeerSource for Bonjour {
         (self.registering, self.registered) = (None, None);
     }
 
-    /// Whether it browses is fixed when it is built.
-    fn look(&mut self, _: bool) -> bool {
-        false
+    fn look(&mut self, is_looking: bool) -> bool {
+        self.browse = is_looking.then(|| browse(SERVICE));
+        true
     }
 
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, SourceError>> {
@@ -193,11 +202,8 @@ impl PeerSource for Bonjour {
         }
         self.poll_registering(cx)?;
 
-        while let Some(browse) = &mut self.browse
-            && let Poll::Ready(service) = browse.poll_next_unpin(cx)
-        {
-            let service = service.ok_or(SourceError::Ended)??;
-            if let Some(found) = self.browsed(service) {
+        while let Poll::Ready(service) = self.poll_browse(cx) {
+            if let Some(found) = self.browsed(service?) {
                 return Poll::Ready(Ok(found));
             }
         }

@@ -55,11 +55,9 @@ fn watch(mut desktop: Desktop, sender: &watch::Sender<Reading>) {
 fn read(desktop: &mut Desktop) -> Reading {
     Reading {
         snapshot: desktop.snapshot(),
-        total_bytes: desktop.total_bytes(),
         low_memory: false,
         headroom: None,
         radio_lock: false,
-        metered: None,
     }
 }
 
@@ -104,7 +102,7 @@ mod tests {
         let device = Device::new(Box::new(computer));
 
         let reading = *device.readings().borrow();
-        assert!(reading.total_bytes >= reading.snapshot.free_bytes);
+        assert!(reading.snapshot.total_bytes >= reading.snapshot.free_bytes);
         let snapshot = device.source(Some(1_000_000)).snapshot();
         assert!((1..=1_000_000).contains(&snapshot.budget_bytes));
         let camera = block_on(device.permission(PermissionKind::Camera));

@@ -109,11 +109,9 @@ fn read(main: MainThreadMarker) -> Reading {
             is_metered: false,
             policy: Policy::default(),
         },
-        total_bytes,
         low_memory: false,
         headroom: None,
         radio_lock: false,
-        metered: None,
     }
 }
 

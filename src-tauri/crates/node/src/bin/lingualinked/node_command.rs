@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use libp2p::Multiaddr;
-use node::device::Desktop;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
 use node::event_loop::{Limits, ModelFile};
@@ -191,6 +190,7 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         name: own.name.clone(),
         data_folder: own.data.clone(),
         models: args.model.iter().map(model_file).collect(),
+        device: None,
         limits: Limits {
             policy: Policy {
                 memory_limit_bytes: args.phone.memory_limit,
@@ -205,6 +205,5 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
             memory_limit_bytes: args.phone.memory_limit,
             slowdown: args.phone.slowdown,
         },
-        device: Box::new(Desktop::new(None)?),
     })
 }

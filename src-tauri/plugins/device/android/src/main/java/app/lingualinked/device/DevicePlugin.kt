@@ -155,7 +155,7 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
             WindowInsetsCompat.Type.systemBars() or WindowInsetsCompat.Type.displayCutout()
         )
         val keyboard = shown.getInsets(WindowInsetsCompat.Type.ime()).bottom - bars.bottom
-        val density = activity.resources.displayMetrics.density.toDouble()
+        val density = (activity.resources?.displayMetrics?.density ?: 1f).toDouble()
 
         val css = JSObject()
         css.put("top", bars.top / density)
