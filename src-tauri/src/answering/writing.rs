@@ -75,6 +75,7 @@ impl Writing {
                 cost: Some(figures),
             }),
             Answer::Refused(reason) => Err(Ended::failed(problem_of_refusal(&reason))),
+            Answer::Failed(FailureReason::Stopped) => Err(Ended::stopped()),
             Answer::Failed(reason) => Err(Ended::failed(problem_of_failure(&reason))),
         }
     }
@@ -127,6 +128,7 @@ pub fn problem_of_failure(reason: &FailureReason) -> Problem {
     match reason {
         FailureReason::PhoneLost(_) | FailureReason::HeadLost => Problem::PhonesGone { phones: 1 },
         FailureReason::Replanned => Problem::Busy,
+        FailureReason::Stopped => Problem::NoModel,
         FailureReason::StageFailed { reason, .. } => Problem::other(reason),
     }
 }

@@ -367,16 +367,14 @@ impl Worker {
     /// Returns what names the answers of questions under way: those of this phone by their messages.
     pub(super) fn answer_ids(&self) -> impl Fn(PeerId, u64) -> MessageId + use<> {
         let me = self.view.me();
-        let run = self.view.board().run.iter();
-        let questions = run.flat_map(|run| run.questions.iter());
-        let mine = questions.filter(|question| question.asker == me);
-        let mut numbers = mine.map(|question| question.number).collect::<Vec<_>>();
-        numbers.sort_unstable();
-        let mut open = self.answers.values().filter(|open| !open.waits()).collect::<Vec<_>>();
-        open.sort_by_key(|open| open.client());
-        // Numbers grow with each question, as clients do.
-        let ids = open.iter().map(|open| open.id.clone());
-        let ids = numbers.into_iter().zip(ids).collect::<BTreeMap<_, _>>();
+        let asked = self.view.board().asked_here.iter();
+        let of_client = |client: &ClientId| {
+            let mut open = self.answers.values();
+            let open = open.find(|open| open.client() == Some(*client));
+            open.map(|open| open.id.clone())
+        };
+        let ids = asked.filter_map(|(number, client)| Some((*number, of_client(client)?)));
+        let ids = ids.collect::<BTreeMap<_, _>>();
 
         move |asker, number| {
             let mine = (asker == me).then(|| ids.get(&number).cloned()).flatten();
@@ -485,7 +483,7 @@ fn is_interrupted(answer: &Answer) -> bool {
     match answer {
         Answer::Failed(reason) => match reason {
             FailureReason::PhoneLost(_) | FailureReason::HeadLost | FailureReason::Replanned => true,
-            FailureReason::StageFailed { .. } => false,
+            FailureReason::StageFailed { .. } | FailureReason::Stopped => false,
         },
         // The run was ready when it was asked: it is being made ready again.
         Answer::Refused(RefusalReason::NoModel) => true,

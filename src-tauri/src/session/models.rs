@@ -586,5 +586,9 @@ pub(super) fn refused(error: WantError) -> Problem {
 }
 
 fn refused_by(refused: Refused) -> Problem {
-    Problem::other(refused)
+    match refused {
+        Refused::NotLeader => Problem::NotLeader,
+        Refused::NoMember => Problem::Unreachable,
+        Refused::NobodyHasIt => Problem::NoModel,
+    }
 }
