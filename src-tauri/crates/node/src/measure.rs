@@ -112,11 +112,9 @@ pub fn measure(
     Ok(profile_of(&measured, sample.hash())?)
 }
 
-/// Returns how many cores the system lets this process use.
+/// Returns how many cores are worth computing with, of those that the system lets this process use.
 pub fn n_cores() -> u32 {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-
-    u32::try_from(cores).unwrap_or(u32::MAX)
+    u32::try_from(engine::n_fast_cores()).unwrap_or(u32::MAX)
 }
 
 /// Returns what llama.cpp takes beside weights and caches when it runs a model of this width so.

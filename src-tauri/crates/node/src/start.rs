@@ -84,6 +84,9 @@ pub enum StartError {
     /// The system does not tell how it is.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The processor cannot compute with this build.
+    #[error(transparent)]
+    Processor(#[from] engine::ProcessorError),
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -122,6 +125,7 @@ pub struct Handle {
 ///
 /// Outside a tokio runtime.
 pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
+    engine::check_processor()?;
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
     let shards = config.data_folder.join(SHARDS_FOLDER);
