@@ -59,6 +59,7 @@ screens:
 app: | display screens
 	@$(BUILDING)
 	@.ci/cargo build $(CARGO_FLAGS) -p app
+	@.ci/models smollm2
 	@"$(BIN)/lingualinked-app"
 
 # Said before anything is built.
