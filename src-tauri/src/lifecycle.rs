@@ -39,12 +39,6 @@ pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) 
 /// Takes note of what happens to the app.
 #[expect(clippy::wildcard_enum_match_arm, reason = "Tauri takes care of the others")]
 pub fn happens(app: &AppHandle, event: RunEvent) {
-    let turn = |turn| {
-        if let Some(session) = app.try_state::<Session>() {
-            session.turn(turn);
-        }
-    };
-
     match event {
         RunEvent::ExitRequested { api, .. } => {
             if !ENDING.swap(true, Ordering::Relaxed) {
@@ -52,16 +46,31 @@ pub fn happens(app: &AppHandle, event: RunEvent) {
                 end(app.clone());
             }
         }
-        RunEvent::WindowEvent {
-            event: WindowEvent::Suspended,
-            ..
-        } => turn(Turn::Suspended),
-        RunEvent::WindowEvent {
-            event: WindowEvent::Resumed,
-            ..
-        } => turn(Turn::Resumed),
+        RunEvent::WindowEvent { event, .. } => {
+            if let Some(turn) = turn_of(&event)
+                && let Some(session) = app.try_state::<Session>()
+            {
+                session.turn(turn);
+            }
+        }
         _ => {}
     }
+}
+
+/// Returns what a phone's system does with the app, if it is that. Desktops let it be.
+#[cfg(mobile)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "others are of the window")]
+fn turn_of(event: &WindowEvent) -> Option<Turn> {
+    match event {
+        WindowEvent::Suspended => Some(Turn::Suspended),
+        WindowEvent::Resumed => Some(Turn::Resumed),
+        _ => None,
+    }
+}
+
+#[cfg(desktop)]
+fn turn_of(_: &WindowEvent) -> Option<Turn> {
+    None
 }
 
 /// Ends the session, and then the app: answers are kept, and other phones are told.

@@ -32,15 +32,23 @@ fn the_window_may_do_what_the_screens_ask_for_and_nothing_else() {
     let allowed = capability["permissions"].as_array().expect("a list").iter();
     let allowed = allowed.map(|name| name.as_str().expect("a name"));
     let allowed = allowed.map(|name| {
-        let name = name.strip_prefix("allow-").expect("nothing but our own commands");
+        let name = name
+            .strip_prefix("allow-")
+            .expect("nothing but our own commands");
         name.replace('-', "_")
     });
 
     assert_eq!(screens, build);
     assert_eq!(allowed.collect::<BTreeSet<_>>(), build);
     assert_eq!(capability["windows"], serde_json::json!(["main"]));
-    assert!(capability.get("remote").is_none(), "no page of anybody else's");
-    assert_eq!(config()["app"]["security"]["capabilities"], serde_json::json!(["main"]));
+    assert!(
+        capability.get("remote").is_none(),
+        "no page of anybody else's"
+    );
+    assert_eq!(
+        config()["app"]["security"]["capabilities"],
+        serde_json::json!(["main"])
+    );
 }
 
 /// Nothing is shown that is not in the program.
@@ -66,7 +74,11 @@ fn names_after(text: &str, words: &[&str]) -> BTreeSet<String> {
             let Some((before, rest)) = line.split_once('"') else {
                 // A long call has its name on the next line.
                 let next = rest.lines().nth(1).unwrap_or_default().trim();
-                names.extend(next.strip_prefix('"').and_then(|n| n.split('"').next()).map(String::from));
+                names.extend(
+                    next.strip_prefix('"')
+                        .and_then(|n| n.split('"').next())
+                        .map(String::from),
+                );
                 continue;
             };
             if before.ends_with('(') || before.is_empty() {
@@ -79,7 +91,11 @@ fn names_after(text: &str, words: &[&str]) -> BTreeSet<String> {
 }
 
 fn quoted(text: &str) -> BTreeSet<String> {
-    text.split('"').skip(1).step_by(2).map(String::from).collect()
+    text.split('"')
+        .skip(1)
+        .step_by(2)
+        .map(String::from)
+        .collect()
 }
 
 fn read(path: &str) -> String {

@@ -26,7 +26,7 @@ use super::worker::Worker;
 use crate::answering::{Ended, Writing, ask_of, figures_of};
 use crate::api::{
     AnswerEvent, AnswerOutcome, ConversationId, Figures, Message, MessageBody, MessageId, Notice,
-    Problem, Question, QuestionStage,
+    Problem, Question,
 };
 use crate::clock;
 use crate::history::HistoryError;
@@ -117,7 +117,7 @@ impl Worker {
             Ok((begun, archive.load(&asked.conversation)?))
         });
         let (begun, conversation) = taken.await.map_err(|error| error.problem())?;
-        let ask = ask_of(&conversation, rand::rng().random_range(0..SEED_MAX));
+        let ask = ask_of(&conversation, self.luck.random_range(0..SEED_MAX));
 
         let _ = events.send(AnswerEvent::Begun {
             dropped_from: begun.dropped_from,
@@ -443,11 +443,6 @@ impl Open {
                 figures,
             },
         }
-    }
-
-    /// Returns how far it is.
-    pub fn stage(&self) -> QuestionStage {
-        self.writing.stage()
     }
 }
 

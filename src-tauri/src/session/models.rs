@@ -323,7 +323,7 @@ impl Worker {
     }
 
     pub(super) async fn delete_model(&mut self, id: &ModelId) -> Result<(), Problem> {
-        let run = self.run();
+        let run = self.run_state();
         if run.is_some_and(|run| run.model == *id && run.head == Some(self.me())) {
             return Err(Problem::Busy);
         }
@@ -451,7 +451,7 @@ impl Worker {
     }
 
     /// Returns what is run, or is about to be.
-    pub(super) fn run(&self) -> Option<Run> {
+    pub(super) fn run_state(&self) -> Option<Run> {
         let starting = self.models.starting.as_ref();
 
         match starting.and_then(|starting| self.run_to_be(starting)) {

@@ -11,6 +11,8 @@ use node::event_loop::Event;
 use node::start::{Handle, StartError};
 use proto::PeerId;
 use proto::group::Name;
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -19,7 +21,7 @@ use super::listeners::Listeners;
 use super::request::{Request, Turn};
 use super::{Config, OpenError};
 use crate::api::{
-    AppState, Beat, ConversationId, ConversationSummary, MessageId, ModelId, NetworkState, Notice,
+    AppState, Beat, ConversationId, ConversationSummary, NetworkState, Notice,
     Permission, PermissionKind, PermissionStatus, PhoneId, Problem, Settings,
 };
 use crate::clock;
@@ -129,6 +131,8 @@ pub struct Worker {
     pub(super) looking: bool,
     pub(super) suspended: bool,
     doing: Doing,
+    /// Seeds of answers for which no seed was said.
+    pub(super) luck: ChaCha12Rng,
 }
 
 /// What ended the wait.
@@ -182,6 +186,7 @@ impl Worker {
             looking: false,
             suspended: false,
             doing: Doing::default(),
+            luck: ChaCha12Rng::from_os_rng(),
         };
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
@@ -530,7 +535,7 @@ impl Worker {
             invite: self.view.invite(clock::unix_ms()),
             blocked: self.view.blocked(),
             group: self.view.group_state(),
-            run: self.run(),
+            run: self.run_state(),
             models: self.models.list(&self.view),
             storage: self.models.storage(),
             conversations: self.conversations.clone(),

@@ -47,7 +47,10 @@ pub async fn writes(question: &str, max_tokens: u32) -> String {
     };
     handle.set_models(vec![file]).await;
     let cutting = tokio::task::spawn_blocking(move || Cutting::of(&path, 1, |_| {}));
-    let cutting = cutting.await.expect("it does not panic").expect("it can be cut");
+    let cutting = cutting
+        .await
+        .expect("it does not panic")
+        .expect("it can be cut");
     let work = cutting.work(&Wish::of(1)).expect("it can be run");
     handle.run(work, None).await;
     let in_force = async {

@@ -84,7 +84,11 @@ impl Phone {
             task,
         };
         phone.keep_notices();
-        phone.until("the node is up", |state| state.network == app::api::NetworkState::Ok).await;
+        phone
+            .until("the node is up", |state| {
+                state.network == app::api::NetworkState::Ok
+            })
+            .await;
         phone
     }
 
@@ -125,7 +129,11 @@ impl Phone {
 
         match timeout(PATIENCE, wait).await {
             Ok(state) => state.expect("the session goes on").clone(),
-            Err(_) => panic!("{}: waited in vain until {what}: {:#?}", self.now().name, self.now()),
+            Err(_) => panic!(
+                "{}: waited in vain until {what}: {:#?}",
+                self.now().name,
+                self.now()
+            ),
         }
     }
 
@@ -167,8 +175,12 @@ impl Phone {
     pub async fn converse(&self, max_tokens: u32) -> ConversationId {
         let id = self.session.create_conversation().await;
         let id = id.expect("there is room for it");
-        self.order(Order::Configure(id.clone(), String::new(), greedy(max_tokens)))
-            .await;
+        self.order(Order::Configure(
+            id.clone(),
+            String::new(),
+            greedy(max_tokens),
+        ))
+        .await;
 
         id
     }
@@ -264,7 +276,9 @@ pub fn greedy(max_tokens: u32) -> Sampling {
 pub fn models_folder() -> PathBuf {
     let folder = std::env::var_os("LINGUALINKED_MODELS");
 
-    folder.expect("LINGUALINKED_MODELS says where test models are").into()
+    folder
+        .expect("LINGUALINKED_MODELS says where test models are")
+        .into()
 }
 
 /// The system around a phone that has none: this machine.
