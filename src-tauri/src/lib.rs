@@ -1,6 +1,7 @@
 //! The app: what a screen can ask of this phone, and what it hears from it.
 
 pub mod api;
+pub mod models;
 
 /// Opens the window and runs until it is closed.
 #[cfg_attr(mobile, tauri::mobile_entry_point)]
