@@ -40,7 +40,9 @@ mod tests {
     fn the_command_line_counts_more_than_the_environment() {
         let words = |words: &[&str]| {
             let words = words.iter().map(OsString::from).collect::<Vec<_>>();
-            Arguments::of(words.into_iter(), |name| (name == DATA).then(|| "/env".into()))
+            Arguments::of(words.into_iter(), |name| {
+                (name == DATA).then(|| "/env".into())
+            })
         };
 
         assert_eq!(words(&[]).data, Some("/env".into()));

@@ -156,10 +156,7 @@ pub async fn load_conversation(
 
 /// Finds words in all conversations.
 #[tauri::command]
-pub async fn search(
-    session: State<'_, Session>,
-    query: String,
-) -> Result<Vec<SearchHit>, Problem> {
+pub async fn search(session: State<'_, Session>, query: String) -> Result<Vec<SearchHit>, Problem> {
     session.search(query).await
 }
 
@@ -186,10 +183,7 @@ pub async fn diagnostics(session: State<'_, Session>) -> Result<Diagnostics, Pro
 
 /// Shows the system's question; the answer is in the state.
 #[tauri::command]
-pub async fn request_permission(
-    session: State<'_, Session>,
-    permission: PermissionKind,
-) -> Done {
+pub async fn request_permission(session: State<'_, Session>, permission: PermissionKind) -> Done {
     session.platform().request_permission(permission).await?;
     session.turn(Turn::Permissions);
     Ok(())

@@ -37,7 +37,10 @@ pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) 
 }
 
 /// Takes note of what happens to the app.
-#[expect(clippy::wildcard_enum_match_arm, reason = "Tauri takes care of the others")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Tauri takes care of the others"
+)]
 pub fn happens(app: &AppHandle, event: RunEvent) {
     match event {
         RunEvent::ExitRequested { api, .. } => {

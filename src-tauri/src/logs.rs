@@ -23,7 +23,9 @@ const BYTES_MAX: usize = 16 << 20;
 /// Logs to a file in a phone's data folder and to standard error, from now on.
 pub fn start(data: &Path) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false);
 
     // Where there is no room for a log, there is none. One that was begun before stays.
     let _ = match open(data) {

@@ -12,9 +12,7 @@ use tauri_plugin_dialog::{DialogExt, FilePath};
 use tauri_plugin_opener::OpenerExt;
 use tokio::sync::oneshot;
 
-use crate::api::{
-    Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult,
-};
+use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
 use crate::platform::{Doing, Platform};
 use crate::view::running::device_of;
 
@@ -131,7 +129,9 @@ impl Platform for Window {
                 return Ok(None);
             };
             let path = path_of(path)?;
-            tokio::fs::write(&path, text).await.map_err(Problem::other)?;
+            tokio::fs::write(&path, text)
+                .await
+                .map_err(Problem::other)?;
             Ok(Some(path.display().to_string()))
         }
         .boxed()

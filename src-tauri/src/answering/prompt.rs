@@ -97,12 +97,15 @@ mod tests {
             panic!("a conversation is a chat");
         };
         let said = said.iter().map(|m| (m.role.as_str(), m.content.as_str()));
-        assert_eq!(said.collect::<Vec<_>>(), [
-            ("system", "Be brief."),
-            ("user", "one"),
-            ("assistant", "first"),
-            ("user", "two"),
-        ]);
+        assert_eq!(
+            said.collect::<Vec<_>>(),
+            [
+                ("system", "Be brief."),
+                ("user", "one"),
+                ("assistant", "first"),
+                ("user", "two"),
+            ]
+        );
         assert_eq!(ask.sampling.seed, 7);
         assert_eq!(ask.validate(), Ok(()));
     }

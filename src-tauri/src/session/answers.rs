@@ -69,9 +69,7 @@ pub struct Open {
 #[derive(Debug)]
 enum State {
     /// It is waited for, until this time. Asked when the run is seen to be ready.
-    Waits {
-        until: Instant,
-    },
+    Waits { until: Instant },
     /// It is.
     Asked {
         client: ClientId,
@@ -283,7 +281,12 @@ impl Worker {
         let run = self.view.board().run.as_ref();
         let name = run.map_or_else(String::new, |run| run.name.to_string());
 
-        figures_of(cost, name, self.view.computing(), node::work::CONTEXT_TOKENS)
+        figures_of(
+            cost,
+            name,
+            self.view.computing(),
+            node::work::CONTEXT_TOKENS,
+        )
     }
 
     /// A person wants no more of an answer.
@@ -477,7 +480,9 @@ async fn carry(
 fn is_interrupted(answer: &Answer) -> bool {
     match answer {
         Answer::Failed(reason) => match reason {
-            FailureReason::PhoneLost(_) | FailureReason::HeadLost | FailureReason::Replanned => true,
+            FailureReason::PhoneLost(_) | FailureReason::HeadLost | FailureReason::Replanned => {
+                true
+            }
             FailureReason::StageFailed { .. } | FailureReason::Stopped => false,
         },
         // The run was ready when it was asked: it is being made ready again.

@@ -20,7 +20,9 @@ const SAMPLING: Sampling = Sampling {
 impl Worker {
     pub(super) async fn create(&mut self) -> Result<ConversationId, Problem> {
         let now = clock::unix_ms();
-        let created = self.history.run(move |archive| archive.create(&SAMPLING, now));
+        let created = self
+            .history
+            .run(move |archive| archive.create(&SAMPLING, now));
         let id = created.await.map_err(problem)?;
 
         self.recount().await;

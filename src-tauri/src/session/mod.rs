@@ -109,7 +109,11 @@ impl Session {
         let opened =
             tokio::task::spawn_blocking(move || History::open(&file, clock::unix_ms())).await;
         let (history, found) = opened.map_err(|_| HistoryError::Gone)??;
-        tracing::info!(n_stopped = found.n_stopped, set_aside = found.set_aside.is_some(), "History opened");
+        tracing::info!(
+            n_stopped = found.n_stopped,
+            set_aside = found.set_aside.is_some(),
+            "History opened"
+        );
 
         let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
         let (notices, beats) = (Listeners::default(), Listeners::default());
@@ -269,7 +273,9 @@ impl Session {
     /// Notes that the system's circumstances are others. Waits for nothing.
     pub fn turn(&self, turn: Turn) {
         if self.requests.try_send(Request::Turn(turn)).is_err() {
-            tracing::warn!("A turn of the system's was not noted: the session is busy, or has ended");
+            tracing::warn!(
+                "A turn of the system's was not noted: the session is busy, or has ended"
+            );
         }
     }
 
@@ -284,7 +290,10 @@ impl Session {
     async fn request<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Problem> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| Problem::other("the app is ending");
-        self.requests.send(request(reply)).await.map_err(|_| gone(()))?;
+        self.requests
+            .send(request(reply))
+            .await
+            .map_err(|_| gone(()))?;
 
         answer.await.map_err(|_| gone(()))?
     }

@@ -137,7 +137,10 @@ impl Shelf {
                 false => device.map_or(0, |device| device.budget_bytes),
             }
         });
-        let members = members.filter(|bytes| *bytes > 0).map(step).collect::<Vec<_>>();
+        let members = members
+            .filter(|bytes| *bytes > 0)
+            .map(step)
+            .collect::<Vec<_>>();
         let memory = (step(device_budget_bytes), members);
         if self.memory == memory && !even_so {
             return;
@@ -146,11 +149,16 @@ impl Shelf {
         let bytes = |steps: &u64| steps * FIT_STEP_BYTES;
         let here = [bytes(&memory.0)];
         let group = memory.1.iter().map(bytes).collect::<Vec<_>>();
-        let fits = self.listing.borrow().iter().map(|listed| {
-            let fit = |budgets: &[u64]| listed.card.shape.fit(budgets);
-            let in_group = (!group.is_empty()).then(|| fit(&group));
-            (listed.id.clone(), (fit(&here), in_group))
-        }).collect();
+        let fits = self
+            .listing
+            .borrow()
+            .iter()
+            .map(|listed| {
+                let fit = |budgets: &[u64]| listed.card.shape.fit(budgets);
+                let in_group = (!group.is_empty()).then(|| fit(&group));
+                (listed.id.clone(), (fit(&here), in_group))
+            })
+            .collect();
         self.fits = fits;
         self.memory = memory;
     }
@@ -190,7 +198,11 @@ impl Worker {
         let settings = &self.decided.settings;
         let percent = (settings.battery_floor * 100.0).round().clamp(0.0, 100.0);
 
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 100")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and 100"
+        )]
         Limits {
             policy: Policy {
                 battery_floor_percent: percent as u8,
@@ -543,9 +555,7 @@ async fn work_of(models: &Models, id: &ModelId) -> Result<Work, Problem> {
 }
 
 /// Waits for the end of a forecast.
-async fn last_news(
-    mut news: mpsc::UnboundedReceiver<ForecastNews>,
-) -> Result<Forecasts, Problem> {
+async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Result<Forecasts, Problem> {
     while let Some(news) = news.recv().await {
         match news {
             ForecastNews::Measuring { .. } => {}
@@ -563,7 +573,11 @@ fn holder(view: &View, id: &ModelId) -> Option<PeerId> {
     let model = ids::model_of(id).ok()?;
     let mut members = view.board().members.iter();
     let holder = members.find(|(phone, member)| {
-        let has_it = member.standing.models.iter().any(|held| held.model == model);
+        let has_it = member
+            .standing
+            .models
+            .iter()
+            .any(|held| held.model == model);
         has_it && **phone != view.me()
     });
 

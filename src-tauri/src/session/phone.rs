@@ -98,7 +98,9 @@ impl Worker {
 
     async fn save_settings(&mut self, settings: Settings) -> Result<(), Problem> {
         let kept = settings.clone();
-        let saved = self.history.run(move |archive| archive.save_settings(&kept));
+        let saved = self
+            .history
+            .run(move |archive| archive.save_settings(&kept));
         saved.await.map_err(problem)?;
 
         self.decided.settings = settings;
@@ -151,13 +153,23 @@ impl Worker {
         }
         writeln!(out, "nearby: {}", self.view.nearby().len())?;
         self.write_group(out)?;
-        writeln!(out, "conversations: {}, answers under way: {}", self.conversations.len(), self.answers.len())?;
+        writeln!(
+            out,
+            "conversations: {}, answers under way: {}",
+            self.conversations.len(),
+            self.answers.len()
+        )?;
         writeln!(out, "storage: {:?}", self.models.storage())
     }
 
     fn write_group(&self, out: &mut String) -> std::fmt::Result {
         let board = self.view.board();
-        writeln!(out, "in a group: {}, leads: {}", self.view.in_group(), self.view.leads_here())?;
+        writeln!(
+            out,
+            "in a group: {}, leads: {}",
+            self.view.in_group(),
+            self.view.leads_here()
+        )?;
         for (phone, member) in &board.members {
             let standing = &member.standing;
             writeln!(

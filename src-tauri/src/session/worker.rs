@@ -21,8 +21,8 @@ use super::listeners::Listeners;
 use super::request::{Request, Turn};
 use super::{Config, OpenError};
 use crate::api::{
-    AppState, Beat, ConversationId, ConversationSummary, NetworkState, Notice,
-    Permission, PermissionKind, PermissionStatus, PhoneId, Problem, Settings,
+    AppState, Beat, ConversationId, ConversationSummary, NetworkState, Notice, Permission,
+    PermissionKind, PermissionStatus, PhoneId, Problem, Settings,
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
@@ -377,9 +377,11 @@ impl Worker {
         let limit = self.decided.settings.memory_limit_bytes;
         let device = match self.platform.source(limit) {
             Ok(device) => device,
-            Err(problem) => return self.node_down(NetworkState::Failed {
-                detail: format!("{problem:?}"),
-            }),
+            Err(problem) => {
+                return self.node_down(NetworkState::Failed {
+                    detail: format!("{problem:?}"),
+                });
+            }
         };
         let config = node::start::Config {
             name: self.name().to_string(),
@@ -525,10 +527,7 @@ impl Worker {
             welcomed: self.decided.welcomed,
             permissions: self.permissions.clone(),
             network: self.network(),
-            device: self
-                .view
-                .device()
-                .unwrap_or_else(|| self.platform.device()),
+            device: self.view.device().unwrap_or_else(|| self.platform.device()),
             looking: self.looking,
             nearby: self.view.nearby(),
             pairings: self.view.pairings(),

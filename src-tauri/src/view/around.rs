@@ -172,9 +172,7 @@ impl Around {
     /// Returns the pairings.
     pub fn pairings(&self, names: &Names) -> Vec<Pairing> {
         let pairings = self.pairings.iter().map(|way| Pairing {
-            phone: way
-                .phone
-                .map_or_else(|| PhoneId(UNKNOWN.into()), phone_id),
+            phone: way.phone.map_or_else(|| PhoneId(UNKNOWN.into()), phone_id),
             name: way.phone.map_or_else(String::new, |phone| names.of(phone)),
             purpose: match way.purpose {
                 Purpose::Join => PairingPurpose::Join,

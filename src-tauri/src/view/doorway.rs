@@ -37,7 +37,13 @@ impl Doorway {
     }
 
     /// The node has made one. One that nobody wants to see, as when a group is founded, is forgotten.
-    pub fn invited(&mut self, group: GroupId, secret: Secret, lifetime: Duration, now_unix_ms: u64) {
+    pub fn invited(
+        &mut self,
+        group: GroupId,
+        secret: Secret,
+        lifetime: Duration,
+        now_unix_ms: u64,
+    ) {
         let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
 
         self.issued = self.is_open.then(|| Issued {
@@ -83,7 +89,10 @@ mod tests {
 
     #[test]
     fn an_invite_is_shown_to_who_wants_it_until_it_expires() {
-        let (me, here) = (PeerId([1; 32]), ["/ip4/10.0.0.7/tcp/4001".parse().expect("an address")]);
+        let (me, here) = (
+            PeerId([1; 32]),
+            ["/ip4/10.0.0.7/tcp/4001".parse().expect("an address")],
+        );
         let secret = Secret::draw(&mut ChaCha12Rng::seed_from_u64(1));
         let (group, lifetime) = (GroupId([2; 16]), Duration::from_secs(60));
         let mut doorway = Doorway::default();
@@ -97,7 +106,10 @@ mod tests {
         assert_eq!(invite.expires_unix_ms, 61_000);
         assert!(invite.link.starts_with("lingualinked://join?"));
         assert!(invite.link.len() < group::LINK_BYTES_MAX);
-        assert_eq!(TypedCode::from_text(&invite.typed_code).map(|code| code.secret), Ok(secret));
+        assert_eq!(
+            TypedCode::from_text(&invite.typed_code).map(|code| code.secret),
+            Ok(secret)
+        );
         assert_eq!(doorway.invite(me, &here, 61_000), None);
     }
 }

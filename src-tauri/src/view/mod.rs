@@ -241,9 +241,11 @@ impl View {
         name: impl Fn(&ModelId) -> Option<String>,
         ids: impl Fn(PeerId, u64) -> MessageId,
     ) -> Option<Run> {
-        let reason = || self.last_change.clone().unwrap_or(Notice::Continuing {
-            phones: self.circle.n_here().max(1),
-        });
+        let reason = || {
+            self.last_change.clone().unwrap_or(Notice::Continuing {
+                phones: self.circle.n_here().max(1),
+            })
+        };
 
         running::run_of(&self.board, name, reason, ids)
     }
