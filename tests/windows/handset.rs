@@ -211,12 +211,10 @@ impl<'net> Handset<'net> {
         serde_json::from_value(texts).unwrap_or_default()
     }
 
-    /// Photographs the screen.
+    /// Photographs the whole screen.
     pub fn photograph(&self, step: &str) -> TestResult {
-        let session = self.session().ok_or("the app is open")?;
-        let png = self.driver.photograph(session)?;
-        shots::keep(self.story, &format!("{step}-{}", self.owner), &png)?;
-        Ok(())
+        let name = format!("{step}-{}", self.owner);
+        shots::take(&self.display, self.story, &name)
     }
 
     /// Waits until `look` finds something.

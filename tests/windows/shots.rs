@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+
+use crate::TestResult;
 
 /// Where pictures are kept.
 pub fn folder() -> PathBuf {
@@ -12,9 +15,17 @@ pub fn folder() -> PathBuf {
     })
 }
 
-/// Keeps a picture as `windows/STORY/NAME.png`.
-pub fn keep(story: &str, name: &str, png: &[u8]) -> std::io::Result<()> {
+/// Photographs a display, and keeps the picture as `windows/STORY/NAME.png`.
+pub fn take(display: &str, story: &str, name: &str) -> TestResult {
     let folder = folder().join("windows").join(story);
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join(format!("{name}.png")), png)
+    let taken = Command::new("import")
+        .args(["-display", display, "-window", "root"])
+        .arg(folder.join(format!("{name}.png")))
+        .output()?;
+
+    if !taken.status.success() {
+        return Err(String::from_utf8_lossy(&taken.stderr).into());
+    }
+    Ok(())
 }
