@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use netshim::Phone;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 /// A program, and whatever it started: one process group.
@@ -53,21 +53,15 @@ impl Drop for Processes {
     }
 }
 
-/// Kills the program `executable` within a phone, as a system does that needs the memory; says whether it ran.
-pub fn kill_in(phone: &Phone, executable: &Path) -> std::io::Result<bool> {
+/// Returns which processes of a phone run the program `executable`.
+pub fn running_in(phone: &Phone, executable: &Path) -> std::io::Result<Vec<Pid>> {
     let pids = Command::new("ip")
         .args(["netns", "pids", phone.namespace()])
         .output()?;
     let pids = String::from_utf8_lossy(&pids.stdout);
     let pids = pids.lines().filter_map(|line| line.parse::<i32>().ok());
-    let mut killed = false;
+    let runs = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe"));
 
-    for pid in pids {
-        let runs = std::fs::read_link(format!("/proc/{pid}/exe"));
-        if runs.is_ok_and(|runs| runs == executable) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-            killed = true;
-        }
-    }
-    Ok(killed)
+    let ours = pids.filter(|pid| runs(pid).is_ok_and(|runs| runs == executable));
+    Ok(ours.map(Pid::from_raw).collect())
 }

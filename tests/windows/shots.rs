@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+
+use netshim::Phone;
 
 use crate::TestResult;
 
@@ -15,11 +16,13 @@ pub fn folder() -> PathBuf {
     })
 }
 
-/// Photographs a display, and keeps the picture as `windows/STORY/NAME.png`.
-pub fn take(display: &str, story: &str, name: &str) -> TestResult {
+/// Photographs a phone's display, and keeps the picture as `windows/STORY/NAME.png`.
+pub fn take(phone: &Phone, display: &str, story: &str, name: &str) -> TestResult {
     let folder = folder().join("windows").join(story);
     fs::create_dir_all(&folder)?;
-    let taken = Command::new("import")
+    // From within: every phone has a display of the same number.
+    let taken = phone
+        .command("import")
         .args(["-display", display, "-window", "root"])
         .arg(folder.join(format!("{name}.png")))
         .output()?;

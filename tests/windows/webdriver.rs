@@ -62,6 +62,13 @@ impl<'net> Driver<'net> {
         Ok(Session { path })
     }
 
+    /// Puts the window where the screen begins, and makes it so large.
+    pub fn fit(&self, session: &Session, width: u32, height: u32) -> Result<(), Box<dyn Error>> {
+        let rect = json!({ "x": 0, "y": 0, "width": width, "height": height });
+        self.post(&format!("{}/window/rect", session.path), &rect)
+            .map(drop)
+    }
+
     /// Closes the window.
     pub fn close(&self, session: &Session) -> Result<(), Box<dyn Error>> {
         self.ask(|agent, url| agent.delete(url(&session.path)).call())
