@@ -10,7 +10,7 @@ use netshim::Phone;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// A program, and whatever it started: one process group.
+/// A program, and whatever it started: one process group. Its input stays open and empty.
 #[derive(Debug)]
 pub struct Processes(Child);
 
@@ -20,7 +20,7 @@ impl Processes {
         let log = File::options().create(true).append(true).open(log)?;
         let child = command
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stderr(log.try_clone()?)
             .stdout(log)
             .spawn()?;
@@ -32,7 +32,7 @@ impl Processes {
         let log = File::options().create(true).append(true).open(log)?;
         let child = command
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stderr(log)
             .stdout(Stdio::piped())
             .spawn()?;
