@@ -23,16 +23,32 @@ const SLOW: [&str; 2] = ["--slowdown", "100"];
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("standing::everybody_knows_how_all_are", everybody_knows_how_all_are),
-        trial("standing::a_question_is_seen_by_all", a_question_is_seen_by_all),
-        trial("standing::what_is_stopped_runs_nowhere", what_is_stopped_runs_nowhere),
-        with_model("standing::memory_is_given_back", SMOLLM2, memory_is_given_back),
+        trial(
+            "standing::everybody_knows_how_all_are",
+            everybody_knows_how_all_are,
+        ),
+        trial(
+            "standing::a_question_is_seen_by_all",
+            a_question_is_seen_by_all,
+        ),
+        trial(
+            "standing::what_is_stopped_runs_nowhere",
+            what_is_stopped_runs_nowhere,
+        ),
+        with_model(
+            "standing::memory_is_given_back",
+            SMOLLM2,
+            memory_is_given_back,
+        ),
         trial(
             "standing::a_member_starts_another_model",
             a_member_starts_another_model,
         ),
         trial("standing::a_model_comes_and_goes", a_model_comes_and_goes),
-        trial("standing::a_forecast_moves_nothing", a_forecast_moves_nothing),
+        trial(
+            "standing::a_forecast_moves_nothing",
+            a_forecast_moves_nothing,
+        ),
         trial(
             "standing::whoever_excludes_their_phone_computes_nothing",
             whoever_excludes_their_phone_computes_nothing,
@@ -62,7 +78,10 @@ fn everybody_knows_how_all_are() {
             assert!(standing["layers_per_s"].as_f64() > Some(0.0), "{status}");
         }
         let run = &status["run"];
-        assert_eq!((&run["phase"], &run["started_by"]), (&json!("ready"), &json!("phone 1")));
+        assert_eq!(
+            (&run["phase"], &run["started_by"]),
+            (&json!("ready"), &json!("phone 1"))
+        );
         assert!(run["measured_tpot_ms"].as_f64() > Some(0.0), "{status}");
     }
     group.stop();
@@ -86,9 +105,14 @@ fn a_question_is_seen_by_all() {
             })
         });
     }
-    group.phone(1).program.tell(&json!({ "command": "cancel", "id": 1 }));
+    group
+        .phone(1)
+        .program
+        .tell(&json!({ "command": "cancel", "id": 1 }));
     group.phone(1).answer(1).assert_done();
-    status_where(group.phone(2), |status| status["run"]["questions"] == json!([]));
+    status_where(group.phone(2), |status| {
+        status["run"]["questions"] == json!([])
+    });
     group.stop();
 }
 
@@ -100,13 +124,22 @@ fn what_is_stopped_runs_nowhere() {
     group.phone(2).ask(1, &question);
     group.phone(2).wait_for_word(1);
 
-    group.phone(1).program.tell(&json!({ "command": "stop_running" }));
+    group
+        .phone(1)
+        .program
+        .tell(&json!({ "command": "stop_running" }));
     let refused = group.phone(1).program.until_event("error");
     let refused = refused["message"].as_str().expect("text");
     assert!(refused.contains("only the phone that leads"), "{refused}");
-    group.phone(0).program.tell(&json!({ "command": "stop_running" }));
+    group
+        .phone(0)
+        .program
+        .tell(&json!({ "command": "stop_running" }));
 
-    group.phone(2).answer(1).assert_failed(&["the model was stopped"]);
+    group
+        .phone(2)
+        .answer(1)
+        .assert_failed(&["the model was stopped"]);
     for phone in 0..3 {
         let status = status_where(group.phone(phone), |status| {
             let all = status["standings"].as_array().expect("a list");
@@ -117,7 +150,10 @@ fn what_is_stopped_runs_nowhere() {
     group.ask(1, &question).assert_failed(&["no model"]);
 
     // And runs again, as before.
-    group.phone(0).program.tell(&json!({ "command": "run", "phones": 3 }));
+    group
+        .phone(0)
+        .program
+        .tell(&json!({ "command": "run", "phones": 3 }));
     for phone in 0..3 {
         group.phone(phone).program.until_event("plan");
     }
@@ -132,7 +168,10 @@ fn memory_is_given_back(model: &Path) {
     let process = group.phone(0).program.id();
     let before = resident_bytes(process);
 
-    group.phone(0).program.tell(&json!({ "command": "stop_running" }));
+    group
+        .phone(0)
+        .program
+        .tell(&json!({ "command": "stop_running" }));
     group.phone(0).program.until_event("stopped");
 
     let started = Instant::now();
@@ -158,8 +197,12 @@ fn a_member_starts_another_model() {
     member.ask(1, &question);
     assert_eq!(member.answer(1).tokens, models::plain(&first, &prompt, 20));
 
-    member.program.tell(&json!({ "command": "set_model", "path": second }));
-    member.program.tell(&json!({ "command": "run", "phones": 2 }));
+    member
+        .program
+        .tell(&json!({ "command": "set_model", "path": second }));
+    member
+        .program
+        .tell(&json!({ "command": "run", "phones": 2 }));
     for phone in [&mut leader, &mut member] {
         let plan = phone.program.until_event("plan");
         assert_eq!(plan["head"], "phone 2", "{plan}");
@@ -187,13 +230,19 @@ fn a_model_comes_and_goes() {
 
     refused(&mut phone, json!({ "command": "run", "phones": 1 }));
     refused(&mut phone, json!({ "command": "forecast" }));
-    phone.program.tell(&json!({ "command": "set_model", "path": model }));
-    phone.program.tell(&json!({ "command": "run", "phones": 1 }));
+    phone
+        .program
+        .tell(&json!({ "command": "set_model", "path": model }));
+    phone
+        .program
+        .tell(&json!({ "command": "run", "phones": 1 }));
     phone.program.until_event("plan");
     phone.ask(1, &go_on_from(&tiny_prompt(10), 3));
     phone.answer(1).assert_done();
 
-    phone.program.tell(&json!({ "command": "set_model", "path": null }));
+    phone
+        .program
+        .tell(&json!({ "command": "set_model", "path": null }));
     phone.ask(2, &go_on_from(&tiny_prompt(10), 3));
     phone.answer(2).assert_done(); // what runs goes on
     refused(&mut phone, json!({ "command": "run", "phones": 1 }));
@@ -207,7 +256,10 @@ fn a_forecast_moves_nothing() {
 
     // The one that leads, and one that does not.
     for phone in [0, 1] {
-        group.phone(phone).program.tell(&json!({ "command": "forecast" }));
+        group
+            .phone(phone)
+            .program
+            .tell(&json!({ "command": "forecast" }));
         let forecast = group.phone(phone).program.until_event("forecast");
         for outlook in [&forecast["group"], &forecast["alone"]] {
             assert_eq!(outlook["kind"], "runs", "{forecast}");
@@ -215,7 +267,11 @@ fn a_forecast_moves_nothing() {
         }
         let name = format!("phone {}", phone + 1);
         assert_eq!(forecast["alone"]["stages"][0]["phone"], name, "{forecast}");
-        assert_eq!(forecast["reasons"].as_array().map(Vec::len), Some(2), "{forecast}");
+        assert_eq!(
+            forecast["reasons"].as_array().map(Vec::len),
+            Some(2),
+            "{forecast}"
+        );
     }
 
     let status = status_where(group.phone(1), |_| true);
@@ -241,7 +297,11 @@ fn whoever_excludes_their_phone_computes_nothing() {
             let plan = group.phone(phone).program.until_event("plan");
             let stages = plan["stages"].as_array().expect("a list");
             assert_eq!(stages.len(), n_stages, "{plan}");
-            assert_eq!(stages.iter().any(|s| s["phone"] == "phone 2"), !excluded, "{plan}");
+            assert_eq!(
+                stages.iter().any(|s| s["phone"] == "phone 2"),
+                !excluded,
+                "{plan}"
+            );
         }
         // It can chat all the same.
         group.ask(1, &go_on_from(&tiny_prompt(10), 3)).assert_done();
@@ -257,7 +317,10 @@ fn a_suspended_phone_leaves_nobody_waiting() {
     group.phone(2).wait_for_word(1);
 
     let suspended = Instant::now();
-    group.phone(1).program.tell(&json!({ "command": "suspend" }));
+    group
+        .phone(1)
+        .program
+        .tell(&json!({ "command": "suspend" }));
     let answer = group.phone(2).answer(1);
     assert!(suspended.elapsed() < AT_ONCE, "{:?}", suspended.elapsed());
     answer.assert_failed(&["phone 2"]);

@@ -787,7 +787,10 @@ mod tests {
         let mut bela = member(BELA, ANNA, now);
         bela.handle(InEvent::Mine(excluded()), now + TELL_INTERVAL);
         let said = sent(&mut bela);
-        assert_eq!(said.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [ANNA, ANNA]);
+        assert_eq!(
+            said.iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+            [ANNA, ANNA]
+        );
 
         let mut anna = member(ANNA, ANNA, now);
         sent(&mut anna);
@@ -795,6 +798,7 @@ mod tests {
             let from = BELA;
             anna.handle(InEvent::Heard { from, message }, now + TELL_INTERVAL);
         }
+        anna.handle_timeout(now + 2 * TELL_INTERVAL);
         let mut carl = member(CARL, ANNA, now);
         for (to, message) in sent(&mut anna) {
             let from = ANNA;
@@ -829,7 +833,13 @@ mod tests {
         let stranger = PeerId([9; 32]);
         for phone in [CARL, stranger] {
             let message = Message::Members([(phone, *excluded())].into_iter().collect());
-            carl.handle(InEvent::Heard { from: ANNA, message }, now);
+            carl.handle(
+                InEvent::Heard {
+                    from: ANNA,
+                    message,
+                },
+                now,
+            );
         }
         assert!(!carl.board().members[&CARL].is_excluded);
         assert!(!carl.board().members.contains_key(&stranger));
@@ -855,7 +865,13 @@ mod tests {
         };
 
         for message in [message, Message::Beat(beat), Message::Beat(beat)] {
-            bela.handle(InEvent::Heard { from: ANNA, message }, now);
+            bela.handle(
+                InEvent::Heard {
+                    from: ANNA,
+                    message,
+                },
+                now,
+            );
         }
         bela.handle_timeout(now + SHOW_INTERVAL);
 
