@@ -366,6 +366,10 @@ impl<H, C> Phone<H, C> {
             } => self.offered(from, is_fresh, now),
             ring::InEvent::Control {
                 from,
+                message: Control::Stop,
+            } => self.stopped_by(from, now),
+            ring::InEvent::Control {
+                from,
                 message: Control::StopWanted,
             } => self.stop_wanted_by(from, now),
             ring::InEvent::Control {
@@ -628,6 +632,7 @@ impl<H, C> Phone<H, C> {
         if old == leader {
             return;
         }
+        self.told.run_changed();
         self.tell_members(now);
         self.ring.handle(ring::InEvent::Leader(leader), now);
         if let Some(leader) = leader {

@@ -122,6 +122,23 @@ fn what_is_stopped_is_stopped_everywhere() {
     world.assert_runs(MODEL);
 }
 
+/// As a program does that is started to run its model whenever it leads.
+#[test]
+fn what_a_member_would_run_if_it_led_is_stopped_too_and_not_told() {
+    let mut world = World::new(&[ANNA, BELA]);
+    world.tell(BELA, run(even(2), OTHER_MODEL));
+    world.join(BELA, ANNA);
+    world.tell(ANNA, run(even(2), MODEL));
+    world.run_for(5 * SECOND);
+    world.assert_runs(MODEL);
+    assert_eq!(world.phones[&BELA].check_stop(), Err(Refused::NotLeader));
+
+    world.tell(ANNA, InEvent::Stop);
+    world.run_for(5 * SECOND);
+
+    world.assert_nothing_runs();
+}
+
 #[test]
 fn a_model_that_is_started_takes_the_place_of_what_is_run_whoever_leads() {
     let mut world = World::running(&[ANNA, BELA, CARL]);
@@ -442,12 +459,7 @@ impl World {
     fn formed(ids: &[PeerId]) -> Self {
         let mut world = Self::new(ids);
         for &id in &ids[1..] {
-            let ask = group::Command::Ask {
-                peer: ids[0],
-                purpose: Purpose::Join,
-            };
-            world.tell(id, InEvent::Group(group::InEvent::Command(ask)));
-            world.run_for(5 * SECOND);
+            world.join(id, ids[0]);
         }
 
         for id in ids {
@@ -455,6 +467,16 @@ impl World {
             assert_eq!(world.phones[id].members().len(), ids.len() - 1);
         }
         world
+    }
+
+    fn join(&mut self, newcomer: PeerId, host: PeerId) {
+        let ask = group::Command::Ask {
+            peer: host,
+            purpose: Purpose::Join,
+        };
+        self.tell(newcomer, InEvent::Group(group::InEvent::Command(ask)));
+
+        self.run_for(5 * SECOND);
     }
 
     /// The same, with a model evenly on all, which the first has.
