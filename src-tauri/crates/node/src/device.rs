@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
 use starship_battery::State;
 use starship_battery::units::ratio::percent;
@@ -117,11 +117,14 @@ impl Source for Desktop {
 
         Snapshot {
             free_bytes,
+            total_bytes,
             budget_bytes: budget_bytes(free_bytes, total_bytes, used_bytes)
                 .min(self.memory_limit_bytes.unwrap_or(u64::MAX)),
             battery: battery(),
             thermal: thermal(),
             power_save: false,
+            is_metered: false,
+            policy: Policy::default(),
         }
     }
 }
@@ -194,6 +197,8 @@ pub struct Script {
 struct Scene {
     at_s: f64,
     free_bytes: u64,
+    #[serde(default)]
+    total_bytes: u64,
     budget_bytes: u64,
     #[serde(default)]
     battery: Option<Battery>,
@@ -201,6 +206,8 @@ struct Scene {
     thermal: Thermal,
     #[serde(default)]
     power_save: bool,
+    #[serde(default)]
+    metered: bool,
 }
 
 impl Script {
@@ -261,10 +268,13 @@ impl Scene {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             free_bytes: self.free_bytes,
+            total_bytes: self.total_bytes,
             budget_bytes: self.budget_bytes,
             battery: self.battery,
             thermal: self.thermal,
             power_save: self.power_save,
+            is_metered: self.metered,
+            policy: Policy::default(),
         }
     }
 }
