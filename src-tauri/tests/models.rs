@@ -51,7 +51,7 @@ enum End {
 }
 
 #[tokio::test]
-async fn whatever_aserver_does_a_model_is_right_or_not_here() {
+async fn whatever_a_server_does_a_model_is_right_or_not_here() {
     let cut = FILE_BYTES / 3;
     let mib = 1 << 20;
     let cases = [
