@@ -50,12 +50,14 @@ impl Demand {
     ///
     /// # Blocking
     ///
-    /// As long as the arithmetic takes: it doubles with every phone, some 0.1 s for twelve.
+    /// As long as the arithmetic takes: it doubles with every phone, and
+    /// for twelve phones × 16 shards takes 20 million steps of the DP, of 2 ns each.
     pub fn missing_bytes(&self, budgets_bytes: &[u64]) -> Result<u64, ProblemError> {
         let problem = self.problem(budgets_bytes);
         problem.validate()?;
 
-        Ok(shortage::shortage(&problem).map_or(0, |shortage| shortage.missing_bytes))
+        let missing_bytes = shortage::least_missing_bytes(&problem, |_| true);
+        Ok(missing_bytes.expect("everybody may grow, and everybody reaches everybody"))
     }
 
     fn problem(&self, budgets_bytes: &[u64]) -> Problem {
