@@ -290,6 +290,12 @@ fn is_accent(c: char) -> bool {
     )
 }
 
+/// Whether nothing is left of a word, or only space.
+#[cfg(test)]
+pub(super) fn folds_to_nothing(word: &str) -> bool {
+    words(word).is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
