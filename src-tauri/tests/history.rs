@@ -39,7 +39,7 @@ proptest! {
     }
 }
 
-/// Each stands for a way of folding, and of looking: some have three letters, some fewer; some stand within others.
+/// Each stands for a way of folding, or stands within another.
 const WORDS: [&str; 7] = ["needle", "need", "ed", "Straße", "北京", "x", "c++"];
 
 /// How many messages have a word; the folded forms of [`WORDS`] differ from them only by capitals and `ß`.

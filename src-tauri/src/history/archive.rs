@@ -185,10 +185,7 @@ fn when_opening(error: HistoryError, path: &Path) -> HistoryError {
     let HistoryError::Database(source) = error else {
         return error;
     };
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "listed are those that the file does not cause"
-    )]
+    // Listed are those that the file does not cause.
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => HistoryError::InUse {
             path: path.to_owned(),

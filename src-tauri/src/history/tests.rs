@@ -402,8 +402,10 @@ fn texts_have_limits() {
 
 #[test]
 fn numbers_have_limits() {
+    type Spoil = fn(&mut Sampling);
+
     let mut archive = Fixture::new().open();
-    let bad: [(&str, fn(&mut Sampling)); 6] = [
+    let bad: [(&str, Spoil); 6] = [
         ("temperature", |s| s.temperature = f64::NAN),
         ("top_p", |s| s.top_p = 1.5),
         ("min_p", |s| s.min_p = -0.1),
@@ -537,7 +539,10 @@ fn preferences_and_models_are_kept() {
     assert_eq!(archive.name().expect("read"), "Ann's phone");
     assert!(archive.welcomed().expect("read"));
     assert_eq!(archive.settings().expect("read"), Some(SETTINGS));
-    assert_eq!(archive.models().expect("read"), [model.clone()]);
+    assert_eq!(
+        archive.models().expect("read"),
+        std::slice::from_ref(&model)
+    );
     archive.forget_model(&model.id).expect("forgotten");
     assert!(archive.models().expect("read").is_empty());
     let battery_floor = f64::NAN;
@@ -571,7 +576,9 @@ fn a_later_version_s_database_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_damaged_database_is_set_aside_and_a_new_one_begun() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    type Spoil = fn(&Path);
+
+    let damages: [(&str, Spoil); 5] = [
         ("other bytes", |path| {
             fs::write(path, b"no database at all, but words").expect("written")
         }),
