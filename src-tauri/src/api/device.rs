@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 /// How this phone is doing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Device {
     /// Memory that is free.
     pub free_memory_bytes: u64,
@@ -25,10 +25,11 @@ pub struct Device {
 }
 
 /// How hot a phone is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "snake_case")]
 pub enum Heat {
     /// As it should be.
+    #[default]
     Cool,
     /// It is slowed down, or soon will be.
     Warm,

@@ -6,7 +6,9 @@ use ts_rs::TS;
 use super::{Heat, Notice};
 
 /// A phone's public key, as text. Opaque to the screen.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, TS)]
+#[derive(
+    Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, TS,
+)]
 pub struct PhoneId(pub String);
 
 /// A group of phones.

@@ -117,7 +117,7 @@ pub enum ImportResult {
 }
 
 /// What the app takes of this phone's storage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct Storage {
     /// Models and shards of this phone.
     pub models_bytes: u64,

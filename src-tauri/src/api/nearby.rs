@@ -34,12 +34,13 @@ pub enum VersionMatch {
 }
 
 /// Whether this phone can reach others, and if not, why not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NetworkState {
     /// It can.
     Ok,
     /// It is not known yet.
+    #[default]
     Looking,
     /// In no network.
     NoWifi,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 /// What a person decides about this phone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Settings {
     /// What the app may use; null leaves it to the phone.
     pub memory_limit_bytes: Option<u64>,

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Everything a screen may show, but for the words of conversations. Sent whole; the last one wins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct AppState {
     /// Name of this phone, as its person chose it; empty before they did.
     pub name: String,

@@ -60,6 +60,10 @@ pub enum Job {
         /// The ends, if this phone is the head, and the shards of its stage in order.
         files: Vec<ShardFile>,
     },
+    /// Give back what was loaded.
+    Unload,
+    /// Bytes that weights, caches and buffers may take from the next load on; `None` asks nobody.
+    LimitMemory(Option<u64>),
     /// Measure this phone with a sample of a model.
     Measure(Arc<gguf_tools::Sample>),
     /// See [`proto::pipeline::OutEvent::Open`].
@@ -219,6 +223,14 @@ impl Worker {
                 manifest,
                 files,
             } => Some(self.load(&plan, &manifest, &files)),
+            Job::Unload => {
+                self.unload();
+                None
+            }
+            Job::LimitMemory(bytes) => {
+                self.config.memory_limit_bytes = bytes;
+                None
+            }
             Job::Measure(sample) => {
                 let event = self.gauge.measure(&sample, &self.config);
                 let _ = self.events.send(EngineEvent::Measured(event)); // as below
@@ -250,15 +262,12 @@ impl Worker {
 
     fn load(&mut self, plan: &Plan, manifest: &Manifest, files: &[ShardFile]) -> InEvent<Hidden> {
         let epoch = plan.epoch;
-        self.layers.clear();
-        self.ends = None;
-        self.answers.clear();
+        self.unload();
 
         match self.load_all(plan, manifest, files) {
             Ok(()) => InEvent::Loaded { epoch },
             Err(error) => {
-                self.layers.clear();
-                self.ends = None;
+                self.unload();
                 InEvent::LoadFailed {
                     epoch,
                     cause: Cause::CannotLoad,
@@ -266,6 +275,12 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn unload(&mut self) {
+        self.layers.clear();
+        self.ends = None;
+        self.answers.clear();
     }
 
     fn load_all(

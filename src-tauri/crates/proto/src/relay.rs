@@ -104,6 +104,28 @@ impl Relay {
         }
     }
 
+    /// What was run is run no more: nothing is answered, and nobody can be asked.
+    pub fn stopped(&mut self) {
+        for number in self.open.keys().copied().collect::<Vec<_>>() {
+            self.answered(number, Answer::Failed(FailureReason::Stopped));
+        }
+
+        self.no_plan();
+    }
+
+    /// Returns whether there is somebody to ask.
+    pub fn has_plan(&self) -> bool {
+        self.plan.is_some()
+    }
+
+    /// Returns the screen of this phone that asked a question, if it is open.
+    pub fn client_of(&self, number: u64) -> Option<ClientId> {
+        match self.open.get(&number) {
+            Some(&Asker::Client(client)) => Some(client),
+            Some(Asker::Guest { .. }) | None => None,
+        }
+    }
+
     /// A screen of this phone asks.
     pub fn ask(&mut self, client: ClientId, ask: Arc<Ask>) {
         self.pass_on(Asker::Client(client), ask);

@@ -13,7 +13,8 @@ use super::dp;
 use super::explain::Bytes;
 use super::memory;
 use super::network::Network;
-use super::problem::{Availability, Link, Phone, Problem};
+use super::problem::{Availability, Phone, Problem};
+use super::room;
 use crate::PeerId;
 
 /// Tokens below which a shorter context is no help: a guess, a question and a short answer.
@@ -35,6 +36,8 @@ pub struct Shortage {
 pub enum Help {
     /// A phone frees memory.
     FreeMemory {
+        /// The phone.
+        phone: PeerId,
         /// What its person calls it.
         name: String,
         /// How much.
@@ -47,6 +50,8 @@ pub enum Help {
     },
     /// A phone that is excluded or tired takes part.
     BringBack {
+        /// The phone.
+        phone: PeerId,
         /// What its person calls it.
         name: String,
     },
@@ -128,13 +133,14 @@ fn helps(problem: &Problem, missing_bytes: u64) -> Vec<Help> {
         .filter(|&phone| problem.phones[phone].is_ready() || phone == problem.head_index())
         .filter_map(|phone| {
             let bytes = least_missing_bytes(problem, |other| other == phone)?;
-            Some((bytes, problem.phones[phone].name.clone()))
+            let phone = &problem.phones[phone];
+            Some((bytes, phone.name.clone(), phone.id))
         })
         .collect::<Vec<_>>();
     free.sort();
 
     free.into_iter()
-        .map(|(bytes, name)| Help::FreeMemory { name, bytes })
+        .map(|(bytes, name, phone)| Help::FreeMemory { phone, name, bytes })
         .chain(another_phone(problem))
         .chain(bring_back(problem))
         .chain(shorter_context(problem))
@@ -150,34 +156,15 @@ fn another_phone(problem: &Problem) -> Option<Help> {
         .map(|byte| PeerId([byte; 32]))
         .find(|id| problem.index_of(*id).is_none())?;
     let mut larger = problem.clone();
-    larger.phones.push(newcomer(problem, id));
+    // With no memory at all, so that what it lacks is what it needs.
+    larger.phones.push(room::phone(id, 0, problem.shards.len()));
     for phone in &problem.phones {
-        let link = Link::Measured {
-            rtt_s: 0.01,
-            goodput_bytes_per_s: 1e6,
-        }; // any: only bytes count
-        larger.links.insert((phone.id, id), link);
-        larger.links.insert((id, phone.id), link);
+        larger.links.insert((phone.id, id), room::LINK);
+        larger.links.insert((id, phone.id), room::LINK);
     }
 
     let bytes = least_missing_bytes(&larger, |phone| phone == problem.phones.len())?;
     Some(Help::AnotherPhone { bytes })
-}
-
-/// A phone with no memory at all, so that what it lacks is what it needs.
-fn newcomer(problem: &Problem, id: PeerId) -> Phone {
-    Phone {
-        id,
-        name: String::new(),
-        availability: Availability::Ready,
-        memory_budget_bytes: 0,
-        flash_quota_bytes: 0,
-        repacks: false,
-        decode_s: vec![1e-9; problem.shards.len()], // any: only bytes count, but the quick are kept
-        prefill_s: vec![1e-9; problem.shards.len()],
-        ends_decode_s: 1e-9,
-        ends_prefill_s: 1e-9,
-    }
 }
 
 fn bring_back(problem: &Problem) -> Vec<Help> {
@@ -190,6 +177,7 @@ fn bring_back(problem: &Problem) -> Vec<Help> {
             larger.validate().is_ok() && fits(&larger)
         })
         .map(|phone| Help::BringBack {
+            phone: problem.phones[phone].id,
             name: problem.phones[phone].name.clone(),
         })
         .collect()
@@ -254,13 +242,13 @@ impl fmt::Display for Shortage {
 impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FreeMemory { name, bytes } => {
+            Self::FreeMemory { name, bytes, .. } => {
                 write!(f, "{} more free on {name}'s phone", Bytes(*bytes))
             }
             Self::AnotherPhone { bytes } => {
                 write!(f, "another phone with {} free", Bytes(*bytes))
             }
-            Self::BringBack { name } => write!(f, "{name}'s phone taking part"),
+            Self::BringBack { name, .. } => write!(f, "{name}'s phone taking part"),
             Self::ShorterContext { tokens } => write!(f, "conversations of up to {tokens} tokens"),
             Self::WithoutRepacking => {
                 write!(f, "loading without the repacked copy, which is slower")

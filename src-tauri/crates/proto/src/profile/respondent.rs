@@ -18,7 +18,8 @@
 //! - **The work itself** says how it goes ([`InEvent::Computed`]): its time beside what the profile
 //!   says gives the pace, which the leader is told now and then.
 //!
-//! Only the leader may order; anybody may ping. What that costs is a few bytes in answer.
+//! Members may order, and the leader as a rule is who does: another that has a model asks what to expect of it. Orders
+//! are carried out one after the other, those of the leader first. Anybody may ping: that costs a few bytes in answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,6 +68,9 @@ const BURST_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often the leader is told how the work goes: a few bytes every ten seconds, a guess at how
 /// soon a balancer could make use of it.
 const PACE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Orders that wait, at most: more would be late. What is beyond is not carried out.
+const ORDERS_MAX: usize = 8;
 
 /// What happened.
 #[derive(Debug)]
@@ -152,9 +156,11 @@ pub enum OutEvent {
 #[derive(Debug)]
 pub struct Respondent {
     leader: Option<PeerId>,
-    /// Whether the engine is measuring.
-    is_measuring: bool,
+    /// For whom the engine is measuring.
+    measuring_for: Option<PeerId>,
     probing: Option<Probing>,
+    /// Orders that wait, and whose they are.
+    orders: VecDeque<(PeerId, Message)>,
     /// What this phone said of itself, whose pace the work tells.
     profile: Option<Box<Profile>>,
     /// When the pace may be told again; `None` if there is nothing to tell.
@@ -167,6 +173,8 @@ pub struct Respondent {
 #[derive(Debug)]
 struct Probing {
     probe: ProbeId,
+    /// Who ordered it.
+    for_whom: PeerId,
     to: PeerId,
     depth: Depth,
     phase: Phase,
@@ -194,8 +202,9 @@ impl Respondent {
     pub fn new() -> Self {
         Self {
             leader: None,
-            is_measuring: false,
+            measuring_for: None,
             probing: None,
+            orders: VecDeque::new(),
             profile: None,
             pace_due: None,
             pace_told: None,
@@ -211,8 +220,9 @@ impl Respondent {
             InEvent::Burst { from, frame } => self.burst_frame(from, frame),
             InEvent::Measured { profile, snapshot } => self.measured(profile, snapshot),
             InEvent::NotMeasured { reason } => {
-                self.is_measuring = false;
-                self.tell(Message::NotMeasured { reason });
+                if let Some(to) = self.measuring_for.take() {
+                    self.send(to, Message::NotMeasured { reason });
+                }
             }
             InEvent::Computed(work) => self.computed(work, now),
             InEvent::Snapshot(snapshot) => self.tell(Message::Snapshot(snapshot)),
@@ -222,6 +232,8 @@ impl Respondent {
                 }
             }
         }
+
+        self.go_on(now);
     }
 
     /// Gives up on what takes too long, and tells the pace when it is time.
@@ -231,6 +243,7 @@ impl Respondent {
         {
             let found = probing.late(now);
             self.end_probe(found);
+            self.go_on(now);
         }
         if self.pace_due.is_some_and(|due| due <= now) {
             self.tell_pace(now);
@@ -254,24 +267,18 @@ impl Respondent {
         if self.leader != Some(leader) {
             self.leader = Some(leader);
             self.probing = None;
+            self.orders.clear();
         }
     }
 
     fn hear(&mut self, from: PeerId, message: Message, now: Instant) {
-        let is_leader = self.leader == Some(from);
-
         match message {
-            Message::Measure { sample } if is_leader => self.measure(sample),
-            Message::Probe { probe, to, depth } if is_leader => {
-                self.start_probe(probe, to, depth, now);
-            }
+            order @ (Message::Measure { .. } | Message::Probe { .. }) => self.order(from, order),
             Message::Ping { probe, number } => self.send(from, Message::Pong { probe, number }),
             Message::Pong { probe, number } => self.pong(from, probe, number, now),
             Message::Arrived { probe, burst } => self.arrived(from, probe, burst, now),
-            // Orders of others, and words for a leader.
-            Message::Measure { .. }
-            | Message::Probe { .. }
-            | Message::Measured { .. }
+            // Words for whoever orders.
+            Message::Measured { .. }
             | Message::NotMeasured { .. }
             | Message::Probed { .. }
             | Message::Snapshot(_)
@@ -279,20 +286,56 @@ impl Respondent {
         }
     }
 
-    fn measure(&mut self, sample: Arc<Sample>) {
-        if !self.is_measuring {
-            self.is_measuring = true;
-            self.out.push_back(OutEvent::Measure(sample));
+    /// Takes an order, unless there are too many.
+    fn order(&mut self, from: PeerId, order: Message) {
+        if self.orders.len() >= ORDERS_MAX {
+            return tracing::warn!(%from, "Too many orders to measure, one is dropped");
+        }
+
+        let is_others = |(other, _): &(PeerId, Message)| self.leader != Some(*other);
+        let first_of_others = self.orders.iter().position(is_others);
+        let at = first_of_others.filter(|_| self.leader == Some(from));
+        let at = at.unwrap_or(self.orders.len());
+        self.orders.insert(at, (from, order));
+    }
+
+    /// Carries out the next order, when the last is done.
+    fn go_on(&mut self, now: Instant) {
+        if self.measuring_for.is_some() || self.probing.is_some() {
+            return;
+        }
+
+        match self.orders.pop_front() {
+            Some((from, Message::Measure { sample })) => {
+                self.measuring_for = Some(from);
+                self.measure(sample);
+            }
+            Some((from, Message::Probe { probe, to, depth })) => {
+                self.start_probe(from, probe, to, depth, now);
+            }
+            _ => {}
         }
     }
 
-    fn measured(&mut self, profile: Box<Profile>, snapshot: Snapshot) {
-        self.is_measuring = false;
-        self.profile = Some(profile.clone());
-        self.tell(Message::Measured { profile, snapshot });
+    fn measure(&mut self, sample: Arc<Sample>) {
+        self.out.push_back(OutEvent::Measure(sample));
     }
 
-    fn start_probe(&mut self, probe: ProbeId, to: PeerId, depth: Depth, now: Instant) {
+    fn measured(&mut self, profile: Box<Profile>, snapshot: Snapshot) {
+        self.profile = Some(profile.clone());
+        if let Some(to) = self.measuring_for.take() {
+            self.send(to, Message::Measured { profile, snapshot });
+        }
+    }
+
+    fn start_probe(
+        &mut self,
+        for_whom: PeerId,
+        probe: ProbeId,
+        to: PeerId,
+        depth: Depth,
+        now: Instant,
+    ) {
         let depth = match depth {
             Depth::Full {
                 n_numbers,
@@ -306,6 +349,7 @@ impl Respondent {
         };
         self.probing = Some(Probing {
             probe,
+            for_whom,
             to,
             depth,
             sent_at: now,
@@ -445,8 +489,11 @@ impl Respondent {
     }
 
     fn end_probe(&mut self, found: Found) {
-        if let Some(Probing { probe, .. }) = self.probing.take() {
-            self.tell(Message::Probed { probe, found });
+        if let Some(Probing {
+            probe, for_whom, ..
+        }) = self.probing.take()
+        {
+            self.send(for_whom, Message::Probed { probe, found });
         }
     }
 
@@ -598,8 +645,9 @@ mod tests {
         activation: ActivationType::F32,
     };
 
+    /// Each is told what they asked for; the leader need not wait for the others.
     #[test]
-    fn a_phone_measures_itself_for_its_leader_only() {
+    fn orders_are_carried_out_one_after_the_other_the_leaders_first() {
         let (mut member, now) = member();
         let order = |from| InEvent::Message {
             from,
@@ -607,26 +655,30 @@ mod tests {
                 sample: Arc::new(sample()),
             },
         };
+        let mut told = Vec::new();
 
-        member.handle(order(CARL), now);
-        assert_eq!(member.poll(), None);
+        for from in [CARL, CARL, ANNA] {
+            member.handle(order(from), now);
+        }
+        for _ in 0..3 {
+            assert!(matches!(member.poll(), Some(OutEvent::Measure(_))));
+            assert_eq!(member.poll(), None);
+            let measured = InEvent::Measured {
+                profile: Box::new(profile(0.001)),
+                snapshot: SNAPSHOT,
+            };
+            member.handle(measured, now);
+            let Some(OutEvent::Send { to, .. }) = member.poll() else {
+                panic!("it tells nobody");
+            };
+            told.push(to);
+        }
 
-        member.handle(order(ANNA), now);
-        assert!(matches!(member.poll(), Some(OutEvent::Measure(_))));
-
-        let profile = Box::new(profile(0.001));
-        let measured = InEvent::Measured {
-            profile,
-            snapshot: SNAPSHOT,
-        };
-        member.handle(measured, now);
-        assert!(matches!(
-            member.poll(),
-            Some(OutEvent::Send {
-                to: ANNA,
-                message: Message::Measured { .. }
-            })
-        ));
+        assert_eq!(told, [CARL, ANNA, CARL]);
+        for _ in 0..2 * ORDERS_MAX {
+            member.handle(order(CARL), now);
+        }
+        assert!(member.orders.len() <= ORDERS_MAX);
     }
 
     /// The link between Bela and Carl is played: 10 ms there and back, 10 MB/s.

@@ -1,23 +1,22 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use gguf_tools::Sample;
 use libp2p::Multiaddr;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
+use node::event_loop::{Limits, ModelFile};
 use node::identity;
-use node::measure;
-use node::model_file;
 use node::start::{self, Config};
+use node::work::{Cutting, Wish};
+use proto::device::Policy;
 use proto::plan::STAGES_MAX;
 use proto::planning::Work;
 
 use crate::Outcome;
-use crate::args::{AnswerArgs, PROMPT_TOKENS, PhoneArgs, RunArgs, one_to};
+use crate::args::{AnswerArgs, PhoneArgs, RunArgs, one_to};
 use crate::askers::{Askers, Input};
 use crate::face::{Face, Model, Own};
 use crate::interrupts::Interrupts;
@@ -130,7 +129,7 @@ async fn phone(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     let mut face = Face::new(&args, own, &handle, &mut askers);
     face.show_listening()?;
     if let Some(work) = work {
-        handle.run(work).await;
+        handle.run(work, None).await;
     }
     let outcome = match args.join {
         Some(address) => face.join(&handle, address).await,
@@ -154,24 +153,26 @@ impl Model {
     pub async fn work(&self, n_phones: u32) -> Result<Work> {
         let (path, run) = (self.path.clone(), self.run.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let gguf = model_file::open(&path)?;
-            let cut = model_file::cut(&gguf, &path, run.n_shards(n_phones))?;
-            let (manifest, sizes) = (cut.manifest(|_| {}), run.sizes());
-            let work = Work {
-                sample: Arc::new(Sample::of(&gguf)?),
-                sizes,
-                n_phones: n_phones as usize,
+            let cutting = Cutting::of(&path, run.n_shards(n_phones), |_| {})?;
+            let wish = Wish {
+                n_phones,
+                sizes: run.sizes(),
                 rule: run.placement.rule(),
-                prompt_tokens: PROMPT_TOKENS,
-                costs: measure::costs(&manifest, &sizes),
                 flash_quota_bytes: run.spare,
-                manifest: Arc::new(manifest),
             };
-            work.validate()?;
-            Ok(work)
+            Ok(cutting.work(&wish)?)
         });
 
         work.await.context("reading the model failed")?
+    }
+}
+
+/// Returns a model as this phone has it. Nothing tells its name to others: its file was not read yet.
+pub fn model_file(path: &PathBuf) -> ModelFile {
+    ModelFile {
+        path: path.clone(),
+        model: None,
+        name: String::new(),
     }
 }
 
@@ -188,7 +189,15 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         keypair: identity::load_or_create(&own.data)?,
         name: own.name.clone(),
         data_folder: own.data.clone(),
-        model: args.model.clone(),
+        models: args.model.iter().map(model_file).collect(),
+        device: None,
+        limits: Limits {
+            policy: Policy {
+                memory_limit_bytes: args.phone.memory_limit,
+                ..Policy::default()
+            },
+            shard_quota_bytes: None,
+        },
         listen: args.listen.clone(),
         sources: args.discover.sources(),
         engine: EngineConfig {

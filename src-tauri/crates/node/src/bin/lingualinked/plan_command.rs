@@ -17,7 +17,7 @@ use node::measure;
 use node::model_file;
 use node::report::{PhoneFacts, Report};
 use proto::PeerId;
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use proto::placement::{Objective, PHONES_MAX};
 use proto::profile::{Candidate, Figure, Group, LinkKnowledge, Pace, Profile, Way, problem};
 use serde::Deserialize;
@@ -208,10 +208,13 @@ fn member(phone: &Described, this: &Member) -> Result<Member> {
         is_excluded: phone.excluded,
         snapshot: Snapshot {
             free_bytes: phone.memory_bytes,
+            total_bytes: phone.memory_bytes,
             budget_bytes: phone.memory_bytes,
             battery: phone.battery,
             thermal: phone.thermal,
             power_save: false,
+            is_metered: false,
+            policy: Policy::default(),
         },
         name,
         rtt_s,
@@ -263,7 +266,7 @@ fn report(args: &Args, cut: &Cut, sample: &Sample, members: &[Member]) -> Report
         links: &links,
         sizes,
         prompt_tokens: args.prompt,
-        costs: measure::costs(&manifest, &sizes),
+        costs: measure::costs(manifest.n_embd, &sizes),
         objective: match args.objective {
             Goal::Latency => Objective::Latency,
             Goal::Throughput => Objective::Throughput,
