@@ -10,7 +10,8 @@
 //! Words come every 30 to 50 ms. Were they added to the message's own text, each time would write the whole answer anew;
 //! so each is a row of its own, a *piece*, which writes one page of 4 KiB to the log, however long the answer
 //! is: 4.5 kB handed to the file system, in 6 µs (`examples/history.rs`). An hour of answers a day, at 20 pieces a second, is 120 GB a
-//! year; the least of phones' flash is made for some ten thousand GB (a guess). When the answer ends, its pieces become its text, in one transaction.
+//! year; the least of phones' flash is made for some ten thousand GB (a guess). When the answer ends, its pieces become its text, in
+//! one transaction.
 //!
 //! A piece's commit does not wait for the flash ([`Durability::Cached`]): the file system has it, so it outlives the app, however
 //! that dies. Only if the phone itself dies are the last seconds of an answer lost that the file system had not written
