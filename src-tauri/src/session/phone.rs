@@ -118,6 +118,8 @@ impl Worker {
 
         match &self.node {
             _ if is_denied => NetworkState::NoPermission,
+            // Told to listen on this machine only, it does not look for more.
+            Node::Up { .. } if self.config.listen.is_some() => NetworkState::Ok,
             Node::Up { .. } => self.view.network(),
             Node::Starting => NetworkState::Looking,
             Node::Down { network, .. } => network.clone(),
@@ -205,6 +207,7 @@ impl Worker {
 /// Leaves as phones should: others are told, and then the node ends.
 pub(super) async fn leave(handle: Arc<Handle>) {
     let leaving = async {
+        handle.suspend().await;
         if let Ok(handle) = Arc::try_unwrap(handle) {
             handle.stop().await;
         }

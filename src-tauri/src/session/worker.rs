@@ -413,6 +413,7 @@ impl Worker {
         match started {
             Ok((handle, events)) => {
                 let handle = Arc::new(handle);
+                self.view.is_at(&handle.address);
                 self.node = Node::Up { handle, events };
                 self.instruct_node().await;
             }

@@ -7,7 +7,7 @@ use proto::group::message::Presence as Answering;
 use proto::group::{LeaveReason, OutEvent, Roster};
 
 use super::ids::phone_id;
-use crate::api::{Group, Happening, Heat, Member, Notice, PhoneId, Presence};
+use crate::api::{Group, Happening, Heat, Member, Notice, Presence};
 
 /// Happenings that are kept.
 const HAPPENED_MAX: usize = 50;
@@ -208,13 +208,119 @@ impl Circle {
 
         Some(member.name.to_string())
     }
-
-    /// Returns a member as screens name it.
-    pub fn leader(&self) -> Option<PhoneId> {
-        self.leader.map(phone_id)
-    }
 }
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::group::{Addresses, GroupId, Name, Stamp, Term};
+
+    use super::*;
+
+    const ME: PeerId = PeerId([1; 32]);
+    const SAM: PeerId = PeerId([2; 32]);
+    const KIM: PeerId = PeerId([3; 32]);
+
+    #[test]
+    fn who_comes_and_goes_is_told_but_not_who_was_there_before() {
+        let mut circle = Circle::new(ME);
+        assert_eq!(circle.hear(&roster(&[ME, SAM])), []);
+
+        let told = circle.hear(&roster(&[ME, SAM, KIM]));
+        let (name, phones) = ("Kim".to_owned(), 3);
+        assert_eq!(told, [Notice::PhoneJoined { name, phones }]);
+
+        let told = circle.hear(&roster(&[ME, KIM]));
+        let (name, phones) = ("Sam".to_owned(), 2);
+        assert_eq!(told, [Notice::PhoneLeft { name, phones }]);
+    }
+
+    #[test]
+    fn who_is_lost_is_told_once() {
+        let mut circle = Circle::new(ME);
+        circle.hear(&roster(&[ME, SAM, KIM]));
+        let present = |presence| OutEvent::Present {
+            peer: SAM,
+            presence,
+        };
+
+        assert_eq!(circle.hear(&present(Answering::Suspect)), []);
+        let told = circle.hear(&present(Answering::Lost));
+        let (name, phones) = ("Sam".to_owned(), 2);
+        assert_eq!(told, [Notice::PhoneLost { name, phones }]);
+        assert_eq!(circle.n_here(), 2);
+
+        assert_eq!(circle.hear(&present(Answering::Lost)), []);
+        assert_eq!(circle.hear(&roster(&[ME, KIM])), []);
+    }
+
+    #[test]
+    fn who_was_removed_here_has_not_left() {
+        let mut circle = Circle::new(ME);
+        circle.hear(&roster(&[ME, SAM]));
+        circle.removes(SAM);
+
+        let told = circle.hear(&roster(&[ME]));
+
+        let name = "Sam".to_owned();
+        assert_eq!(told, [Notice::Removed { name }]);
+    }
+
+    #[test]
+    fn another_leader_is_told_but_not_the_first() {
+        let mut circle = Circle::new(ME);
+        circle.hear(&roster(&[ME, SAM]));
+        let leader = |leader| OutEvent::Leader(Some(Term { number: 1, leader }));
+
+        assert_eq!(circle.hear(&leader(SAM)), []);
+        assert!(!circle.leads_here());
+        assert_eq!(circle.hear(&OutEvent::Leader(None)), []);
+        assert_eq!(circle.hear(&leader(SAM)), []);
+        let told = circle.hear(&leader(ME));
+
+        let name = "Me".to_owned();
+        assert_eq!(told, [Notice::LeaderChanged { name }]);
+        assert!(circle.leads_here());
+    }
+
+    #[test]
+    fn happenings_are_kept_but_not_without_end() {
+        let mut circle = Circle::new(ME);
+        circle.note(&Notice::ContinuingAlone, 0);
+        circle.hear(&roster(&[ME]));
+        assert_eq!(circle.group().map(|group| group.happened.len()), Some(0));
+
+        for at in 0..80 {
+            circle.note(&Notice::ContinuingAlone, at);
+        }
+
+        let happened = circle.group().map(|group| group.happened);
+        let happened = happened.expect("there is a group");
+        assert_eq!(happened.len(), HAPPENED_MAX);
+        assert_eq!(happened[0].at_unix_ms, 30);
+    }
+
+    fn roster(members: &[PeerId]) -> OutEvent {
+        let name = |peer: PeerId| match peer {
+            ME => Name::tidy("Me"),
+            SAM => Name::tidy("Sam"),
+            _ => Name::tidy("Kim"),
+        };
+        let mut roster = Roster::found(GroupId([9; 16]), ME, name(ME), Addresses::default());
+        roster.members = members
+            .iter()
+            .zip(1..)
+            .map(|(&peer, number)| proto::group::Member {
+                peer,
+                name: name(peer),
+                addresses: Addresses::default(),
+                since: Stamp { term: 1, number },
+            })
+            .collect();
+
+        OutEvent::Members(Box::new(roster))
+    }
 }

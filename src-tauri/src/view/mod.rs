@@ -154,6 +154,11 @@ impl View {
 
     // What this phone's person does
 
+    /// The node runs, and is reached here; it tells more when it knows more.
+    pub fn is_at(&mut self, address: &Multiaddr) {
+        self.addresses.get_or_insert_with(|| vec![address.clone()]);
+    }
+
     /// This phone has another name.
     pub fn renamed(&mut self, name: &Name) {
         self.names.note(self.me, name);
@@ -300,7 +305,7 @@ impl View {
     pub fn network(&self) -> NetworkState {
         match &self.addresses {
             None => NetworkState::Looking,
-            Some(addresses) if addresses.is_empty() => NetworkState::NoWifi,
+            Some(addresses) if addresses.iter().all(is_loopback) => NetworkState::NoWifi,
             Some(_) => NetworkState::Ok,
         }
     }
@@ -328,11 +333,13 @@ pub fn concerns_group(notice: &Notice) -> bool {
 
 /// Returns whether a notice says why an answer pauses or goes on: it is told in the conversation, too.
 pub fn concerns_answer(notice: &Notice) -> bool {
-    changes_plan(notice)
-        || matches!(
-            notice,
-            Notice::Continuing { .. } | Notice::ContinuingAlone | Notice::TooSmall { .. }
-        )
+    let is_arrival = matches!(notice, Notice::PhoneJoined { .. });
+    let goes_on = matches!(
+        notice,
+        Notice::Continuing { .. } | Notice::ContinuingAlone | Notice::TooSmall { .. }
+    );
+
+    goes_on || (changes_plan(notice) && !is_arrival)
 }
 
 fn changes_plan(notice: &Notice) -> bool {
@@ -347,7 +354,11 @@ fn changes_plan(notice: &Notice) -> bool {
 }
 
 /// Returns whether an address is of this machine only.
-pub fn is_loopback(address: &Multiaddr) -> bool {
+fn is_loopback(address: &Multiaddr) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only these are addresses of machines"
+    )]
     address.iter().any(|part| match part {
         Protocol::Ip4(ip) => ip.is_loopback(),
         Protocol::Ip6(ip) => ip.is_loopback(),
