@@ -17,7 +17,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::device::{Desktop, DeviceError};
+use crate::device::{Desktop, DeviceError, Script, Shared};
 use crate::discovery::Sources;
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{Command, Event, EventLoop, announcement};
@@ -58,6 +58,8 @@ pub struct Config {
     pub sources: Sources,
     /// How it computes.
     pub engine: EngineConfig,
+    /// Script that plays how the phone is, for tests and demonstrations; the system is asked if there is none.
+    pub device_script: Option<PathBuf>,
 }
 
 /// Why a phone could not be started.
@@ -120,8 +122,11 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let device = Desktop::new(config.engine.memory_limit_bytes)?;
-    let gauge = Gauge::new(Box::new(device), &config.data_folder);
+    let device = match &config.device_script {
+        Some(script) => Shared::new(Script::load(script)?),
+        None => Shared::new(Desktop::new(config.engine.memory_limit_bytes)?),
+    };
+    let gauge = Gauge::new(device.clone(), &config.data_folder);
     let (jobs, engine_events) = engine_thread::start(config.engine, gauge);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let (events, outbox) = mpsc::unbounded_channel();
@@ -134,6 +139,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         described: None,
         jobs,
         engine_events,
+        snapshots: device.watch()?,
         commands: inbox,
         events,
         group_file,

@@ -23,7 +23,7 @@ use crate::PeerId;
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
 use crate::plan::Plan;
-use crate::planning::{Outlook, Planning, Work};
+use crate::planning::{Outlook, Planning, Review, Work};
 use crate::profile::respondent::{self, Respondent};
 use crate::profile::{self, BurstFrame, PROBE_EPOCH};
 use crate::reconfig::{Cause, Status};
@@ -38,6 +38,10 @@ use crate::wire::Control;
 /// ([`group::LOST_AFTER_DISCONNECT`]), with a heartbeat's room.
 const REPLAN_AFTER: Duration = Duration::from_millis(2000);
 
+/// How long after the last sign of computing shards still give way: a stage is idle between two tokens, and who has read
+/// an answer asks again. A guess: longer than a token takes that anybody would wait for.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
+
 /// What happened.
 #[derive(Debug)]
 pub enum InEvent<H, C> {
@@ -49,6 +53,8 @@ pub enum InEvent<H, C> {
     Shards(transfer::InEvent<C>),
     /// This phone was measured, or is otherwise than it was.
     Measured(respondent::InEvent),
+    /// The engine has computed something, and took so long.
+    Computed(respondent::Work),
     /// A person wants this phone's model to be run.
     Run(Box<Work>),
     /// A person, on the leader's phone, leaves a phone out of computing, or lets it take part again.
@@ -67,12 +73,15 @@ pub enum OutEvent<H, C> {
     Group(group::OutEvent),
     /// Something about what it computes. Shards that are to be loaded are here.
     Ring(ring::OutEvent<H>),
-    /// Something about shards; but for [`supply::OutEvent::Load`] and [`supply::OutEvent::Failed`].
+    /// Something about shards; but for [`supply::OutEvent::Load`], [`supply::OutEvent::Failed`] and
+    /// [`supply::OutEvent::Carried`].
     Supply(supply::OutEvent<C>),
     /// Measure this phone, or send activations of no meaning.
     Measure(respondent::OutEvent),
     /// The leader has made a plan; `None` where nothing was measured for it.
     Planned(Option<Box<Outlook>>),
+    /// The leader has held an answer against its forecast.
+    Reviewed(Box<Review>),
     /// The leader cannot make a plan with the phones that are here.
     CannotPlan {
         /// Why, for people.
@@ -95,6 +104,9 @@ pub struct Phone<H, C> {
     replan_at: Option<Instant>,
     /// Whether the group was told that an answer is being written here.
     writing: bool,
+    /// Whether shards were told to give way to an answer, and until when if nothing more is computed.
+    gives_way: bool,
+    quiet_at: Option<Instant>,
     /// Whom the ring was told to obey.
     leader: Option<PeerId>,
     events: VecDeque<OutEvent<H, C>>,
@@ -113,6 +125,8 @@ impl<H, C> Phone<H, C> {
             respondent: Respondent::new(),
             replan_at: None,
             writing: false,
+            gives_way: false,
+            quiet_at: None,
             leader: None,
             events: VecDeque::new(),
         };
@@ -128,6 +142,13 @@ impl<H, C> Phone<H, C> {
             InEvent::Ring(event) => self.ring_event(event, now),
             InEvent::Shards(event) => self.supply.handle(event, now),
             InEvent::Measured(event) => self.respondent.handle(event, now),
+            InEvent::Computed(work) => {
+                let event = respondent::InEvent::Computed(work);
+                self.respondent.handle(event, now);
+                if !self.respondent.wants_anything() {
+                    return; // as after nearly every step: nothing follows from it
+                }
+            }
             InEvent::Run(work) => self.run(*work),
             InEvent::Exclude { phone, is_excluded } => {
                 if let Some(planning) = &mut self.planning {
@@ -150,6 +171,9 @@ impl<H, C> Phone<H, C> {
         if self.respondent.poll_timeout().is_some_and(|due| due <= now) {
             self.respondent.handle_timeout(now);
         }
+        if self.ring.poll_timeout().is_some_and(|due| due <= now) {
+            self.ring.handle_timeout(now);
+        }
         if let Some(planning) = &mut self.planning
             && planning.poll_timeout().is_some_and(|due| due <= now)
         {
@@ -162,6 +186,7 @@ impl<H, C> Phone<H, C> {
     /// Returns when to wake the phone, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waits_to_plan = self.planning.is_some() && self.leads() && self.has_lost_its_plan();
+        let quiet_at = self.quiet_at.filter(|_| self.gives_way);
         let replan_at = self.replan_at.filter(|_| waits_to_plan);
 
         let parts = [
@@ -169,7 +194,9 @@ impl<H, C> Phone<H, C> {
             self.respondent.poll_timeout(),
             self.planning.as_ref().and_then(Planning::poll_timeout),
             self.supply.poll_timeout(),
+            self.ring.poll_timeout(),
             replan_at,
+            quiet_at,
         ];
 
         parts.into_iter().flatten().min()
@@ -305,6 +332,7 @@ impl<H, C> Phone<H, C> {
             self.tell_leader(now);
             self.plan_if_due(now);
             self.tell_writing(now);
+            self.tell_way(now);
 
             let settled = !self.ring.wants_anything()
                 && !self.group.wants_anything()
@@ -371,6 +399,15 @@ impl<H, C> Phone<H, C> {
             ring::OutEvent::Load { plan, manifest } => {
                 return self.supply.prepare(plan, manifest, now);
             }
+            ring::OutEvent::Answered(figures) => {
+                let planning = self
+                    .planning
+                    .as_mut()
+                    .filter(|_| self.leader == Some(self.me));
+                let review = planning.and_then(|planning| planning.answered(&figures, now));
+                let review = review.map(|review| OutEvent::Reviewed(Box::new(review)));
+                return self.events.extend(review);
+            }
             ring::OutEvent::Notice(Notice::InForce { .. }) => {
                 for phone in self.phones_here() {
                     self.ring.handle(ring::InEvent::Announce(phone), now);
@@ -417,6 +454,18 @@ impl<H, C> Phone<H, C> {
                     reason,
                 };
                 self.ring.handle(failed, now);
+            }
+            supply::OutEvent::Carried {
+                from,
+                n_bytes,
+                time,
+            } => {
+                let event = respondent::InEvent::Received {
+                    from,
+                    n_bytes,
+                    time,
+                };
+                self.respondent.handle(event, now);
             }
             event => self.events.push_back(OutEvent::Supply(event)),
         }
@@ -491,12 +540,25 @@ impl<H, C> Phone<H, C> {
         }
     }
 
+    /// Tells the shards when the group begins to compute, and when it has been quiet for a while.
+    fn tell_way(&mut self, now: Instant) {
+        if self.ring.is_writing() || self.group.is_writing() {
+            self.quiet_at = Some(now + QUIET_AFTER);
+        }
+        let gives_way = self.quiet_at.is_some_and(|at| at > now);
+
+        if std::mem::replace(&mut self.gives_way, gives_way) != gives_way {
+            let event = transfer::InEvent::GiveWay(gives_way);
+            self.supply.handle(event, now);
+        }
+    }
+
     fn leads(&self) -> bool {
         self.leader == Some(self.me)
     }
 
     fn has_lost_its_plan(&self) -> bool {
-        self.ring.reconfig().status() == Status::Failed(Cause::Lost)
+        matches!(self.ring.reconfig().status(), Status::Failed(_))
     }
 
     /// Returns the phones that can compute.
@@ -519,6 +581,7 @@ impl<H, C> Phone<H, C> {
 
     /// Makes a plan, if this phone leads, has a model to run, and another plan may be possible or better than the last.
     fn plan_if_due(&mut self, now: Instant) {
+        self.replan_at.take_if(|at| *at <= now);
         let phones = if self.leads() {
             self.phones_here()
         } else {
@@ -533,7 +596,7 @@ impl<H, C> Phone<H, C> {
             Status::None => phones.len() >= planning.work().n_phones,
             Status::Preparing => false,
             Status::InForce => !self.ring.is_writing(),
-            Status::Failed(_) => self.replan_at.is_none_or(|at| at <= now),
+            Status::Failed(_) => self.replan_at.is_none(),
         };
         // Neighbours in the ring dial each other: each has to know first where the others are.
         let all_know = phones.iter().all(|&phone| self.group.is_up_to_date(phone));
@@ -548,9 +611,12 @@ impl<H, C> Phone<H, C> {
             Err(error) if status == Status::InForce => {
                 tracing::warn!(%error, "No better plan can be made");
             }
-            Err(error) => self.events.push_back(OutEvent::CannotPlan {
-                reason: error.to_string(),
-            }),
+            Err(error) => {
+                self.ring.handle(ring::InEvent::NoPlan, now);
+                self.events.push_back(OutEvent::CannotPlan {
+                    reason: error.to_string(),
+                });
+            }
         }
     }
 

@@ -250,6 +250,7 @@ impl fmt::Display for Reason {
             Self::Tired(Tiredness::LowBattery) => write!(f, "is low on battery"),
             Self::Tired(Tiredness::Hot) => write!(f, "is too hot"),
             Self::Tired(Tiredness::Unmeasured) => write!(f, "could not be measured"),
+            Self::Tired(Tiredness::Failed) => write!(f, "could not do its part"),
             Self::NotConsidered => write!(f, "was not considered: others are quicker"),
         }
     }

@@ -97,6 +97,8 @@ pub enum Tiredness {
     Hot,
     /// What it can do could not be measured.
     Unmeasured,
+    /// It could not do its part of a plan, and has not left since.
+    Failed,
 }
 
 /// What one layer shard needs.

@@ -12,6 +12,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gguf_tools::Sample;
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,15 @@ pub enum Message {
     Snapshot(Snapshot),
     /// A phone tells the leader how its work goes, beside what its profile says.
     Pace(Pace),
+    /// A phone tells the leader what it has received of a shard: as fast as the link carries it.
+    Received {
+        /// Who sent it.
+        from: PeerId,
+        /// How many bytes.
+        n_bytes: u64,
+        /// What they took.
+        time: Duration,
+    },
 }
 
 /// What a measuring of a link sends.
@@ -197,6 +207,11 @@ mod tests {
             Message::Arrived { probe, burst: 1 },
             Message::Snapshot(SNAPSHOT),
             Message::Pace(Pace::UNKNOWN),
+            Message::Received {
+                from: BELA,
+                n_bytes: 8 << 20,
+                time: Duration::from_millis(700),
+            },
         ];
 
         for message in messages {

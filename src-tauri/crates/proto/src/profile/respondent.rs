@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use gguf_tools::Sample;
 
+use super::bridge::SHARD_S;
 use super::figure::Figure;
 use super::message::{BurstFrame, Depth, Found, Message, ProbeId};
 use super::phone::{Pace, Profile};
@@ -68,6 +69,10 @@ const BURST_TIMEOUT: Duration = Duration::from_secs(8);
 /// soon a balancer could make use of it.
 const PACE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Bytes that are received of one phone before the leader is told how fast they came: about a second of Wi-Fi, and
+/// enough chunks that one that was held up does not count for much. A guess.
+const RECEIVED_ENOUGH: u64 = 8 << 20;
+
 /// What happened.
 #[derive(Debug)]
 pub enum InEvent {
@@ -101,23 +106,53 @@ pub enum InEvent {
     },
     /// The engine has run a step.
     Computed(Work),
+    /// Bytes of a shard came as fast as the link carries them.
+    Received {
+        /// From whom.
+        from: PeerId,
+        /// How many.
+        n_bytes: u64,
+        /// What they took.
+        time: Duration,
+    },
     /// This phone is otherwise than it was.
     Snapshot(Snapshot),
     /// A phone cannot be reached.
     PhoneLost(PeerId),
 }
 
-/// A step that was computed.
+/// Something that was computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Work {
-    /// Layers that it ran through.
+pub enum Work {
+    /// A step of one conversation through this phone's layers.
+    Layers {
+        /// The layers.
+        stage: StageLayers,
+        /// Tokens in the step: 1 is a decode step.
+        n_tokens: u32,
+        /// Positions in the cache before it.
+        n_positions: u32,
+        /// What it took.
+        time: Duration,
+    },
+    /// One hidden state was made a token.
+    Token {
+        /// What it took.
+        time: Duration,
+    },
+}
+
+/// The layers that a phone runs, as far as their time depends on it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct StageLayers {
+    /// How many they are.
     pub n_layers: u32,
-    /// Tokens in it: 1 is a decode step.
-    pub n_tokens: u32,
-    /// Positions in the cache before it.
-    pub n_positions: u32,
-    /// What it took.
-    pub time: Duration,
+    /// In how many shards.
+    pub n_shards: u32,
+    /// Bytes of their weights.
+    pub weights_bytes: u64,
+    /// Tokens in a prefill chunk.
+    pub chunk_tokens: u32,
 }
 
 /// What is wanted.
@@ -157,6 +192,10 @@ pub struct Respondent {
     probing: Option<Probing>,
     /// What this phone said of itself, whose pace the work tells.
     profile: Option<Box<Profile>>,
+    /// Bytes of a layer of the sample that it was measured with.
+    sample_layer_bytes: u64,
+    /// Who sends shards, how much of them came since the leader was told, and what that took.
+    received: Option<(PeerId, u64, Duration)>,
     /// When the pace may be told again; `None` if there is nothing to tell.
     pace_due: Option<Instant>,
     pace_told: Option<Instant>,
@@ -197,6 +236,8 @@ impl Respondent {
             is_measuring: false,
             probing: None,
             profile: None,
+            sample_layer_bytes: 1,
+            received: None,
             pace_due: None,
             pace_told: None,
             out: VecDeque::new(),
@@ -215,6 +256,11 @@ impl Respondent {
                 self.tell(Message::NotMeasured { reason });
             }
             InEvent::Computed(work) => self.computed(work, now),
+            InEvent::Received {
+                from,
+                n_bytes,
+                time,
+            } => self.received(from, n_bytes, time),
             InEvent::Snapshot(snapshot) => self.tell(Message::Snapshot(snapshot)),
             InEvent::PhoneLost(phone) => {
                 if self.probing.as_ref().is_some_and(|p| p.to == phone) {
@@ -249,6 +295,11 @@ impl Respondent {
         self.out.pop_front()
     }
 
+    /// Returns whether [`Self::poll`] has something.
+    pub fn wants_anything(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// A new leader knows nothing of what the old one had ordered.
     fn follow(&mut self, leader: PeerId) {
         if self.leader != Some(leader) {
@@ -275,13 +326,15 @@ impl Respondent {
             | Message::NotMeasured { .. }
             | Message::Probed { .. }
             | Message::Snapshot(_)
-            | Message::Pace(_) => {}
+            | Message::Pace(_)
+            | Message::Received { .. } => {}
         }
     }
 
     fn measure(&mut self, sample: Arc<Sample>) {
         if !self.is_measuring {
             self.is_measuring = true;
+            self.sample_layer_bytes = sample.layer_bytes().max(1);
             self.out.push_back(OutEvent::Measure(sample));
         }
     }
@@ -450,21 +503,15 @@ impl Respondent {
         }
     }
 
+    /// Takes note of how long something took beside what the profile says.
     fn computed(&mut self, work: Work, now: Instant) {
         let Some(profile) = &mut self.profile else {
             return;
         };
-        let n_layers = f64::from(work.n_layers);
-        let (wanted_s, pace) = if work.n_tokens == 1 {
-            let wanted_s = profile.decode_s.at(work.n_positions) * n_layers;
-            (wanted_s, &mut profile.pace.decode)
-        } else {
-            let a_token_s = profile.prefill_s.at(work.n_positions) * n_layers;
-            let wanted_s = a_token_s * f64::from(work.n_tokens);
-            (wanted_s, &mut profile.pace.prefill)
+        let Some((ratio, pace)) = pace_of(profile, self.sample_layer_bytes, work) else {
+            return;
         };
 
-        let ratio = work.time.as_secs_f64() / wanted_s;
         match pace {
             Some(known) => *known = known.after(ratio),
             None => *pace = Figure::new(ratio, 0.0).ok(),
@@ -473,6 +520,25 @@ impl Respondent {
         self.pace_due.get_or_insert(due);
         if due <= now {
             self.tell_pace(now);
+        }
+    }
+
+    fn received(&mut self, from: PeerId, n_bytes: u64, time: Duration) {
+        let before = self.received.take_if(|(sender, ..)| *sender == from);
+        let (_, bytes_before, time_before) = before.unwrap_or((from, 0, Duration::ZERO));
+        let (n_bytes, time) = (
+            bytes_before.saturating_add(n_bytes),
+            time_before.saturating_add(time),
+        );
+
+        if n_bytes < RECEIVED_ENOUGH {
+            self.received = Some((from, n_bytes, time));
+        } else {
+            self.tell(Message::Received {
+                from,
+                n_bytes,
+                time,
+            });
         }
     }
 
@@ -498,6 +564,47 @@ impl Respondent {
 
     fn send(&mut self, to: PeerId, message: Message) {
         self.out.push_back(OutEvent::Send { to, message });
+    }
+}
+
+/// Returns how many times as long as measured something took, and the pace that this tells; `None` if it tells none.
+///
+/// The other direction of what [`problem`](super::problem) makes of a profile: the shard's own cost is the same on both
+/// sides, so it is no part of a pace.
+fn pace_of(
+    profile: &mut Profile,
+    sample_layer_bytes: u64,
+    work: Work,
+) -> Option<(f64, &mut Option<Figure>)> {
+    match work {
+        Work::Token { time } => {
+            let ratio = time.as_secs_f64() / profile.token_s();
+            Some((ratio, &mut profile.pace.ends))
+        }
+        Work::Layers {
+            stage,
+            n_tokens,
+            n_positions,
+            time,
+        } => {
+            let took_s = time.as_secs_f64() - f64::from(stage.n_shards) * SHARD_S;
+            let n_sampled = stage.weights_bytes as f64 / sample_layer_bytes as f64;
+            let decode_s = profile.decode_s.at(n_positions) * n_sampled;
+            if n_tokens == 1 {
+                return Some((took_s / decode_s, &mut profile.pace.decode));
+            }
+            if 2 * n_tokens < stage.chunk_tokens {
+                return None; // as much a decode step as a chunk
+            }
+
+            let chunk_tokens = f64::from(stage.chunk_tokens);
+            let a_token_s = profile.prefill_s.at(n_positions) * f64::from(stage.n_layers);
+            let chunk_s = a_token_s * chunk_tokens;
+            let beyond_first = f64::from(n_tokens - 1) / (chunk_tokens - 1.0).max(1.0);
+            // As `Seconds::of_chunk` has it for a chunk that is not full.
+            let wanted_s = decode_s.min(chunk_s) + (chunk_s - decode_s).max(0.0) * beyond_first;
+            Some((took_s / wanted_s, &mut profile.pace.prefill))
+        }
     }
 }
 
@@ -590,7 +697,7 @@ fn median(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::super::testing::{SNAPSHOT, profile, sample};
     use super::*;
-    use crate::testing::{ANNA, CARL};
+    use crate::testing::{ANNA, BELA, CARL};
 
     const PROBE: ProbeId = ProbeId(1);
     const FULL: Depth = Depth::Full {
@@ -734,8 +841,13 @@ mod tests {
         let mut told = Vec::new();
         for second in 0..60 {
             let now = start + Duration::from_secs(second);
-            let work = Work {
-                n_layers: 10,
+            let work = Work::Layers {
+                stage: StageLayers {
+                    n_layers: 10,
+                    n_shards: 0,
+                    weights_bytes: 10, // as no sample was sent, one of these is a byte
+                    chunk_tokens: 128,
+                },
                 n_tokens: 1,
                 n_positions: 64,
                 time: Duration::from_millis(30),
@@ -758,6 +870,71 @@ mod tests {
         // The profile says 10 ms.
         assert!((pace.decode.unwrap().value() - 3.0).abs() < 0.01);
         assert_eq!(pace.prefill, None);
+    }
+
+    /// What the work tells is what the forecast is made of: the same time comes out again.
+    #[test]
+    fn a_pace_corrects_the_forecast_by_just_what_it_was_out() {
+        let stage = StageLayers {
+            n_layers: 10,
+            n_shards: 5,
+            weights_bytes: 20,
+            chunk_tokens: 128,
+        };
+        let mut profile = profile(0.001);
+        let layers = |n_tokens, n_positions, time| Work::Layers {
+            stage,
+            n_tokens,
+            n_positions,
+            time,
+        };
+
+        // Twenty bytes where the sample's layers have one each: 20 ms, and the shards' own.
+        let decode = layers(1, 64, Duration::from_micros(40_225));
+        let (ratio, _) = pace_of(&mut profile, 1, decode).expect("a decode step tells a pace");
+        assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+
+        // A tenth of a millisecond for each of 128 tokens and ten layers.
+        let chunk = layers(128, 0, Duration::from_micros(64_225));
+        let (ratio, _) = pace_of(&mut profile, 1, chunk).expect("a whole chunk tells a pace");
+        assert!((ratio - 0.5).abs() < 1e-9, "{ratio}");
+
+        let little = layers(20, 0, Duration::from_millis(50));
+        assert!(pace_of(&mut profile, 1, little).is_none());
+        let token = Work::Token {
+            time: Duration::from_micros(4_200),
+        };
+        let (ratio, _) = pace_of(&mut profile, 1, token).expect("the ends have a pace");
+        assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+    }
+
+    #[test]
+    fn how_fast_shards_came_is_told_once_there_is_enough_of_them() {
+        let (mut member, now) = member();
+        let received = |from, n_bytes| InEvent::Received {
+            from,
+            n_bytes,
+            time: Duration::from_millis(100),
+        };
+
+        for _ in 0..7 {
+            member.handle(received(CARL, 1 << 20), now);
+        }
+        member.handle(received(BELA, 1 << 20), now); // another link: from the beginning
+        assert_eq!(member.poll(), None);
+        for _ in 0..7 {
+            member.handle(received(BELA, 1 << 20), now);
+        }
+
+        let Some(OutEvent::Send { message, .. }) = member.poll() else {
+            panic!("it tells nothing");
+        };
+        let expected = Message::Received {
+            from: BELA,
+            n_bytes: 8 << 20,
+            time: Duration::from_millis(800),
+        };
+        assert_eq!(message, expected);
     }
 
     /// Measures a link with this round trip and goodput, and returns what was found.

@@ -96,6 +96,8 @@ pub struct Face {
     has_run: bool,
     members: Vec<MemberLine>,
     plan: Option<Line>,
+    /// The last answer beside its forecast.
+    measured: Option<Line>,
     /// Answers that are being written, with what stops them.
     answers: BTreeMap<(Asker, u64), Open>,
     /// Programs that read along.
@@ -141,6 +143,7 @@ impl Face {
             has_run: false,
             members: Vec::new(),
             plan: None,
+            measured: None,
             answers: BTreeMap::new(),
             programs: BTreeMap::new(),
             conversation: Vec::new(),
@@ -624,10 +627,12 @@ impl Face {
 
     fn plan_text(&self) -> String {
         let plan = self.plan.as_ref().and_then(Line::for_people);
+        let Some(plan) = plan else {
+            return "no model is run: `run N` runs this phone's, once N phones are here".into();
+        };
+        let measured = self.measured.as_ref().and_then(Line::beside_forecast);
 
-        plan.unwrap_or_else(|| {
-            "no model is run: `run N` runs this phone's, once N phones are here".into()
-        })
+        measured.map_or(plan.clone(), |measured| format!("{plan}\n{measured}"))
     }
 
     /// What a program that goes has asked, nobody waits for.
@@ -655,12 +660,14 @@ impl Face {
                 .map(|peer| self.names.phone(peer))
                 .collect(),
             plan: self.plan.clone().map(Box::new),
+            measured: self.measured.clone().map(Box::new),
         }
     }
 
     fn show_event(&mut self, event: Event) -> Result<()> {
         if let Event::Notice(Notice::Broken { .. }) = event {
             self.plan = None;
+            self.measured = None;
         }
         let Some(line) = self.names.line_of(&event) else {
             return Ok(());
@@ -671,7 +678,11 @@ impl Face {
         match &line {
             Line::Members { members } => self.members.clone_from(members),
             Line::Left { .. } => self.members.clear(),
-            Line::Plan { .. } => self.plan = Some(line.clone()),
+            Line::Plan { .. } => {
+                self.plan = Some(line.clone());
+                self.measured = None;
+            }
+            Line::Measured { .. } => self.measured = Some(line.clone()),
             _ => {}
         }
 

@@ -57,6 +57,9 @@ pub struct Args {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub phone: PhoneArgs,
+    /// Play a script of memory, battery and heat instead of asking the system
+    #[arg(long, value_name = "FILE", conflicts_with = "memory_limit")]
+    pub device_script: Option<PathBuf>,
     #[command(flatten)]
     pub sizes: RunArgs,
     /// How what is typed on its terminal is answered
@@ -196,5 +199,6 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
             memory_limit_bytes: args.phone.memory_limit,
             slowdown: args.phone.slowdown,
         },
+        device_script: args.device_script.clone(),
     })
 }

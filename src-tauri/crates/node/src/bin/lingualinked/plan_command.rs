@@ -250,6 +250,7 @@ fn report(args: &Args, cut: &Cut, sample: &Sample, members: &[Member]) -> Report
         id: id(i),
         name: &member.name,
         is_excluded: member.is_excluded,
+        is_unfit: false,
         profile: Some(&member.profile),
         snapshot: Some(&member.snapshot),
         flash_quota_bytes: 0,
