@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
 use starship_battery::State;
 use starship_battery::units::ratio::percent;
@@ -50,8 +50,8 @@ pub struct Shared(Arc<Mutex<Box<dyn Source + Send>>>);
 
 impl Shared {
     /// Shares a source.
-    pub fn new(source: impl Source + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Box::new(source))))
+    pub fn new(source: Box<dyn Source + Send>) -> Self {
+        Self(Arc::new(Mutex::new(source)))
     }
 
     /// Looks from time to time how the phone is, on a thread of its own, which ends once nobody listens.
@@ -161,11 +161,14 @@ impl Source for Desktop {
 
         Snapshot {
             free_bytes,
+            total_bytes,
             budget_bytes: budget_bytes(free_bytes, total_bytes, used_bytes)
                 .min(self.memory_limit_bytes.unwrap_or(u64::MAX)),
             battery: battery(),
             thermal: thermal(),
             power_save: false,
+            is_metered: false,
+            policy: Policy::default(),
         }
     }
 }
@@ -238,6 +241,8 @@ pub struct Script {
 struct Scene {
     at_s: f64,
     free_bytes: u64,
+    #[serde(default)]
+    total_bytes: u64,
     budget_bytes: u64,
     #[serde(default)]
     battery: Option<Battery>,
@@ -245,6 +250,8 @@ struct Scene {
     thermal: Thermal,
     #[serde(default)]
     power_save: bool,
+    #[serde(default)]
+    metered: bool,
 }
 
 impl Script {
@@ -305,10 +312,13 @@ impl Scene {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             free_bytes: self.free_bytes,
+            total_bytes: self.total_bytes,
             budget_bytes: self.budget_bytes,
             battery: self.battery,
             thermal: self.thermal,
             power_save: self.power_save,
+            is_metered: self.metered,
+            policy: Policy::default(),
         }
     }
 }

@@ -14,7 +14,7 @@ use ::engine::{
     ChatMessage, Detokenizer, Ends, Engine, EngineOptions, LayerShard, LoadError, LoadOptions,
     Role, RunError, Sampler, SamplingOptions, SequenceRun, StopStrings, Token,
 };
-use gguf_tools::{Manifest, ShardEntry};
+use gguf_tools::{Manifest, ModelHash, ShardEntry};
 use proto::chat::{Ask, Message, Prompt, RefusalReason};
 use proto::pipeline::{Pick, Sample};
 use proto::plan::Plan;
@@ -60,6 +60,10 @@ pub enum Job {
         /// The ends, if this phone is the head, and the shards of its stage in order.
         files: Vec<ShardFile>,
     },
+    /// Give back what was loaded.
+    Unload,
+    /// Bytes that weights, caches and buffers may take from the next load on; `None` asks nobody.
+    LimitMemory(Option<u64>),
     /// Measure this phone with a sample of a model.
     Measure(Arc<gguf_tools::Sample>),
     /// See [`proto::pipeline::OutEvent::Open`].
@@ -170,9 +174,10 @@ struct Worker {
     /// The plan's shards that this phone runs, in order.
     layers: Vec<LayerShard>,
     /// What they are, as far as their time depends on it.
-    stage: StageLayers,
-    /// Steps that have run since they were loaded, as far as they are counted.
+    stage: Option<StageLayers>,
+    /// Steps that have run since they were loaded, and tokens that were sampled.
     n_steps: u32,
+    n_samples: u32,
     ends: Option<Ends>,
     answers: BTreeMap<RequestId, Writing>,
     /// Between two shards of the stage; swapped, never copied.
@@ -207,8 +212,9 @@ impl Worker {
             engine,
             events,
             layers: Vec::new(),
-            stage: StageLayers::default(),
+            stage: None,
             n_steps: 0,
+            n_samples: 0,
             ends: None,
             answers: BTreeMap::new(),
             spare: Vec::new(),
@@ -231,6 +237,14 @@ impl Worker {
                 manifest,
                 files,
             } => Some(self.load(&plan, &manifest, &files)),
+            Job::Unload => {
+                self.unload();
+                None
+            }
+            Job::LimitMemory(bytes) => {
+                self.config.memory_limit_bytes = bytes;
+                None
+            }
             Job::Measure(sample) => {
                 let event = self.gauge.measure(&sample, &self.config);
                 let _ = self.events.send(EngineEvent::Measured(event)); // as below
@@ -270,16 +284,22 @@ impl Worker {
             Job::Compute { step, .. } => {
                 self.n_steps = self.n_steps.saturating_add(1);
                 let [run] = step.runs[..] else { return None };
-                (self.n_steps > COLD_STEPS).then_some(Timed::Layers {
-                    stage: self.stage,
+                let stage = self.stage.filter(|_| self.n_steps > COLD_STEPS)?;
+                Some(Timed::Layers {
+                    stage,
                     n_tokens: run.n_tokens,
                     n_positions: run.position,
                 })
             }
             Job::Sample { picks, .. } => {
-                (picks.len() == 1 && self.n_steps > COLD_STEPS).then_some(Timed::Token)
+                self.n_samples = self.n_samples.saturating_add(1);
+                let is_told = picks.len() == 1 && self.n_samples > COLD_STEPS;
+                let model = self.stage?.model;
+                is_told.then_some(Timed::Token { model })
             }
             Job::Load { .. }
+            | Job::Unload
+            | Job::LimitMemory(_)
             | Job::Measure(_)
             | Job::Open { .. }
             | Job::Close { .. }
@@ -289,17 +309,15 @@ impl Worker {
 
     fn load(&mut self, plan: &Plan, manifest: &Manifest, files: &[ShardFile]) -> InEvent<Hidden> {
         let epoch = plan.epoch;
-        self.layers.clear();
-        self.ends = None;
-        self.answers.clear();
+        self.unload();
         self.n_steps = 0;
-        self.stage = stage_layers(plan, files);
+        self.n_samples = 0;
+        self.stage = Some(stage_layers(plan, manifest, files));
 
         match self.load_all(plan, manifest, files) {
             Ok(()) => InEvent::Loaded { epoch },
             Err(error) => {
-                self.layers.clear();
-                self.ends = None;
+                self.unload();
                 InEvent::LoadFailed {
                     epoch,
                     cause: Cause::CannotLoad,
@@ -307,6 +325,12 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn unload(&mut self) {
+        self.layers.clear();
+        self.ends = None;
+        self.answers.clear();
     }
 
     fn load_all(
@@ -518,7 +542,9 @@ enum Timed {
         n_tokens: u32,
         n_positions: u32,
     },
-    Token,
+    Token {
+        model: ModelHash,
+    },
 }
 
 impl Timed {
@@ -534,16 +560,19 @@ impl Timed {
                 n_positions,
                 time,
             },
-            Self::Token => Work::Token { time },
+            Self::Token { model } => Work::Token { model, time },
         }
     }
 }
 
 /// Returns what a phone's layers are, as far as their time depends on it.
-fn stage_layers(plan: &Plan, files: &[ShardFile]) -> StageLayers {
+fn stage_layers(plan: &Plan, manifest: &Manifest, files: &[ShardFile]) -> StageLayers {
     let mut stage = StageLayers {
+        model: manifest.hash(),
+        n_layers: 0,
+        n_shards: 0,
+        weights_bytes: 0,
         chunk_tokens: plan.chunk_tokens,
-        ..StageLayers::default()
     };
     for (file, layers) in files.iter().filter_map(|f| Some((f, f.entry.layers()?))) {
         stage.n_layers += layers.len();

@@ -15,19 +15,21 @@ use futures::stream::FuturesUnordered;
 use gguf_tools::{Manifest, ModelHash, ShardHash};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use proto::PeerId;
 use proto::chat::{Answer, Ask};
-use proto::device::Snapshot;
+use proto::device::{Policy, Snapshot};
+use proto::forecast::{self, ForecastError, ForecastId, Forecasts};
 use proto::group::message::{VERSION, decode, encode};
-use proto::group::{self, Group, Purpose, Roster, Secret, TypedCode};
-use proto::phone::{InEvent, OutEvent, Phone};
+use proto::group::{self, Group, Name, Purpose, Rank, Roster, Secret, TypedCode};
+use proto::phone::{InEvent, OutEvent, Phone, Refused};
 use proto::plan::Plan;
 use proto::planning::{Outlook, Review, Work};
 use proto::profile::{BurstFrame, respondent};
 use proto::relay::ClientId;
 use proto::ring::{self, Notice};
+use proto::standing::{Beat, Board, HeldModel, Trouble};
 use proto::supply;
 use proto::transfer::{self, ChunkIndex, Progress, StoreFailure};
+use proto::{ModelId, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -39,6 +41,7 @@ use crate::group_file::{GroupFile, GroupFileError};
 use crate::model_file;
 use crate::net::frame::{Hidden, encode_activation};
 use crate::net::{Net, NetEvent};
+use crate::store::folder::Usage;
 use crate::store::{Store, StoreEvent};
 
 /// What a screen, or a program that plays one, wants of this phone.
@@ -73,15 +76,56 @@ pub enum Command {
     PresentTyped(TypedCode),
     /// To knock at every address of the own network, once.
     Probe,
-    /// Run a model, when this phone leads.
-    Run(Box<Work>),
+    /// Run a model that this phone has.
+    Run {
+        /// The model.
+        work: Box<Work>,
+        /// By which others know it.
+        model: Option<ModelId>,
+    },
+    /// Have a model run that another member has.
+    RunElsewhere {
+        /// Which.
+        model: ModelId,
+        /// Who runs it, or why nobody does.
+        answer: oneshot::Sender<Result<PeerId, Refused>>,
+    },
+    /// Run nothing any more.
+    StopRunning(oneshot::Sender<Result<(), Refused>>),
     /// Leave a phone out of computing, or let it take part again.
     Exclude {
         /// That phone.
         phone: PeerId,
         /// Whether it is left out.
         is_excluded: bool,
+        /// Whether that is done, or why not.
+        answer: oneshot::Sender<Result<(), Refused>>,
     },
+    /// Find out what to expect of a model that this phone has.
+    Forecast {
+        /// The model.
+        work: Box<Work>,
+        /// What there is to tell. Dropping the other end ends it.
+        news: mpsc::UnboundedSender<ForecastNews>,
+    },
+    /// This phone has these models, and no others.
+    SetModels(Vec<ModelFile>),
+    /// A person allows this phone so much.
+    SetLimits(Limits),
+    /// This phone is so, as its system says.
+    SetDevice(Snapshot),
+    /// Whether others may see this phone nearby.
+    SetVisible(bool),
+    /// Whether phones nearby are looked for.
+    SetLooking(bool),
+    /// Let go of everybody, and answer when that is done.
+    Suspend(oneshot::Sender<()>),
+    /// Be there again.
+    Resume,
+    /// Tell what shards take of the disk.
+    Storage(oneshot::Sender<Usage>),
+    /// Give up every shard that the plan does not need.
+    ForgetSpares,
     /// End.
     Stop,
 }
@@ -121,6 +165,20 @@ pub enum Event {
     CannotPlan {
         /// Why, for people.
         reason: String,
+        /// Why, as far as it is one of the usual reasons.
+        trouble: Trouble,
+    },
+    /// How every member is, and what is run: in place of what was told before. At most four times a second.
+    Standing(Box<Board>),
+    /// Tokens went round the ring. For each phone that asked at most five times a second.
+    Beat(Beat),
+    /// This phone has a model that is to be run: [`Handle::run`](crate::start::Handle::run) it. Another member's person
+    /// started it, or the phone that ran it is lost and this one leads now.
+    RunWanted {
+        /// Which.
+        model: ModelId,
+        /// Phone on which a person started it.
+        by: PeerId,
     },
     /// Shards are on the move.
     Fetching(Progress),
@@ -133,6 +191,40 @@ pub enum Event {
     },
 }
 
+/// What there is to tell of a forecast.
+#[derive(Debug)]
+pub enum ForecastNews {
+    /// Phones are measured. Of these it is not known yet what they can do, or what the ways to them are.
+    Measuring {
+        /// Those phones.
+        unknown: BTreeSet<PeerId>,
+    },
+    /// What to expect. Nothing comes after this.
+    Done(Box<Forecasts>),
+    /// There is no forecast. Nothing comes after this.
+    Failed(ForecastError),
+}
+
+/// A model that this phone has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Its file.
+    pub path: PathBuf,
+    /// By which others know it; a model without is not told to others.
+    pub model: Option<ModelId>,
+    /// What it is called.
+    pub name: String,
+}
+
+/// How much a person allows this phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// When it works, and with how much memory.
+    pub policy: Policy,
+    /// What shards may take of the disk; `None` leaves only what the system needs.
+    pub shard_quota_bytes: Option<u64>,
+}
+
 /// Owns the state and both ends of every channel to it.
 pub struct EventLoop {
     /// What this phone decides.
@@ -141,8 +233,8 @@ pub struct EventLoop {
     pub net: Net,
     /// Shards on disk.
     pub store: Store,
-    /// This phone's model file, if it has one.
-    pub model: Option<PathBuf>,
+    /// This phone's models.
+    pub models: Vec<ModelFile>,
     /// Model whose shards the store was told of last.
     pub described: Option<ModelHash>,
     /// Chunks that are being written to the network.
@@ -167,6 +259,12 @@ pub struct EventLoop {
     pub plan: Option<Arc<Plan>>,
     /// Who waits for which answer.
     pub clients: BTreeMap<ClientId, mpsc::UnboundedSender<Answer>>,
+    /// Who waits for which forecast.
+    pub forecasts: BTreeMap<ForecastId, mpsc::UnboundedSender<ForecastNews>>,
+    /// Forecasts that were asked for.
+    pub n_forecasts: u64,
+    /// Whether this phone has let go of everybody: then it does nothing by itself.
+    pub is_suspended: bool,
 }
 
 /// A chunk on its way.
@@ -193,7 +291,9 @@ enum Input {
         address: Multiaddr,
         reason: String,
     },
-    Tell(Event),
+    Loading {
+        fraction: f32,
+    },
     Store(StoreEvent),
     Sent(InEvent<Hidden, Vec<u8>>),
     Command(Command),
@@ -221,7 +321,8 @@ impl EventLoop {
 
     /// Waits for whatever comes first: our own work before others'. Decides nothing.
     async fn next_input(&mut self) -> Input {
-        let timeout = self.phone.poll_timeout();
+        // The time of a phone that is suspended stands still, as if it were not there.
+        let timeout = self.phone.poll_timeout().filter(|_| !self.is_suspended);
 
         tokio::select! {
             biased;
@@ -246,7 +347,10 @@ impl EventLoop {
             Input::Unreachable { phone, reason } => self.unreachable(phone, reason, now),
             Input::Reached { address, phone } => self.reached(&address, phone, now),
             Input::NotReached { address, reason } => self.not_reached(address, reason),
-            Input::Tell(event) => self.tell(event),
+            Input::Loading { fraction } => {
+                self.phone.handle(InEvent::Loading(fraction), now);
+                self.tell(Event::Loading { fraction });
+            }
             Input::Store(StoreEvent::Transfer(event)) => {
                 self.phone.handle(InEvent::Shards(event), now);
             }
@@ -264,6 +368,7 @@ impl EventLoop {
         }
 
         self.cancel_unheard(now);
+        self.end_unheard_forecasts(now);
         ControlFlow::Continue(())
     }
 
@@ -294,12 +399,102 @@ impl EventLoop {
             Command::Meet { phone, address } => return self.meet(phone, address, now),
             Command::PresentTyped(code) => return self.present_typed(code),
             Command::Probe => return self.net.probe(),
-            Command::Run(work) => InEvent::Run(work),
-            Command::Exclude { phone, is_excluded } => InEvent::Exclude { phone, is_excluded },
+            Command::Run { work, model } => InEvent::Run { work, model },
+            Command::RunElsewhere { model, answer } => {
+                let refused = self.phone.check_run_elsewhere(model);
+                let _ = answer.send(refused); // nobody may wait any more
+                InEvent::RunElsewhere(model)
+            }
+            Command::StopRunning(answer) => {
+                return self.if_allowed(self.phone.check_stop(), answer, InEvent::Stop, now);
+            }
+            Command::Exclude {
+                phone,
+                is_excluded,
+                answer,
+            } => {
+                let event = InEvent::Exclude { phone, is_excluded };
+                let allowed = self.phone.check_exclude(phone);
+                return self.if_allowed(allowed, answer, event, now);
+            }
+            Command::Forecast { work, news } => {
+                let id = ForecastId(self.n_forecasts);
+                self.n_forecasts += 1;
+                self.forecasts.insert(id, news);
+                InEvent::Forecast { id, work }
+            }
+            Command::SetModels(models) => return self.set_models(models, now),
+            Command::SetLimits(limits) => return self.set_limits(limits, now),
+            Command::SetDevice(snapshot) => {
+                self.snapshots.close(); // who says it by itself need not be asked
+                InEvent::Measured(respondent::InEvent::Snapshot(snapshot))
+            }
+            Command::SetVisible(is_visible) => return self.net.set_visible(is_visible),
+            Command::SetLooking(is_looking) => return self.net.set_looking(is_looking),
+            Command::Suspend(done) => return self.suspend(done, now),
+            Command::Resume => return self.resume(now),
+            Command::Storage(answer) => return self.store.usage(answer),
+            Command::ForgetSpares => return self.store.collect(),
             Command::Stop => unreachable!("it ends the loop"),
         };
 
         self.phone.handle(event, now);
+    }
+
+    /// Passes on what a person wants, if they may have it, and tells them.
+    fn if_allowed(
+        &mut self,
+        allowed: Result<(), Refused>,
+        answer: oneshot::Sender<Result<(), Refused>>,
+        event: InEvent<Hidden, Vec<u8>>,
+        now: Instant,
+    ) {
+        if allowed.is_ok() {
+            self.phone.handle(event, now);
+        }
+
+        let _ = answer.send(allowed); // nobody may wait any more
+    }
+
+    /// Serves other models from now on, and tells the group.
+    fn set_models(&mut self, models: Vec<ModelFile>, now: Instant) {
+        for event in had(&models) {
+            self.phone.handle(event, now);
+        }
+
+        self.models = models;
+        self.described = None;
+        self.store.forget_model();
+    }
+
+    fn set_limits(&mut self, limits: Limits, now: Instant) {
+        let quota_bytes = limits.shard_quota_bytes.unwrap_or(u64::MAX);
+        self.store.set_quota(quota_bytes);
+        self.job(Job::LimitMemory(limits.policy.memory_limit_bytes));
+
+        self.phone.handle(InEvent::Policy(limits.policy), now);
+    }
+
+    /// Lets go of everybody: others learn at once, and need not wait for this phone.
+    fn suspend(&mut self, done: oneshot::Sender<()>, now: Instant) {
+        self.phone.handle(InEvent::Suspended, now);
+        self.net.suspend();
+        while let Some(event) = self.net.next_ready() {
+            if let Input::Phone(event) = net_input(event) {
+                self.phone.handle(event, now);
+            }
+        }
+
+        self.is_suspended = true;
+        let _ = done.send(()); // nobody may wait any more
+    }
+
+    /// Is there again, as after a sleep.
+    fn resume(&mut self, now: Instant) {
+        self.is_suspended = false;
+        self.net.resume();
+
+        self.phone.handle_timeout(now);
     }
 
     /// Says nearby and on the screen what the command has changed at once: the name, or who is blocked.
@@ -387,7 +582,13 @@ impl EventLoop {
                 OutEvent::Measure(event) => self.act_measure(event),
                 OutEvent::Planned(outlook) => self.tell(Event::Planned(outlook)),
                 OutEvent::Reviewed(review) => self.tell(Event::Reviewed(review)),
-                OutEvent::CannotPlan { reason } => self.tell(Event::CannotPlan { reason }),
+                OutEvent::CannotPlan { reason, trouble } => {
+                    self.tell(Event::CannotPlan { reason, trouble });
+                }
+                OutEvent::Show(board) => self.tell(Event::Standing(board)),
+                OutEvent::Beat(beat) => self.tell(Event::Beat(beat)),
+                OutEvent::Forecast { id, news } => self.tell_forecast(id, news),
+                OutEvent::RunWanted { model, by } => self.tell(Event::RunWanted { model, by }),
             }
         }
 
@@ -468,6 +669,10 @@ impl EventLoop {
                 self.plan = Some(Arc::clone(&plan));
                 self.load(plan, manifest);
             }
+            Wish::Unload => {
+                self.plan = None;
+                self.job(Job::Unload);
+            }
             Wish::Open { request, ask } => self.job(Job::Open { request, ask }),
             Wish::Close { request } => self.job(Job::Close { request }),
             Wish::Embed { step, tokens } => self.job(Job::Embed { step, tokens }),
@@ -544,11 +749,16 @@ impl EventLoop {
         }
 
         self.store.know(manifest);
-        if let Some(path) = &self.model {
-            match model_file::cut_as(path, manifest) {
-                Ok(cut) => self.store.offer_model(&cut, manifest),
-                Err(error) => tracing::info!(%error, "This phone's model is not the group's"),
+        let cut_as = |model: &ModelFile| match model_file::cut_as(&model.path, manifest) {
+            Ok(cut) => Some(cut).filter(|cut| model_file::may_be(cut, manifest)),
+            Err(error) => {
+                tracing::info!(%error, "This phone's model is not the group's");
+                None
             }
+        };
+        match self.models.iter().find_map(cut_as) {
+            Some(cut) => self.store.offer_model(&cut, manifest),
+            None => self.store.forget_model(),
         }
     }
 
@@ -607,6 +817,36 @@ impl EventLoop {
         }
     }
 
+    /// Tells who waits for a forecast. If nobody does any more, it is ended below.
+    fn tell_forecast(&mut self, id: ForecastId, news: forecast::News) {
+        let is_last = news.is_last();
+        let waiting = self.forecasts.get(&id).cloned();
+        if is_last {
+            self.forecasts.remove(&id);
+        }
+        let Some(waiting) = waiting else { return };
+
+        match news {
+            forecast::News::Measuring { unknown } => {
+                let _ = waiting.send(ForecastNews::Measuring { unknown });
+            }
+            forecast::News::Failed(error) => drop(waiting.send(ForecastNews::Failed(error))),
+            // Placement takes up to a second: beside the loop.
+            forecast::News::Known(known) => drop(tokio::task::spawn_blocking(move || {
+                let _ = waiting.send(ForecastNews::Done(Box::new(known.forecasts())));
+            })),
+        }
+    }
+
+    /// Ends forecasts that nobody waits for any more.
+    fn end_unheard_forecasts(&mut self, now: Instant) {
+        let unheard = self.forecasts.extract_if(.., |_, news| news.is_closed());
+
+        for (id, _) in unheard {
+            self.phone.handle(InEvent::ForecastUnwanted(id), now);
+        }
+    }
+
     fn job(&mut self, job: Job) {
         if self.jobs.send(job).is_err() {
             tracing::error!("The engine thread has ended");
@@ -622,7 +862,7 @@ fn engine_input(event: EngineEvent) -> Input {
     match event {
         EngineEvent::Phone { event, work } => Input::Computed { event, work },
         EngineEvent::Measured(event) => Input::Phone(InEvent::Measured(event)),
-        EngineEvent::Loading { fraction } => Input::Tell(Event::Loading { fraction }),
+        EngineEvent::Loading { fraction } => Input::Loading { fraction },
     }
 }
 
@@ -635,6 +875,9 @@ fn net_input(event: NetEvent) -> Input {
         }
         NetEvent::Unreachable { phone, reason } => {
             return Input::Unreachable { phone, reason };
+        }
+        NetEvent::RoundTrip { phone, time } => {
+            return Input::Phone(InEvent::RoundTrip { phone, time });
         }
         NetEvent::JoinMessage { from, bytes } => InEvent::Group(match decode(&bytes) {
             Ok(message) => group::InEvent::Received {
@@ -681,6 +924,30 @@ fn net_input(event: NetEvent) -> Input {
     };
 
     Input::Phone(event)
+}
+
+/// Returns what a phone has to know of its models.
+pub fn had<H, C>(models: &[ModelFile]) -> [InEvent<H, C>; 2] {
+    let told = models.iter().filter_map(ModelFile::told);
+    let rank = Rank {
+        holds_model: !models.is_empty(),
+        ..Rank::default()
+    };
+
+    [
+        InEvent::Models(told.collect()),
+        InEvent::Group(group::InEvent::Ranked(rank)),
+    ]
+}
+
+impl ModelFile {
+    /// Returns it as others are told.
+    fn told(&self) -> Option<HeldModel> {
+        Some(HeldModel {
+            model: self.model?,
+            name: Name::tidy(&self.name),
+        })
+    }
 }
 
 /// Returns what a phone says of itself to those nearby.

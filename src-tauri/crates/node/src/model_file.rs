@@ -58,6 +58,17 @@ pub fn open_and_cut(path: &Path, n_shards: u32) -> Result<Cut, ModelFileError> {
     cut(&open(path)?, path, n_shards)
 }
 
+/// Returns whether a cut may be the manifest's model: its shards are as long. Whether they have the manifest's bytes
+/// shows when they are read.
+pub fn may_be(cut: &Cut, manifest: &Manifest) -> bool {
+    let is_as_long = |entry: &ShardEntry| {
+        let mut shards = cut.shards().iter();
+        shards.any(|shard| shard.kind() == entry.kind && shard.len_bytes() == entry.bytes)
+    };
+
+    manifest.shards().all(is_as_long)
+}
+
 /// Opens a model and cuts it where a manifest says. Whether it has the manifest's bytes shows when they are read.
 ///
 /// # Errors

@@ -7,26 +7,31 @@ use std::time::Instant;
 
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
+use proto::ModelId;
 use proto::chat::{Answer, Ask};
-use proto::group::{self, Name, Rank, TypedCode};
-use proto::phone::{InEvent, Phone};
+use proto::device::Snapshot;
+use proto::group::{self, Name, TypedCode};
+use proto::phone::{InEvent, Phone, Refused};
 use proto::planning::Work;
+use proto::profile::respondent;
 use proto::relay::ClientId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::device::{Desktop, DeviceError, Script, Shared};
+use crate::device::{Desktop, DeviceError, Shared, Source};
 use crate::discovery::Sources;
 use crate::engine_thread::{self, EngineConfig};
-use crate::event_loop::{Command, Event, EventLoop, announcement};
+use crate::event_loop::{
+    self, Command, Event, EventLoop, ForecastNews, Limits, ModelFile, announcement,
+};
 use crate::group_file::{GroupFile, GroupFileError};
 use crate::identity;
 use crate::measure::Gauge;
 use crate::net::{Net, NetError, split_peer};
 use crate::store::Store;
-use crate::store::folder::Limits;
+use crate::store::folder::{self, Usage};
 
 /// Commands that wait to be taken; each is a tap or a line of a script.
 const COMMAND_QUEUE: usize = 64;
@@ -34,12 +39,9 @@ const COMMAND_QUEUE: usize = 64;
 /// Folder of the shards within a phone's data folder.
 const SHARDS_FOLDER: &str = "shards";
 
-/// What shards may take of the disk. Systems warn and slow down when a few hundred megabytes are left: a guess at a
-/// little more. People set no quota of their own yet.
-const STORE_LIMITS: Limits = Limits {
-    quota_bytes: u64::MAX,
-    spare_bytes: 256 << 20,
-};
+/// What shards leave of the disk. Systems warn and slow down when a few hundred megabytes are left: a guess at a
+/// little more.
+const STORE_SPARE_BYTES: u64 = 256 << 20;
 
 /// What a phone is started with.
 #[derive(Debug)]
@@ -50,16 +52,18 @@ pub struct Config {
     pub keypair: Keypair,
     /// Where it keeps its shards and its place in a group.
     pub data_folder: PathBuf,
-    /// The model file, if it has one.
-    pub model: Option<PathBuf>,
+    /// The models that it has.
+    pub models: Vec<ModelFile>,
+    /// Who knows how it is; the system, as desktops ask it, if nobody else does.
+    pub device: Option<Box<dyn Source + Send>>,
+    /// What its person allows.
+    pub limits: Limits,
     /// Where it listens; port 0 takes any. Everywhere, if nothing is said.
     pub listen: Option<Multiaddr>,
     /// How it looks for phones nearby.
     pub sources: Sources,
     /// How it computes.
     pub engine: EngineConfig,
-    /// Script that plays how the phone is, for tests and demonstrations; the system is asked if there is none.
-    pub device_script: Option<PathBuf>,
 }
 
 /// Why a phone could not be started.
@@ -83,6 +87,17 @@ pub enum StartError {
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
+}
+
+/// Why a phone does not do what a person wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WantError {
+    /// They may not, or cannot.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The phone has stopped.
+    #[error("the phone has stopped")]
+    Stopped,
 }
 
 /// A running phone. It stops when the last handle is dropped.
@@ -110,9 +125,9 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
     let shards = config.data_folder.join(SHARDS_FOLDER);
-    let store = Store::start(&shards, STORE_LIMITS)?;
+    let store = Store::start(&shards, store_limits(config.limits))?;
     let group_file = GroupFile::new(&config.data_folder);
-    let phone = phone(me, &config, &group_file)?;
+    let mut phone = phone(me, &config, &group_file)?;
     let mut net = Net::new(config.keypair)?;
     let announcement = announcement(phone.group());
     net.discover(config.sources, announcement.clone());
@@ -122,10 +137,12 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let device = match &config.device_script {
-        Some(script) => Shared::new(Script::load(script)?),
-        None => Shared::new(Desktop::new(config.engine.memory_limit_bytes)?),
+    let device: Box<dyn Source + Send> = match config.device {
+        Some(device) => device,
+        None => Box::new(Desktop::new(None)?),
     };
+    let mut device = Shared::new(device);
+    phone.handle(first_snapshot(&mut device), Instant::now());
     let gauge = Gauge::new(device.clone(), &config.data_folder);
     let (jobs, engine_events) = engine_thread::start(config.engine, gauge);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
@@ -135,7 +152,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         net,
         store,
         sending: Default::default(),
-        model: config.model,
+        models: config.models,
         described: None,
         jobs,
         engine_events,
@@ -147,6 +164,9 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         typed: None,
         plan: None,
         clients: Default::default(),
+        forecasts: Default::default(),
+        n_forecasts: 0,
+        is_suspended: false,
     };
 
     let handle = Handle {
@@ -207,15 +227,123 @@ impl Handle {
         let _ = self.commands.send(Command::Probe).await; // it may have stopped
     }
 
-    /// Has a model run whenever this phone leads.
-    pub async fn run(&self, work: Work) {
-        let _ = self.commands.send(Command::Run(Box::new(work))).await; // it may have stopped
+    /// Has a model run that this phone has, in place of what is run; by `model` others know it.
+    ///
+    /// The head is who has the model, and the head leads: a phone that does not lead asks for it, and what the leader
+    /// runs is stopped on all phones. What comes of it is an [`Event::Planned`] or an [`Event::CannotPlan`], and stands
+    /// in every member's [`Event::Standing`].
+    pub async fn run(&self, work: Work, model: Option<ModelId>) {
+        let work = Box::new(work);
+        let _ = self.commands.send(Command::Run { work, model }).await; // it may have stopped
     }
 
-    /// Leaves a phone out of computing, or lets it take part again. On the phone that leads.
-    pub async fn exclude(&self, phone: proto::PeerId, is_excluded: bool) {
-        let exclude = Command::Exclude { phone, is_excluded };
-        let _ = self.commands.send(exclude).await; // it may have stopped
+    /// Has a model run that another member has: that phone is told, and gets an [`Event::RunWanted`]. Returns which
+    /// phone it is.
+    ///
+    /// # Errors
+    ///
+    /// [`WantError::Refused`] if no other member that is here has it.
+    pub async fn run_elsewhere(&self, model: ModelId) -> Result<proto::PeerId, WantError> {
+        self.ask_for(|answer| Command::RunElsewhere { model, answer })
+            .await
+    }
+
+    /// Runs nothing any more, in the whole group: answers end, memory is given back.
+    ///
+    /// # Errors
+    ///
+    /// [`WantError::Refused`] on a phone that neither leads nor is the one on which the model was started.
+    pub async fn stop_running(&self) -> Result<(), WantError> {
+        self.ask_for(Command::StopRunning).await
+    }
+
+    /// Leaves a phone out of computing, or lets it take part again: this one, or any if this phone leads. Another plan
+    /// is made when nothing is being written.
+    ///
+    /// # Errors
+    ///
+    /// [`WantError::Refused`] if it is another's phone and this one does not lead, or no member.
+    pub async fn exclude(&self, phone: proto::PeerId, is_excluded: bool) -> Result<(), WantError> {
+        self.ask_for(|answer| Command::Exclude {
+            phone,
+            is_excluded,
+            answer,
+        })
+        .await
+    }
+
+    /// Finds out what to expect of a model that this phone has: of the group, of this phone alone, and without each of
+    /// the others. Nothing is moved. The last news is [`ForecastNews::Done`] or [`ForecastNews::Failed`]; dropping the
+    /// receiver ends it. One at a time: a second one ends the first.
+    pub async fn forecast(&self, work: Work) -> mpsc::UnboundedReceiver<ForecastNews> {
+        let (news, receiver) = mpsc::unbounded_channel();
+        let work = Box::new(work);
+        let _ = self.commands.send(Command::Forecast { work, news }).await; // it may have stopped
+
+        receiver
+    }
+
+    /// Says which models this phone has. What it runs goes on; a model that is gone is not planned again.
+    pub async fn set_models(&self, models: Vec<ModelFile>) {
+        let _ = self.commands.send(Command::SetModels(models)).await; // it may have stopped
+    }
+
+    /// Says what a person allows this phone. Memory counts from the next load on.
+    pub async fn set_limits(&self, limits: Limits) {
+        let _ = self.commands.send(Command::SetLimits(limits)).await; // it may have stopped
+    }
+
+    /// Says how this phone is, as its system tells: memory, battery, heat, network. To be said whenever that changes;
+    /// what its person allows is filled in.
+    pub async fn set_device(&self, snapshot: Snapshot) {
+        let _ = self.commands.send(Command::SetDevice(snapshot)).await; // it may have stopped
+    }
+
+    /// Lets other phones see this one nearby, or no more. Whoever knows where it is can still ask.
+    pub async fn set_visible(&self, is_visible: bool) {
+        let _ = self.commands.send(Command::SetVisible(is_visible)).await; // it may have stopped
+    }
+
+    /// Looks for phones nearby, or rests: radios need not wake for it.
+    pub async fn set_looking(&self, is_looking: bool) {
+        let _ = self.commands.send(Command::SetLooking(is_looking)).await; // it may have stopped
+    }
+
+    /// Lets go of everybody, before the system suspends the app: connections are closed, which others see at once, and
+    /// nobody waits for this phone. It keeps its place in the group. Returns when that is done.
+    pub async fn suspend(&self) {
+        let (done, wait) = oneshot::channel();
+        let _ = self.commands.send(Command::Suspend(done)).await; // it may have stopped
+        let _ = wait.await; // as above
+    }
+
+    /// Is there again: looks for its group, and is found by it.
+    pub async fn resume(&self) {
+        let _ = self.commands.send(Command::Resume).await; // it may have stopped
+    }
+
+    /// Returns what shards take of the disk; `None` if that cannot be told.
+    pub async fn storage(&self) -> Option<Usage> {
+        let (answer, wait) = oneshot::channel();
+        let _ = self.commands.send(Command::Storage(answer)).await; // it may have stopped
+
+        wait.await.ok()
+    }
+
+    /// Gives up every shard that the plan does not need.
+    pub async fn forget_spares(&self) {
+        let _ = self.commands.send(Command::ForgetSpares).await; // it may have stopped
+    }
+
+    async fn ask_for<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command,
+    ) -> Result<T, WantError> {
+        let (answer, wait) = oneshot::channel();
+        let sent = self.commands.send(command(answer)).await;
+        sent.map_err(|_| WantError::Stopped)?;
+
+        Ok(wait.await.map_err(|_| WantError::Stopped)??)
     }
 
     /// Stops the phone and waits until it has.
@@ -232,12 +360,23 @@ fn phone<H, C>(
     group_file: &GroupFile,
 ) -> Result<Phone<H, C>, StartError> {
     let (name, saved, now) = (Name::tidy(&config.name), group_file.load()?, Instant::now());
-    let rank = Rank {
-        holds_model: config.model.is_some(),
-        ..Rank::default()
-    };
 
     let mut phone = Phone::new(me, name, saved, ChaCha12Rng::from_os_rng(), now);
-    phone.handle(InEvent::Group(group::InEvent::Ranked(rank)), now);
+    phone.handle(InEvent::Policy(config.limits.policy), now);
+    for event in event_loop::had(&config.models) {
+        phone.handle(event, now);
+    }
     Ok(phone)
+}
+
+/// Tells how the phone is as it starts.
+fn first_snapshot<H, C>(device: &mut dyn Source) -> InEvent<H, C> {
+    InEvent::Measured(respondent::InEvent::Snapshot(device.snapshot()))
+}
+
+fn store_limits(limits: Limits) -> folder::Limits {
+    folder::Limits {
+        quota_bytes: limits.shard_quota_bytes.unwrap_or(u64::MAX),
+        spare_bytes: STORE_SPARE_BYTES,
+    }
 }

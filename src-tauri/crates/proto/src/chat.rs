@@ -200,6 +200,9 @@ pub enum FailureReason {
         /// What its engine said.
         reason: String,
     },
+    /// A person stopped the model.
+    #[error("the model was stopped")]
+    Stopped,
     /// The phone that reads the words is gone.
     #[error("the phone that leads the conversation is gone")]
     HeadLost,

@@ -6,10 +6,14 @@
 //! | it is | advice | until |
 //! | --- | --- | --- |
 //! | too hot, or its battery is all but empty | [`Advice::Leave`] | cooler, charged or plugged in |
+//! | not charging, or on a network that costs money, and its person minds | [`Advice::Leave`] | plugged in, on another |
 //! | out of memory | [`Advice::Shed`] as many shards as are too much | at once |
 //! | hot | [`Advice::Shed`] half of its shards | cooler |
 //! | warm, or saving power | [`Advice::Slow`] to half of its threads | cooler, or not saving |
 //! | anything else | [`Advice::Ok`] | |
+//!
+//! Where the limits are that concern a person's money and battery is theirs to say: a [`Policy`], which goes with
+//! each snapshot, so that whoever plans goes by it too.
 //!
 //! A limit is left at another value than it was reached at, so that a phone that is just about too
 //! hot does not come and go.
@@ -18,11 +22,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::placement::Tiredness;
 
-/// Battery below which a phone leaves the work, in percent: enough left to call somebody. A guess.
-const BATTERY_LEAVE_PERCENT: u8 = 10;
+/// Battery below which a phone is given no new work, in percent, if its person has not said otherwise. A guess: people
+/// begin to worry at a fifth.
+const BATTERY_FLOOR_PERCENT: u8 = 20;
 
-/// Battery below which a phone is given no new work. A guess: people begin to worry at a fifth.
-const BATTERY_TIRED_PERCENT: u8 = 20;
+/// How many percent below that a phone leaves the work that it has: enough to finish an answer, and by default enough
+/// left to call somebody. A guess.
+const BATTERY_GRACE_PERCENT: u8 = 10;
 
 /// How many percent above its limit a battery must be to count as recovered.
 const BATTERY_MARGIN_PERCENT: u8 = 3;
@@ -35,6 +41,8 @@ const BYTES_MAX: u64 = 1 << 50;
 pub struct Snapshot {
     /// Memory that is free, or can be had at once.
     pub free_bytes: u64,
+    /// Memory that it has; 0 if that is not known.
+    pub total_bytes: u64,
     /// Memory that the system lets the app use in all, for weights, caches and contexts.
     pub budget_bytes: u64,
     /// Its battery; `None` if it has none, as desktops.
@@ -43,6 +51,24 @@ pub struct Snapshot {
     pub thermal: Thermal,
     /// Whether the system saves power.
     pub power_save: bool,
+    /// Whether its network costs money.
+    pub is_metered: bool,
+    /// What its person allows.
+    pub policy: Policy,
+}
+
+/// What a person allows their phone to do for the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// Memory that weights, caches and buffers may take together; `None` leaves it to the system.
+    pub memory_limit_bytes: Option<u64>,
+    /// Battery below which it is given no new work, in percent, unless it is being charged.
+    pub battery_floor_percent: u8,
+    /// Whether it works only while it is being charged. One without a battery counts as charging.
+    pub only_while_charging: bool,
+    /// Whether it works over a network that costs money.
+    pub use_metered: bool,
 }
 
 /// A battery.
@@ -96,13 +122,37 @@ pub enum Advice {
     Leave,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: None,
+            battery_floor_percent: BATTERY_FLOOR_PERCENT,
+            only_while_charging: false,
+            use_metered: true,
+        }
+    }
+}
+
 impl Snapshot {
     /// Returns another phone's snapshot as far as it can be.
     #[must_use]
     pub fn bounded(self) -> Self {
         Self {
             free_bytes: self.free_bytes.min(BYTES_MAX),
+            total_bytes: self.total_bytes.min(BYTES_MAX),
             budget_bytes: self.budget_bytes.min(BYTES_MAX),
+            ..self
+        }
+    }
+
+    /// Returns it as what its person allows makes it.
+    #[must_use]
+    pub fn under(self, policy: Policy) -> Self {
+        let limit_bytes = policy.memory_limit_bytes.unwrap_or(u64::MAX);
+
+        Self {
+            budget_bytes: self.budget_bytes.min(limit_bytes),
+            policy,
             ..self
         }
     }
@@ -111,8 +161,21 @@ impl Snapshot {
     pub fn tiredness(&self) -> Option<Tiredness> {
         if self.thermal >= Thermal::Serious {
             Some(Tiredness::Hot)
-        } else if self.is_below(BATTERY_TIRED_PERCENT) {
+        } else if self.is_below(self.policy.battery_floor_percent) {
             Some(Tiredness::LowBattery)
+        } else {
+            self.forbids()
+        }
+    }
+
+    /// Returns why its person would not have it work, where it is and as it is plugged in.
+    fn forbids(&self) -> Option<Tiredness> {
+        let is_charging = self.battery.is_none_or(|battery| battery.charging);
+
+        if self.policy.only_while_charging && !is_charging {
+            Some(Tiredness::NotCharging)
+        } else if self.is_metered && !self.policy.use_metered {
+            Some(Tiredness::Metered)
         } else {
             None
         }
@@ -136,17 +199,17 @@ impl Snapshot {
     }
 
     fn must_leave(&self, last: Advice) -> bool {
+        let floor = self.policy.battery_floor_percent;
+        let leave = floor.saturating_sub(BATTERY_GRACE_PERCENT);
         let (limit, heat) = match last {
             Advice::Leave => (
-                BATTERY_LEAVE_PERCENT + BATTERY_MARGIN_PERCENT,
+                leave.saturating_add(BATTERY_MARGIN_PERCENT),
                 Thermal::Serious,
             ),
-            Advice::Ok | Advice::Slow(_) | Advice::Shed(_) => {
-                (BATTERY_LEAVE_PERCENT, Thermal::Critical)
-            }
+            Advice::Ok | Advice::Slow(_) | Advice::Shed(_) => (leave, Thermal::Critical),
         };
 
-        self.thermal >= heat || self.is_below(limit)
+        self.thermal >= heat || self.is_below(limit) || self.forbids().is_some()
     }
 
     fn is_hot(&self, last: Advice) -> bool {
@@ -257,7 +320,7 @@ mod tests {
         ) {
             let thermal = [Thermal::Nominal, Thermal::Fair, Thermal::Serious, Thermal::Critical][heat];
             let battery = Some(Battery { percent, charging });
-            let snapshot = Snapshot { free_bytes: 0, budget_bytes, battery, thermal, power_save: false };
+            let snapshot = Snapshot { budget_bytes, battery, thermal, ..WELL };
             let load = Load { n_threads, n_shards, shards_bytes, used_bytes };
 
             for last in [Advice::Ok, Advice::Slow(1), Advice::Shed(1), Advice::Leave] {
@@ -270,8 +333,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_person_says_when_their_phone_rests() {
+        let policy = |policy| Snapshot {
+            policy,
+            is_metered: true,
+            ..charged(40)
+        };
+        let careful = Policy {
+            battery_floor_percent: 50,
+            ..Policy::default()
+        };
+        let plugged = Policy {
+            only_while_charging: true,
+            ..Policy::default()
+        };
+        let thrifty = Policy {
+            use_metered: false,
+            ..Policy::default()
+        };
+        let cases = [
+            (policy(Policy::default()), None, Advice::Ok),
+            (policy(careful), Some(Tiredness::LowBattery), Advice::Ok),
+            (policy(plugged), Some(Tiredness::NotCharging), Advice::Leave),
+            (policy(thrifty), Some(Tiredness::Metered), Advice::Leave),
+        ];
+
+        for (snapshot, tiredness, advice) in cases {
+            assert_eq!(snapshot.tiredness(), tiredness, "{snapshot:?}");
+            assert_eq!(snapshot.advice(LOAD, Advice::Ok), advice, "{snapshot:?}");
+        }
+        let desktop = Snapshot {
+            battery: None,
+            ..policy(plugged)
+        };
+        assert_eq!(desktop.tiredness(), None);
+    }
+
     const WELL: Snapshot = Snapshot {
         free_bytes: 4 * GB,
+        total_bytes: 8 * GB,
         budget_bytes: 3 * GB,
         battery: Some(Battery {
             percent: 80,
@@ -279,6 +380,13 @@ mod tests {
         }),
         thermal: Thermal::Nominal,
         power_save: false,
+        is_metered: false,
+        policy: Policy {
+            memory_limit_bytes: None,
+            battery_floor_percent: BATTERY_FLOOR_PERCENT,
+            only_while_charging: false,
+            use_metered: true,
+        },
     };
 
     const LOAD: Load = Load {

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId(pub [u8; 32]);
 
+/// A model: the hash of its file, by which every phone knows it. Which hash is the app's to say; nothing here counts it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ModelId(pub [u8; 32]);
+
 /// Number of a plan. Plans are succeeded, never changed: a higher epoch is a later plan.
 #[derive(
     Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -39,6 +43,13 @@ impl fmt::Debug for PeerId {
         self.0[..4]
             .iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Writes the first four bytes in hex.
+impl fmt::Debug for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&PeerId(self.0), f)
     }
 }
 

@@ -24,6 +24,7 @@
 
 pub mod chat;
 pub mod device;
+pub mod forecast;
 pub mod group;
 mod ids;
 pub mod phone;
@@ -32,13 +33,15 @@ pub mod placement;
 pub mod plan;
 pub mod planning;
 pub mod profile;
+pub mod questions;
 pub mod reconfig;
 pub mod relay;
 pub mod ring;
+pub mod standing;
 pub mod supply;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
 pub mod wire;
 
-pub use ids::{Epoch, PeerId, RequestId, SequenceId, StepId};
+pub use ids::{Epoch, ModelId, PeerId, RequestId, SequenceId, StepId};

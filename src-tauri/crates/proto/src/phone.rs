@@ -12,6 +12,18 @@
 //! ```
 //!
 //! A phone in no group leads itself, and runs a model alone if it is asked to.
+//!
+//! | what it does beside | told in |
+//! | --- | --- |
+//! | a model is started and stopped, here or by way of another member | `phone/running.rs` |
+//! | members and screens learn how this phone is and what it runs | `phone/telling.rs` |
+//! | what to expect of a model is found out, and nothing is moved | `phone/forecasting.rs` |
+
+mod forecasting;
+mod running;
+mod telling;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,18 +31,25 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
 
-use crate::PeerId;
+use crate::device::Policy;
+use crate::forecast::{ForecastId, Forecasting, News};
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
+use crate::placement;
 use crate::plan::Plan;
 use crate::planning::{Outlook, Planning, Review, Work};
 use crate::profile::respondent::{self, Respondent};
 use crate::profile::{self, BurstFrame, PROBE_EPOCH};
 use crate::reconfig::{Cause, Status};
 use crate::ring::{self, Notice, Ring};
+use crate::standing::{self, Beat, Board, HeldModel, Run, Standings, Trouble};
 use crate::supply::{self, Supply};
 use crate::transfer;
 use crate::wire::Control;
+use crate::{ModelId, PeerId};
+
+pub use running::Refused;
+use telling::Told;
 
 /// How long the leader waits after a plan broke before it makes another.
 ///
@@ -55,15 +74,49 @@ pub enum InEvent<H, C> {
     Measured(respondent::InEvent),
     /// The engine has computed something, and took so long.
     Computed(respondent::Work),
-    /// A person wants this phone's model to be run.
-    Run(Box<Work>),
-    /// A person, on the leader's phone, leaves a phone out of computing, or lets it take part again.
+    /// A person wants a model to be run that this phone has, in place of what is run. A phone that does not lead is let
+    /// lead for that.
+    Run {
+        /// The model.
+        work: Box<Work>,
+        /// By which others know it.
+        model: Option<ModelId>,
+    },
+    /// A person wants a model to be run that another member has. Only if [`Phone::check_run_elsewhere`] says so.
+    RunElsewhere(ModelId),
+    /// A person wants no more of what is run. Only if [`Phone::check_stop`] says so.
+    Stop,
+    /// A person leaves a phone out of computing, or lets it take part again. Only if [`Phone::check_exclude`] says so.
     Exclude {
         /// That phone.
         phone: PeerId,
         /// Whether it is left out.
         is_excluded: bool,
     },
+    /// This phone has these models, and no others.
+    Models(Vec<HeldModel>),
+    /// A person allows this phone this.
+    Policy(Policy),
+    /// A person wants to know what to expect of a model that this phone has. Answered by [`OutEvent::Forecast`].
+    Forecast {
+        /// Name of the question.
+        id: ForecastId,
+        /// The model.
+        work: Box<Work>,
+    },
+    /// Nobody waits for that forecast any more.
+    ForecastUnwanted(ForecastId),
+    /// So much of what is being loaded is loaded, between 0 and 1.
+    Loading(f32),
+    /// A small message went to a phone and back.
+    RoundTrip {
+        /// To whom.
+        phone: PeerId,
+        /// How long it took.
+        time: Duration,
+    },
+    /// The app is about to be suspended, and its connections are closed: what is run with others is let go.
+    Suspended,
 }
 
 /// What to do, in this order.
@@ -86,6 +139,27 @@ pub enum OutEvent<H, C> {
     CannotPlan {
         /// Why, for people.
         reason: String,
+        /// Why, as far as it is one of the usual reasons.
+        trouble: Trouble,
+    },
+    /// How every member is, and what is run, in place of what was told before. At most every
+    /// [`SHOW_INTERVAL`](standing::SHOW_INTERVAL).
+    Show(Box<Board>),
+    /// Tokens went round the ring.
+    Beat(Beat),
+    /// How a forecast is going.
+    Forecast {
+        /// Name of the question.
+        id: ForecastId,
+        /// What there is to tell.
+        news: News,
+    },
+    /// This phone has a model that is to be run: make [`InEvent::Run`] of it.
+    RunWanted {
+        /// Which.
+        model: ModelId,
+        /// Phone on which a person wants it.
+        by: PeerId,
     },
 }
 
@@ -109,6 +183,18 @@ pub struct Phone<H, C> {
     quiet_at: Option<Instant>,
     /// Whom the ring was told to obey.
     leader: Option<PeerId>,
+    /// What is known of what this phone would run, beside its planning.
+    started: running::Started,
+    standings: Standings,
+    told: Told,
+    policy: Policy,
+    /// Phones that a person left out of computing, on this phone when it leads.
+    left_out: BTreeSet<PeerId>,
+    forecasting: Option<Forecasting>,
+    /// The last forecast, for what it found out.
+    forecasted: Option<Forecasting>,
+    /// What this phone is to be measured with, once nothing is being written.
+    measure_later: Option<respondent::OutEvent>,
     events: VecDeque<OutEvent<H, C>>,
 }
 
@@ -128,6 +214,14 @@ impl<H, C> Phone<H, C> {
             gives_way: false,
             quiet_at: None,
             leader: None,
+            started: running::Started::default(),
+            standings: Standings::new(me, now),
+            told: Told::new(now),
+            policy: Policy::default(),
+            left_out: BTreeSet::new(),
+            forecasting: None,
+            forecasted: None,
+            measure_later: None,
             events: VecDeque::new(),
         };
         phone.settle(now);
@@ -141,7 +235,7 @@ impl<H, C> Phone<H, C> {
             InEvent::Group(event) => self.group_event(event, now),
             InEvent::Ring(event) => self.ring_event(event, now),
             InEvent::Shards(event) => self.supply.handle(event, now),
-            InEvent::Measured(event) => self.respondent.handle(event, now),
+            InEvent::Measured(event) => self.measured(event, now),
             InEvent::Computed(work) => {
                 let event = respondent::InEvent::Computed(work);
                 self.respondent.handle(event, now);
@@ -149,12 +243,20 @@ impl<H, C> Phone<H, C> {
                     return; // as after nearly every step: nothing follows from it
                 }
             }
-            InEvent::Run(work) => self.run(*work),
-            InEvent::Exclude { phone, is_excluded } => {
-                if let Some(planning) = &mut self.planning {
-                    planning.exclude(phone, is_excluded);
-                }
+            InEvent::Run { work, model } => self.run(*work, model, now),
+            InEvent::RunElsewhere(model) => self.run_elsewhere(model),
+            InEvent::Stop => self.stop_wanted_here(now),
+            InEvent::Exclude { phone, is_excluded } => self.exclude(phone, is_excluded, now),
+            InEvent::Models(models) => self.set_models(models, now),
+            InEvent::Policy(policy) => self.set_policy(policy, now),
+            InEvent::Forecast { id, work } => self.forecast(id, *work, now),
+            InEvent::ForecastUnwanted(id) => self.forecast_unwanted(id),
+            InEvent::Loading(fraction) => self.loading(fraction, now),
+            InEvent::RoundTrip { phone, time } => {
+                let event = standing::InEvent::RoundTrip { phone, time };
+                self.standings.handle(event, now);
             }
+            InEvent::Suspended => self.let_go(now),
         }
 
         self.settle(now);
@@ -179,6 +281,15 @@ impl<H, C> Phone<H, C> {
         {
             planning.handle_timeout(now);
         }
+        if let Some(forecasting) = &mut self.forecasting
+            && forecasting.poll_timeout().is_some_and(|due| due <= now)
+        {
+            forecasting.handle_timeout(now);
+        }
+        if self.standings.poll_timeout().is_some_and(|due| due <= now) {
+            self.standings.handle_timeout(now);
+        }
+        self.give_up_waiting_for_lead(now);
 
         self.settle(now);
     }
@@ -195,6 +306,12 @@ impl<H, C> Phone<H, C> {
             self.planning.as_ref().and_then(Planning::poll_timeout),
             self.supply.poll_timeout(),
             self.ring.poll_timeout(),
+            self.forecasting
+                .as_ref()
+                .and_then(Forecasting::poll_timeout),
+            self.standings.poll_timeout(),
+            self.told.poll_timeout(),
+            self.started.give_up_at(),
             replan_at,
             quiet_at,
         ];
@@ -272,8 +389,20 @@ impl<H, C> Phone<H, C> {
             } => self.hear(from, message, now),
             ring::InEvent::Control {
                 from,
-                message: Control::Offer,
-            } => self.offered(from, now),
+                message: Control::Offer { is_fresh },
+            } => self.offered(from, is_fresh, now),
+            ring::InEvent::Control {
+                from,
+                message: Control::StopWanted,
+            } => self.stop_wanted_by(from, now),
+            ring::InEvent::Control {
+                from,
+                message: Control::RunWanted(model),
+            } => self.run_wanted_by(from, model),
+            ring::InEvent::Control {
+                from,
+                message: Control::Standing(message),
+            } => self.hear_standing(from, message, now),
             ring::InEvent::Activation {
                 from,
                 epoch: PROBE_EPOCH,
@@ -285,44 +414,28 @@ impl<H, C> Phone<H, C> {
                     self.respondent.handle(burst, now);
                 }
             }
-            event => self.ring.handle(event, now),
+            event => {
+                self.note_work(&event, now);
+                self.ring.handle(event, now);
+            }
         }
     }
 
     /// Lets both sides of measuring hear a word about it: each takes what concerns it.
     fn hear(&mut self, from: PeerId, message: profile::Message, now: Instant) {
-        if let Some(planning) = &mut self.planning {
+        if self.is_for_forecast(from, &message)
+            && let Some(forecasting) = &mut self.forecasting
+        {
+            forecasting.hear(from, message.clone(), now);
+        }
+        if self.is_for_planning(from, &message)
+            && let Some(planning) = &mut self.planning
+        {
             planning.hear(from, message.clone(), now);
         }
 
         let event = respondent::InEvent::Message { from, message };
         self.respondent.handle(event, now);
-    }
-
-    /// A person wants this phone's model to be run: by this phone, when it leads.
-    fn run(&mut self, work: Work) {
-        self.planning = Some(Planning::new(self.me, work));
-
-        self.offer();
-    }
-
-    /// Tells the leader, if that is another phone, that this one has a model to run.
-    fn offer(&mut self) {
-        if let Some(to) = self.leader.filter(|&leader| leader != self.me)
-            && self.planning.is_some()
-        {
-            let message = Control::Offer;
-            let send = ring::OutEvent::SendControl { to, message };
-            self.events.push_back(OutEvent::Ring(send));
-        }
-    }
-
-    /// A member has a model to run. The head is who has the model, and the head leads.
-    fn offered(&mut self, from: PeerId, now: Instant) {
-        if self.leads() && self.planning.is_none() {
-            let hand_over = group::Command::HandOver(from);
-            self.group.handle(group::InEvent::Command(hand_over), now);
-        }
     }
 
     /// Lets everything that follows from the last event happen.
@@ -333,10 +446,14 @@ impl<H, C> Phone<H, C> {
             self.plan_if_due(now);
             self.tell_writing(now);
             self.tell_way(now);
+            self.measure_if_idle();
+            self.go_on_forecasting(now);
+            self.tell_standing(now);
 
             let settled = !self.ring.wants_anything()
                 && !self.group.wants_anything()
-                && !self.supply.wants_anything();
+                && !self.supply.wants_anything()
+                && !self.standings.wants_anything();
             if settled {
                 return;
             }
@@ -354,6 +471,12 @@ impl<H, C> Phone<H, C> {
                 self.route_supply(event, now);
             } else if let Some((to, message)) = self.planning.as_mut().and_then(Planning::poll) {
                 self.say(to, message, now);
+            } else if let Some((to, message)) =
+                self.forecasting.as_mut().and_then(Forecasting::poll)
+            {
+                self.say(to, message, now);
+            } else if let Some(event) = self.standings.poll() {
+                self.route_standing(event);
             } else if let Some(event) = self.respondent.poll() {
                 self.route_respondent(event, now);
             } else {
@@ -371,11 +494,17 @@ impl<H, C> Phone<H, C> {
             group::OutEvent::Present {
                 peer,
                 presence: Presence::Lost,
-            } => self.ring.handle(ring::InEvent::PhoneLost(*peer), now),
+            } => {
+                self.note_orphan(*peer);
+                self.ring.handle(ring::InEvent::PhoneLost(*peer), now);
+            }
             group::OutEvent::Present {
                 peer,
                 presence: Presence::Here,
-            } => self.ring.handle(ring::InEvent::Announce(*peer), now),
+            } => {
+                self.ring.handle(ring::InEvent::Announce(*peer), now);
+                self.ring.handle(ring::InEvent::AnnounceStop(*peer), now);
+            }
             group::OutEvent::Members(roster) => {
                 self.members_changed(roster, now);
                 self.tell_peers(now);
@@ -397,6 +526,7 @@ impl<H, C> Phone<H, C> {
     fn route_ring(&mut self, event: ring::OutEvent<H>, now: Instant) {
         match event {
             ring::OutEvent::Load { plan, manifest } => {
+                self.preparing(&plan, &manifest, now);
                 return self.supply.prepare(plan, manifest, now);
             }
             ring::OutEvent::Answered(figures) => {
@@ -408,7 +538,14 @@ impl<H, C> Phone<H, C> {
                 let review = review.map(|review| OutEvent::Reviewed(Box::new(review)));
                 return self.events.extend(review);
             }
+            ring::OutEvent::Unload => {
+                self.prepared_nothing(now);
+                self.supply.stop(now);
+            }
+            ring::OutEvent::Compute { ref step, .. } => self.computing(step, now),
             ring::OutEvent::Notice(Notice::InForce { .. }) => {
+                self.started.has_run = true;
+                self.told.run_changed();
                 for phone in self.phones_here() {
                     self.ring.handle(ring::InEvent::Announce(phone), now);
                 }
@@ -421,6 +558,7 @@ impl<H, C> Phone<H, C> {
             }) => {
                 self.replan_at = Some(now + REPLAN_AFTER);
                 self.supply.give_up(epoch, now);
+                self.broken(phone, cause, now);
                 match (&mut self.planning, cause) {
                     (Some(planning), Cause::CannotLoad) => planning.unfit(phone, reason.clone()),
                     (Some(planning), Cause::Lost) => planning.lost(),
@@ -440,6 +578,7 @@ impl<H, C> Phone<H, C> {
     fn route_supply(&mut self, event: supply::OutEvent<C>, now: Instant) {
         match event {
             supply::OutEvent::Load { plan, manifest } => {
+                self.loading(0.0, now);
                 let load = ring::OutEvent::Load { plan, manifest };
                 self.events.push_back(OutEvent::Ring(load));
             }
@@ -467,7 +606,12 @@ impl<H, C> Phone<H, C> {
                 };
                 self.respondent.handle(event, now);
             }
-            event => self.events.push_back(OutEvent::Supply(event)),
+            event => {
+                if let supply::OutEvent::Progress(progress) = &event {
+                    self.fetching(progress, now);
+                }
+                self.events.push_back(OutEvent::Supply(event));
+            }
         }
     }
 
@@ -478,6 +622,7 @@ impl<H, C> Phone<H, C> {
     fn route_respondent(&mut self, event: respondent::OutEvent, now: Instant) {
         match event {
             respondent::OutEvent::Send { to, message } => self.say(to, message, now),
+            event @ respondent::OutEvent::Measure(_) => self.measure_later = Some(event),
             event => self.events.push_back(OutEvent::Measure(event)),
         }
     }
@@ -499,6 +644,7 @@ impl<H, C> Phone<H, C> {
         let peers = peers.filter(|&peer| self.group.is_member(peer));
 
         self.supply.set_peers(peers.collect(), now);
+        self.tell_members(now);
     }
 
     /// A phone that is no member any more has no part in anything.
@@ -520,14 +666,20 @@ impl<H, C> Phone<H, C> {
             Some(_) => self.group.leader().map(|term| term.leader),
         };
 
-        if std::mem::replace(&mut self.leader, leader) == leader {
+        let old = std::mem::replace(&mut self.leader, leader);
+        if old == leader {
             return;
         }
+        self.tell_members(now);
         self.ring.handle(ring::InEvent::Leader(leader), now);
         if let Some(leader) = leader {
             self.respondent
                 .handle(respondent::InEvent::Leader(leader), now);
-            self.offer();
+            if leader == self.me {
+                self.lead(old);
+            } else {
+                self.offer(false);
+            }
         }
     }
 
@@ -587,10 +739,13 @@ impl<H, C> Phone<H, C> {
         } else {
             BTreeSet::new()
         };
+        let (excluded, tired) = (self.excluded(), self.tired());
         let Some(planning) = &mut self.planning else {
             return;
         };
         planning.set_phones(phones.clone(), now);
+        planning.set_excluded(excluded);
+        planning.set_tired(tired);
         let status = self.ring.reconfig().status();
         let may_plan = match status {
             Status::None => phones.len() >= planning.work().n_phones,
@@ -613,9 +768,7 @@ impl<H, C> Phone<H, C> {
             }
             Err(error) => {
                 self.ring.handle(ring::InEvent::NoPlan, now);
-                self.events.push_back(OutEvent::CannotPlan {
-                    reason: error.to_string(),
-                });
+                self.cannot_plan(Trouble::of(&error), error.to_string());
             }
         }
     }
@@ -624,6 +777,8 @@ impl<H, C> Phone<H, C> {
     fn propose(&mut self, plan: Plan, outlook: Option<Outlook>, now: Instant) {
         let planning = self.planning.as_ref().expect("it has made the plan");
         let manifest = Arc::clone(&planning.work().manifest);
+        self.started.planned(outlook.as_ref());
+        self.told.run_changed();
         self.events
             .push_back(OutEvent::Planned(outlook.map(Box::new)));
         let in_force = self.ring.reconfig().in_force();

@@ -693,7 +693,7 @@ mod tests {
     fn heeded(problem: &Problem, help: &Help) -> Problem {
         let mut problem = problem.clone();
         match help {
-            Help::FreeMemory { name, bytes } => {
+            Help::FreeMemory { name, bytes, .. } => {
                 let phone = problem.phones.iter_mut().find(|phone| phone.name == *name);
                 phone.expect("it is named").memory_budget_bytes += bytes;
             }

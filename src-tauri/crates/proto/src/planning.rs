@@ -111,6 +111,8 @@ pub struct Planning {
     phones: BTreeSet<PeerId>,
     /// Phones that a person left out.
     excluded: BTreeSet<PeerId>,
+    /// Phones that had better rest.
+    tired: BTreeSet<PeerId>,
     /// Phones that could not do their part of a plan, and why; until they leave.
     unfit: BTreeMap<PeerId, String>,
     /// Phones that the last plan was made for, whether it was possible or not.
@@ -134,22 +136,37 @@ impl Work {
     }
 }
 
+impl Work {
+    fn survey_config(&self) -> survey::Config {
+        survey::Config {
+            sample: Arc::clone(&self.sample),
+            model: self.manifest.hash(),
+            chunk_numbers: self.sizes.chunk_tokens * self.manifest.n_embd,
+            activation: self.sizes.activation,
+            probes_at_once: PROBES_AT_ONCE,
+        }
+    }
+}
+
 impl Planning {
     /// Begins with nobody here.
     pub fn new(me: PeerId, work: Work) -> Self {
-        let config = survey::Config {
-            sample: Arc::clone(&work.sample),
-            chunk_numbers: work.sizes.chunk_tokens * work.manifest.n_embd,
-            activation: work.sizes.activation,
-            probes_at_once: PROBES_AT_ONCE,
-        };
+        Self::with(me, Survey::new(work.survey_config()), work)
+    }
 
+    /// The same, for one that never makes a plan, and may stand beside one that does.
+    pub fn of_forecast(me: PeerId, work: Work) -> Self {
+        Self::with(me, Survey::beside_another(work.survey_config()), work)
+    }
+
+    fn with(me: PeerId, survey: Survey, work: Work) -> Self {
         Self {
             me,
-            survey: Survey::new(config),
+            survey,
             work,
             phones: BTreeSet::new(),
             excluded: BTreeSet::new(),
+            tired: BTreeSet::new(),
             unfit: BTreeMap::new(),
             planned_for: None,
             outlook: None,
@@ -159,6 +176,28 @@ impl Planning {
     /// Returns what is to be run.
     pub fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// Returns the phone that would be the head.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Returns what is known of the phones.
+    pub fn survey(&self) -> &Survey {
+        &self.survey
+    }
+
+    /// Learns what another survey has found out about phones that will be here next.
+    pub fn learn(&mut self, other: &Survey, phones: &BTreeSet<PeerId>, now: Instant) {
+        if let Rule::Best(_) = self.work.rule {
+            self.survey.learn(other, phones, now);
+        }
+    }
+
+    /// Somebody has changed what their phone may do: another plan may be due.
+    pub fn reconsider(&mut self) {
+        self.planned_for = None;
     }
 
     /// Takes note of who is here; nobody, while this phone does not lead.
@@ -181,14 +220,14 @@ impl Planning {
         self.phones = phones;
     }
 
-    /// Leaves a phone out, or lets it take part again.
-    pub fn exclude(&mut self, phone: PeerId, is_excluded: bool) {
-        if is_excluded {
-            self.excluded.insert(phone);
-        } else {
-            self.excluded.remove(&phone);
-        }
-        self.planned_for = None;
+    /// Leaves these phones out, and lets all others take part.
+    pub fn set_excluded(&mut self, phones: BTreeSet<PeerId>) {
+        self.excluded = phones;
+    }
+
+    /// These phones had better rest, and no others.
+    pub fn set_tired(&mut self, phones: BTreeSet<PeerId>) {
+        self.tired = phones;
     }
 
     /// Takes note of what a phone said about itself, or about a link.
@@ -227,15 +266,18 @@ impl Planning {
         self.planned_for = None;
     }
 
+    /// Returns whether everything about the phones is known that a plan needs.
+    pub fn is_known(&self) -> bool {
+        match self.work.rule {
+            Rule::Even => true,
+            Rule::Best(_) => self.survey.is_done(),
+        }
+    }
+
     /// Returns whether another plan may be possible or better than the last one: the phones are others, and everything
     /// about them is known.
     pub fn is_due(&self) -> bool {
-        let is_known = match self.work.rule {
-            Rule::Even => true,
-            Rule::Best(_) => self.survey.is_done(),
-        };
-
-        is_known && self.planned_for.as_ref() != Some(&self.fit())
+        self.is_known() && self.planned_for.as_ref() != Some(&self.fit())
     }
 
     /// Makes a plan. `roster` has the phones' names.
@@ -257,7 +299,7 @@ impl Planning {
         match self.work.rule {
             Rule::Even => Ok((self.even(epoch)?, None)),
             Rule::Best(objective) => {
-                let problem = self.problem(objective, roster, now);
+                let problem = self.problem_for(objective, roster, now);
                 let placement = placement::solve(&problem)?;
                 let plan = self.plan_of(epoch, &problem, &placement)?;
                 let outlook = Outlook { problem, placement };
@@ -282,7 +324,7 @@ impl Planning {
         let (stages, objective) = (&outlook.placement.stages, outlook.problem.objective);
 
         let forecast = forecast_of(outlook.problem.clone(), stages, prompt_tokens)?;
-        let known = self.problem(objective, None, now);
+        let known = self.problem_for(objective, None, now);
         let corrected = forecast_of(known, stages, prompt_tokens);
         let stages = stages.clone();
         if let Some(corrected) = corrected {
@@ -330,8 +372,11 @@ impl Planning {
 
     /// Returns the phones that could take part.
     fn fit(&self) -> BTreeSet<PeerId> {
-        let is_fit =
-            |phone: &PeerId| !self.unfit.contains_key(phone) && !self.excluded.contains(phone);
+        let is_fit = |phone: &PeerId| {
+            !self.unfit.contains_key(phone)
+                && !self.excluded.contains(phone)
+                && !self.tired.contains(phone)
+        };
 
         self.phones.iter().copied().filter(is_fit).collect()
     }
@@ -346,7 +391,15 @@ impl Planning {
         Plan::even(epoch, &self.work.manifest, &phones, self.work.sizes)
     }
 
-    fn problem(&self, objective: Objective, roster: Option<&Roster>, now: Instant) -> Problem {
+    /// Returns what placement is asked; `None` for an even split, for which nobody is measured.
+    pub fn problem(&self, roster: Option<&Roster>, now: Instant) -> Option<Problem> {
+        match self.work.rule {
+            Rule::Even => None,
+            Rule::Best(objective) => Some(self.problem_for(objective, roster, now)),
+        }
+    }
+
+    fn problem_for(&self, objective: Objective, roster: Option<&Roster>, now: Instant) -> Problem {
         let (surveyed, links) = (self.survey.phones(now), self.survey.links(now));
         let names = self.phones.iter().map(|&phone| {
             let member = roster.and_then(|roster| roster.member(phone));

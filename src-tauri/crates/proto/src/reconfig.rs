@@ -115,6 +115,14 @@ enum State {
     Loaded,
     InForce,
     Failed(Cause),
+    /// A person wants it no more.
+    Stopped,
+}
+
+impl State {
+    fn is_over(self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Stopped)
+    }
 }
 
 impl Reconfig {
@@ -144,7 +152,7 @@ impl Reconfig {
     /// Returns how far the newest plan has come.
     pub fn status(&self) -> Status {
         match self.prepared.as_ref().map(|prepared| prepared.state) {
-            None => Status::None,
+            None | Some(State::Stopped) => Status::None,
             Some(State::Loading | State::Loaded) => Status::Preparing,
             Some(State::InForce) => Status::InForce,
             Some(State::Failed(cause)) => Status::Failed(cause),
@@ -158,6 +166,18 @@ impl Reconfig {
         prepared
             .filter(|prepared| prepared.state == State::InForce)
             .map(|prepared| &prepared.plan)
+    }
+
+    /// Returns whether what was run was stopped, and nothing has been run since.
+    pub fn is_stopped(&self) -> bool {
+        let prepared = self.prepared.as_ref();
+
+        prepared.is_some_and(|prepared| prepared.state == State::Stopped)
+    }
+
+    /// Returns the newest plan, whatever has become of it.
+    pub fn newest(&self) -> Option<&Arc<Plan>> {
+        self.prepared.as_ref().map(|prepared| &prepared.plan)
     }
 
     /// Returns whether the newest plan was for just these phones.
@@ -206,6 +226,16 @@ impl Reconfig {
         }
     }
 
+    /// What was run is wanted no more. Returns whether there was anything.
+    pub fn stop(&mut self) -> bool {
+        let Some(prepared) = &mut self.prepared else {
+            return false;
+        };
+
+        prepared.waiting_for.clear();
+        std::mem::replace(&mut prepared.state, State::Stopped) != State::Stopped
+    }
+
     /// Takes note of a message about plans; others are none of its business.
     pub fn handle(&mut self, from: PeerId, message: Control) {
         match message {
@@ -220,7 +250,11 @@ impl Reconfig {
             Control::Commit { epoch } => self.commit(from, epoch),
             Control::InForce { .. }
             | Control::Survey(_)
-            | Control::Offer
+            | Control::Offer { .. }
+            | Control::Stop
+            | Control::StopWanted
+            | Control::RunWanted(_)
+            | Control::Standing(_)
             | Control::Step(_)
             | Control::StageFailed { .. }
             | Control::NeighbourLost { .. } => {}
@@ -393,7 +427,7 @@ impl Reconfig {
     fn fail(&mut self, phone: PeerId, cause: Cause, reason: &str) {
         let reason = wire::clean_text(reason, REASON_BYTES_MAX);
         let prepared = self.prepared.as_mut().expect("only a plan can fail");
-        if matches!(prepared.state, State::Failed(_)) {
+        if prepared.state.is_over() {
             return;
         }
 
@@ -418,7 +452,7 @@ impl Reconfig {
     fn current(&mut self, epoch: Epoch) -> Option<&mut Prepared> {
         let prepared = self.prepared.as_mut();
 
-        prepared.filter(|p| p.plan.epoch == epoch && !matches!(p.state, State::Failed(_)))
+        prepared.filter(|p| p.plan.epoch == epoch && !p.state.is_over())
     }
 
     fn leads(&self) -> bool {

@@ -138,6 +138,28 @@ impl Relay {
         }
     }
 
+    /// What was run is run no more: nothing is answered, and nobody can be asked.
+    pub fn stopped(&mut self) {
+        for number in self.open.keys().copied().collect::<Vec<_>>() {
+            self.answered(number, Answer::Failed(FailureReason::Stopped));
+        }
+
+        self.no_plan();
+    }
+
+    /// Returns whether there is somebody to ask.
+    pub fn has_plan(&self) -> bool {
+        self.plan.is_some()
+    }
+
+    /// Returns the screen of this phone that asked a question, if it is open.
+    pub fn client_of(&self, number: u64) -> Option<ClientId> {
+        match self.open.get(&number) {
+            Some(&Asker::Client(client)) => Some(client),
+            Some(Asker::Guest { .. }) | None => None,
+        }
+    }
+
     /// A screen of this phone asks.
     pub fn ask(&mut self, client: ClientId, ask: Arc<Ask>, now: Instant) {
         self.pass_on(Asker::Client(client), ask, now);
@@ -516,13 +538,16 @@ mod tests {
             finish: Finish::Cancelled,
             figures: Figures::default(),
         };
-        let ends: [(&dyn Fn(&mut Relay), &Answer); 3] = [
-            (&|relay| relay.handle_timeout(now + WAIT_MAX), &refused),
-            (&|relay| relay.no_plan(), &refused),
-            (&|relay| relay.cancel(SCREEN), &cancelled),
-        ];
+        type End<'a> = &'a dyn Fn(&mut Relay);
+        let too_late: End<'_> = &|relay| relay.handle_timeout(now + WAIT_MAX);
+        let no_plan: End<'_> = &|relay| relay.no_plan();
+        let enough: End<'_> = &|relay| relay.cancel(SCREEN);
 
-        for (end, expected) in ends {
+        for (end, expected) in [
+            (too_late, &refused),
+            (no_plan, &refused),
+            (enough, &cancelled),
+        ] {
             let mut relay = in_force(ANNA);
             relay.plan_replaced();
             relay.ask(SCREEN, ask("hello"), now);

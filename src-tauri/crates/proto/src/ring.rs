@@ -17,6 +17,7 @@ use gguf_tools::Manifest;
 use crate::chat::{Answer, Ask, Figures, RefusalReason};
 use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
 use crate::plan::{Plan, STAGES_MAX};
+use crate::questions::Questions;
 use crate::reconfig::{self, Cause, Reconfig};
 use crate::relay::{self, ClientId, Relay};
 use crate::wire::{Chat, Control, Step};
@@ -42,6 +43,10 @@ pub enum InEvent<H> {
     Alone,
     /// There is no plan, and none can be made: nobody need wait for one.
     NoPlan,
+    /// A person wants no more of what is run.
+    Stop,
+    /// The leader runs nothing: this member, which was not there when it was stopped, is told so.
+    AnnounceStop(PeerId),
     /// A control message came.
     Control {
         /// Phone that sent it.
@@ -178,6 +183,8 @@ pub enum OutEvent<H> {
         /// What its model is.
         manifest: Arc<Manifest>,
     },
+    /// Give back what was loaded.
+    Unload,
     /// See [`pipeline::OutEvent::Open`].
     Open {
         /// Name of the question.
@@ -240,6 +247,8 @@ pub enum Notice {
         /// Why, for people.
         reason: String,
     },
+    /// A person wants no more of what was run: nothing is in force.
+    Stopped,
 }
 
 /// One phone's part in what the group computes.
@@ -251,6 +260,8 @@ pub struct Ring<H> {
     reconfig: Reconfig,
     relay: Relay,
     pipeline: Option<Pipeline<H>>,
+    /// What is asked of this phone, as the head.
+    questions: Questions,
     events: VecDeque<OutEvent<H>>,
 }
 
@@ -263,6 +274,7 @@ impl<H> Ring<H> {
             reconfig: Reconfig::new(me),
             relay: Relay::new(me),
             pipeline: None,
+            questions: Questions::default(),
             events: VecDeque::new(),
         }
     }
@@ -279,6 +291,8 @@ impl<H> Ring<H> {
             InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
             InEvent::Alone => self.alone_again(now),
             InEvent::NoPlan => self.relay.no_plan(),
+            InEvent::Stop => self.stop(now),
+            InEvent::AnnounceStop(phone) => self.announce_stop_to(phone),
             InEvent::Control { from, message } => self.control(from, message, now),
             InEvent::Chat { from, message } => self.relay.handle(from, message, now),
             InEvent::Ask { client, ask } => self.relay.ask(client, ask, now),
@@ -355,6 +369,16 @@ impl<H> Ring<H> {
         self.pipeline.as_ref().map(Pipeline::plan)
     }
 
+    /// Returns what is asked of this phone, as the head.
+    pub fn questions(&mut self) -> &mut Questions {
+        &mut self.questions
+    }
+
+    /// Returns the screen of this phone that asked a question.
+    pub fn client_of(&self, number: u64) -> Option<ClientId> {
+        self.relay.client_of(number)
+    }
+
     /// Returns whether an answer goes through this phone.
     pub fn is_writing(&self) -> bool {
         self.pipeline
@@ -389,7 +413,14 @@ impl<H> Ring<H> {
                 self.pipe(event, now);
             }
             Control::InForce { plan } => self.announced(from, plan, now),
-            Control::Survey(_) | Control::Offer => {} // the phone's business
+            Control::Stop if self.leader == Some(from) => self.stop(now),
+            Control::Stop => tracing::warn!(%from, "Stop from a phone that does not lead, dropped"),
+            // The phone's business.
+            Control::Survey(_)
+            | Control::Offer { .. }
+            | Control::StopWanted
+            | Control::RunWanted(_)
+            | Control::Standing(_) => {}
             Control::Prepare { .. }
             | Control::Ready { .. }
             | Control::NotReady { .. }
@@ -404,9 +435,39 @@ impl<H> Ring<H> {
             return tracing::warn!(%from, "Announcement that is not the leader's, dropped");
         }
 
+        if self.pipeline.is_some() {
+            // This phone had a part in the last one.
+            self.reconfig.stop();
+            self.give_up_pipeline(now);
+            self.events.push_back(OutEvent::Unload);
+        }
         self.relay.plan_in_force(Arc::clone(&plan), now);
         self.events
             .push_back(OutEvent::Notice(Notice::InForce { plan }));
+    }
+
+    /// What was run is run no more: answers end, and memory is given back.
+    fn stop(&mut self, now: Instant) {
+        let was_any = self.reconfig.stop() || self.relay.has_plan();
+        if let Some(mut pipeline) = self.pipeline.take() {
+            pipeline.stop();
+            self.drain(&mut pipeline, now);
+        }
+        self.relay.stopped();
+
+        if was_any {
+            self.events.push_back(OutEvent::Unload);
+            self.events.push_back(OutEvent::Notice(Notice::Stopped));
+        }
+    }
+
+    /// Tells a member that came that nothing is run, which it may not have heard.
+    fn announce_stop_to(&mut self, phone: PeerId) {
+        if self.leader == Some(self.me) && self.reconfig.is_stopped() {
+            let message = Control::Stop;
+            self.events
+                .push_back(OutEvent::SendControl { to: phone, message });
+        }
     }
 
     /// Tells a member that came who answers questions.
@@ -438,17 +499,22 @@ impl<H> Ring<H> {
         self.relay.phone_lost(phone);
     }
 
-    /// This phone has left its group: what it ran with others it runs no more.
+    /// This phone has left its group: what it ran with others it runs no more; what it ran alone it does.
     fn alone_again(&mut self, now: Instant) {
         let others = self.pipeline.as_ref().map(|pipeline| {
             let phones = pipeline.plan().phones();
             phones.filter(|&phone| phone != self.me).collect::<Vec<_>>()
         });
 
-        for phone in others.unwrap_or_default() {
+        let others = others.unwrap_or_default();
+        let is_own = self.pipeline.is_some() && others.is_empty();
+        for phone in others {
             self.phone_lost(phone, now);
         }
-        self.relay.no_plan();
+        if !is_own {
+            self.relay.no_plan();
+            self.events.push_back(OutEvent::Unload);
+        }
     }
 
     fn pipe(&mut self, event: pipeline::InEvent<H>, now: Instant) {
@@ -463,7 +529,7 @@ impl<H> Ring<H> {
             if let Some(event) = self.reconfig.poll() {
                 self.route_reconfig(event, now);
             } else if let Some(event) = self.pipeline.as_mut().and_then(Pipeline::poll) {
-                self.route_pipeline(event);
+                self.route_pipeline(event, now);
             } else if let Some(event) = self.relay.poll() {
                 self.route_relay(event, now);
             } else {
@@ -477,7 +543,7 @@ impl<H> Ring<H> {
             reconfig::OutEvent::Send { to, message } => OutEvent::SendControl { to, message },
             reconfig::OutEvent::Load { plan, manifest } => {
                 // Its part begins now: the first steps may come before the word that all are ready.
-                self.give_up_pipeline();
+                self.give_up_pipeline(now);
                 self.pipeline = Some(Pipeline::new(Arc::clone(&plan), self.me));
                 OutEvent::Load { plan, manifest }
             }
@@ -504,22 +570,30 @@ impl<H> Ring<H> {
 
     /// Breaks off what the last plan was writing: loading the next forgets it. Nothing is asked until that is in
     /// force: the engine would read a question before it has loaded, and then forget it.
-    fn give_up_pipeline(&mut self) {
+    fn give_up_pipeline(&mut self, now: Instant) {
         if let Some(mut pipeline) = self.pipeline.take() {
             pipeline.give_up();
-            while let Some(event) = pipeline.poll() {
-                self.route_pipeline(event);
-            }
+            self.drain(&mut pipeline, now);
         }
 
         self.relay.plan_replaced();
     }
 
-    fn route_pipeline(&mut self, event: pipeline::OutEvent<H>) {
+    /// Passes on the last words of a pipeline.
+    fn drain(&mut self, pipeline: &mut Pipeline<H>, now: Instant) {
+        while let Some(event) = pipeline.poll() {
+            self.route_pipeline(event, now);
+        }
+    }
+
+    fn route_pipeline(&mut self, event: pipeline::OutEvent<H>, now: Instant) {
         use pipeline::OutEvent as Wish;
 
         let event = match event {
-            Wish::Answer { request, answer } => return self.relay.answer(request, answer),
+            Wish::Answer { request, answer } => {
+                self.questions.answered(request, &answer, now);
+                return self.relay.answer(request, answer);
+            }
             Wish::Open { request, ask } => OutEvent::Open { request, ask },
             Wish::Close { request } => OutEvent::Close { request },
             Wish::Embed { step, tokens } => OutEvent::Embed { step, tokens },
@@ -579,6 +653,9 @@ impl<H> Ring<H> {
     fn route_relay(&mut self, event: relay::OutEvent, now: Instant) {
         match event {
             relay::OutEvent::Ask { request, ask } => {
+                if self.pipeline.is_some() {
+                    self.questions.asked(request);
+                }
                 self.pipe(pipeline::InEvent::Ask { request, ask }, now);
             }
             relay::OutEvent::Cancel { request } => {

@@ -150,6 +150,16 @@ impl<C> Supply<C> {
         }
     }
 
+    /// Needs nothing any more. What is here stays as long as nobody needs its room.
+    pub fn stop(&mut self, now: Instant) {
+        self.pending = None;
+        self.here.clear();
+        self.events.push_back(OutEvent::Need(BTreeSet::new()));
+        self.transfer
+            .handle(transfer::InEvent::Want(Vec::new()), now);
+        self.exchange(now);
+    }
+
     /// Takes note of something about shards.
     pub fn handle(&mut self, event: transfer::InEvent<C>, now: Instant) {
         self.transfer.handle(event, now);

@@ -24,8 +24,9 @@ use crate::group::Bounded;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
 use crate::profile;
 use crate::reconfig::Cause;
+use crate::standing;
 use crate::transfer;
-use crate::{Epoch, PeerId, SequenceId, StepId};
+use crate::{Epoch, ModelId, PeerId, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
 pub const VERSION: u32 = 1;
@@ -142,7 +143,18 @@ pub enum Control {
     /// What a phone can do, and what links carry.
     Survey(profile::Message),
     /// A member would run a model of its own if it led.
-    Offer,
+    Offer {
+        /// Whether a person has just started it, and it takes the place of what the leader runs.
+        is_fresh: bool,
+    },
+    /// The leader says that what was run is run no more.
+    Stop,
+    /// The phone on which a person started what is run asks the leader to stop it.
+    StopWanted,
+    /// A person wants a model run that the phone which gets this has.
+    RunWanted(ModelId),
+    /// How members are.
+    Standing(standing::Message),
     /// Every phone is ready: the plan is in force.
     Commit {
         /// The plan's epoch.
@@ -756,7 +768,7 @@ mod tests {
 
     /// Returns one of each control message.
     fn controls() -> Vec<Control> {
-        vec![
+        [
             Control::Prepare {
                 plan: Arc::new(testing::plan(&[ANNA, BELA, CARL])),
                 manifest: Arc::new(testing::manifest(&[2, 2, 2])),
@@ -781,7 +793,14 @@ mod tests {
                 epoch: Epoch(3),
                 neighbour: BELA,
             },
+            Control::Offer { is_fresh: true },
+            Control::Stop,
+            Control::StopWanted,
+            Control::RunWanted(ModelId([7; 32])),
         ]
+        .into_iter()
+        .chain(standing::messages().map(Control::Standing))
+        .collect()
     }
 
     /// Returns one of each chat message, with one of each prompt and answer.

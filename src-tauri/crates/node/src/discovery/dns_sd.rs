@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use mdns_sd::{
@@ -53,6 +53,7 @@ pub struct DnsSd {
     me: libp2p::PeerId,
     daemon: ServiceDaemon,
     events: BoxStream<'static, ServiceEvent>,
+    is_looking: bool,
     /// Phones by the names of their services.
     services: BTreeMap<String, PeerId>,
     again: Interval,
@@ -76,12 +77,15 @@ impl DnsSd {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn new(me: libp2p::PeerId) -> Result<Self, SourceError> {
+    pub fn new(me: libp2p::PeerId, is_looking: bool) -> Result<Self, SourceError> {
         let daemon = ServiceDaemon::new()?;
         daemon.disable_interface(IfKind::Predicate(IfPredicate::new(|interface| {
             leads_elsewhere(&interface.name)
         })))?;
-        let events = daemon.browse(SERVICE)?.into_stream().boxed();
+        let events = match is_looking {
+            true => daemon.browse(SERVICE)?.into_stream().boxed(),
+            false => stream::pending().boxed(),
+        };
         let mut again = interval(ASK_AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         again.reset(); // the first tick would come at once
@@ -90,6 +94,7 @@ impl DnsSd {
             me,
             daemon,
             events,
+            is_looking,
             services: BTreeMap::new(),
             again,
         })
@@ -121,6 +126,9 @@ impl DnsSd {
     }
 
     fn ask_again(&mut self) -> Result<(), SourceError> {
+        if !self.is_looking {
+            return Ok(());
+        }
         for service in self.services.keys() {
             self.daemon.verify(service.clone(), VERIFY_TIMEOUT)?;
         }
@@ -160,6 +168,24 @@ impl PeerSource for DnsSd {
         if let Err(error) = self.register(announcement, addresses) {
             tracing::warn!(%error, "This phone is not announced by DNS-SD");
         }
+    }
+
+    fn hide(&mut self) {
+        let service = format!("{}.{SERVICE}", self.me.to_base58());
+
+        if let Err(error) = self.daemon.unregister(&service) {
+            tracing::debug!(%error, "This phone is still announced by DNS-SD");
+        }
+    }
+
+    fn look(&mut self, is_looking: bool) -> bool {
+        self.is_looking = is_looking;
+        if is_looking {
+            return self.ask_again().is_ok();
+        }
+
+        self.events = stream::pending().boxed();
+        self.daemon.stop_browse(SERVICE).is_ok()
     }
 
     /// The library looks for new addresses every 5 s only, and announced nothing on them when it was tried.

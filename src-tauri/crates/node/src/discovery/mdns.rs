@@ -26,6 +26,9 @@ use crate::identity;
 /// How often it asks; the first times after 0, 0.5, 1.5 and 3.5 s, until somebody answers.
 const ASK: Duration = Duration::from_secs(8);
 
+/// How often it asks while nobody looks: the library asks always, and a radio should not wake for it. A guess.
+const ASK_SELDOM: Duration = Duration::from_secs(5 * 60);
+
 /// How long others believe an answer of ours: two of their questions, or our answers, may be lost.
 const LIFETIME: Duration = Duration::from_secs(30);
 
@@ -61,10 +64,10 @@ impl Mdns {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn new(me: libp2p::PeerId) -> Result<Self, SourceError> {
+    pub fn new(me: libp2p::PeerId, is_looking: bool) -> Result<Self, SourceError> {
         let config = Config {
             ttl: LIFETIME,
-            query_interval: ASK,
+            query_interval: if is_looking { ASK } else { ASK_SELDOM },
             enable_ipv6: false,
         };
 
@@ -75,6 +78,22 @@ impl Mdns {
             seen: BTreeMap::new(),
             found: Vec::new(),
         })
+    }
+
+    /// Has the library say these addresses, and no others.
+    fn say(&mut self, wanted: BTreeSet<Multiaddr>) {
+        let listener_id = self.listener;
+
+        for addr in self.announced.difference(&wanted) {
+            let expired = ExpiredListenAddr { listener_id, addr };
+            self.behaviour
+                .on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
+        }
+        for addr in wanted.difference(&self.announced) {
+            let new = NewListenAddr { listener_id, addr };
+            self.behaviour.on_swarm_event(FromSwarm::NewListenAddr(new));
+        }
+        self.announced = wanted;
     }
 
     fn discovered(&mut self, phone: PeerId, labelled: &Multiaddr) {
@@ -132,19 +151,17 @@ impl PeerSource for Mdns {
         let labelled = addresses
             .iter()
             .map(|address| announcement.label_address(address));
-        let wanted: BTreeSet<_> = labelled.collect();
-        let listener_id = self.listener;
 
-        for addr in self.announced.difference(&wanted) {
-            let expired = ExpiredListenAddr { listener_id, addr };
-            self.behaviour
-                .on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
-        }
-        for addr in wanted.difference(&self.announced) {
-            let new = NewListenAddr { listener_id, addr };
-            self.behaviour.on_swarm_event(FromSwarm::NewListenAddr(new));
-        }
-        self.announced = wanted;
+        self.say(labelled.collect());
+    }
+
+    fn hide(&mut self) {
+        self.say(BTreeSet::new());
+    }
+
+    /// How often it asks is fixed when it is built.
+    fn look(&mut self, _: bool) -> bool {
+        false
     }
 
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, SourceError>> {
@@ -169,12 +186,7 @@ impl PeerSource for Mdns {
 /// Its tasks outlive it until another phone says something. Until then they have nothing to announce.
 impl Drop for Mdns {
     fn drop(&mut self) {
-        let listener_id = self.listener;
-        for addr in &self.announced {
-            let expired = ExpiredListenAddr { listener_id, addr };
-            self.behaviour
-                .on_swarm_event(FromSwarm::ExpiredListenAddr(expired));
-        }
+        self.say(BTreeSet::new());
     }
 }
 

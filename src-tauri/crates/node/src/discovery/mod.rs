@@ -67,6 +67,13 @@ pub trait PeerSource: Send + Debug {
     /// Says this of this phone from now on, and that it is at these addresses.
     fn announce(&mut self, announcement: &Announcement, addresses: &[Multiaddr]);
 
+    /// Says nothing of this phone any more, until [`Self::announce`].
+    fn hide(&mut self);
+
+    /// Looks for others, or only hears them, and says of this phone what there is to say. Returns whether it could
+    /// change that; else it is built anew.
+    fn look(&mut self, is_looking: bool) -> bool;
+
     /// Returns whether it goes on when the interfaces change; else it is built anew.
     fn follows_interfaces(&self) -> bool {
         true
@@ -139,6 +146,10 @@ pub struct Discovery {
     sources: Vec<Slot>,
     probe: Option<Probe>,
     announcement: Option<Announcement>,
+    /// Whether others may see this phone.
+    is_visible: bool,
+    /// Whether others are looked for.
+    is_looking: bool,
     addresses: Vec<Multiaddr>,
     store: PeerStore,
     /// Who is near, as each source last saw it.
@@ -180,6 +191,8 @@ impl Discovery {
             sources: Vec::new(),
             probe: None,
             announcement: None,
+            is_visible: true,
+            is_looking: true,
             addresses: Vec::new(),
             store: PeerStore::default(),
             near: BTreeMap::new(),
@@ -211,6 +224,34 @@ impl Discovery {
     pub fn announce(&mut self, announcement: Announcement) {
         self.announcement = Some(announcement);
         self.say();
+    }
+
+    /// Lets others see this phone, or no more. Whoever knows where it is may still connect.
+    pub fn set_visible(&mut self, is_visible: bool) {
+        self.is_visible = is_visible;
+        if is_visible {
+            return self.say();
+        }
+
+        for source in self.sources.iter_mut().filter_map(|s| s.source.as_mut()) {
+            source.hide();
+        }
+    }
+
+    /// Looks for others, or rests: this phone is still seen, and who is near may go unseen.
+    pub fn set_looking(&mut self, is_looking: bool) {
+        if std::mem::replace(&mut self.is_looking, is_looking) == is_looking {
+            return;
+        }
+
+        let now = Instant::now();
+        for i in 0..self.sources.len() {
+            let source = self.sources[i].source.as_mut();
+            if source.is_some_and(|source| !source.look(is_looking)) {
+                self.give_up(i, now);
+            }
+        }
+        self.build_missing(now);
     }
 
     /// Has all sources say other addresses, and builds those that have failed: the interfaces have changed.
@@ -404,7 +445,8 @@ impl Discovery {
     }
 
     fn say(&mut self) {
-        let Some(announcement) = &self.announcement else {
+        let announcement = self.announcement.as_ref();
+        let Some(announcement) = announcement.filter(|_| self.is_visible) else {
             return;
         };
 
@@ -426,9 +468,11 @@ impl Discovery {
             if self.sources[i].source.is_some() {
                 continue;
             }
-            match build(self.sources[i].origin, self.me) {
+            match build(self.sources[i].origin, self.me, self.is_looking) {
                 Ok(mut source) => {
-                    if let Some(announcement) = &self.announcement {
+                    if let Some(announcement) = &self.announcement
+                        && self.is_visible
+                    {
                         source.announce(announcement, &self.addresses);
                     }
                     self.sources[i].source = Some(source);
@@ -466,10 +510,14 @@ impl Discovery {
     }
 }
 
-fn build(origin: Origin, me: libp2p::PeerId) -> Result<Box<dyn PeerSource>, SourceError> {
+fn build(
+    origin: Origin,
+    me: libp2p::PeerId,
+    is_looking: bool,
+) -> Result<Box<dyn PeerSource>, SourceError> {
     match origin {
-        Origin::Mdns => Ok(Box::new(Mdns::new(me)?)),
-        Origin::DnsSd => Ok(Box::new(DnsSd::new(me)?)),
+        Origin::Mdns => Ok(Box::new(Mdns::new(me, is_looking)?)),
+        Origin::DnsSd => Ok(Box::new(DnsSd::new(me, is_looking)?)),
         Origin::Person | Origin::Identify | Origin::Probe | Origin::Roster => {
             unreachable!("only the sources that run by themselves are built")
         }

@@ -68,6 +68,12 @@ impl PeerSource for Probe {
 
     fn announce(&mut self, _: &Announcement, _: &[Multiaddr]) {}
 
+    fn hide(&mut self) {}
+
+    fn look(&mut self, _: bool) -> bool {
+        true // it looks once, when a person wants it
+    }
+
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, SourceError>> {
         loop {
             while self.under_way.len() < AT_ONCE

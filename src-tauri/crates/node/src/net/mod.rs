@@ -149,6 +149,13 @@ pub enum NetEvent {
         /// Why, for people.
         reason: String,
     },
+    /// A ping went to a connected phone and back.
+    RoundTrip {
+        /// That phone.
+        phone: PeerId,
+        /// How long it took.
+        time: Duration,
+    },
     /// A message about the group, as bytes. The only thing that a stranger can send.
     JoinMessage {
         /// Phone that sent it.
@@ -261,6 +268,8 @@ pub struct Net {
     /// When to say anew what is.
     readdress_at: Option<Instant>,
     discovery: Discovery,
+    /// Whether this phone has let go of everybody, and nobody may connect.
+    is_suspended: bool,
     writers: BTreeMap<(PeerId, StreamKind), Writer>,
     /// What all writers of chunks pass.
     gate: Gate,
@@ -331,6 +340,7 @@ impl Net {
             listening: BTreeSet::new(),
             said: Vec::new(),
             readdress_at: None,
+            is_suspended: false,
             writers: BTreeMap::new(),
             gate: Gate::default(),
             n_writers: 0,
@@ -394,6 +404,31 @@ impl Net {
         self.discovery.restart();
     }
 
+    /// Lets others see this phone nearby, or no more.
+    pub fn set_visible(&mut self, is_visible: bool) {
+        self.discovery.set_visible(is_visible);
+    }
+
+    /// Looks for others, or rests.
+    pub fn set_looking(&mut self, is_looking: bool) {
+        self.discovery.set_looking(is_looking);
+    }
+
+    /// Closes all connections, and lets nobody connect until [`Self::resume`]: others learn at once that this phone is
+    /// gone, and need not wait for it.
+    pub fn suspend(&mut self) {
+        self.is_suspended = true;
+        for phone in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.disconnect(phone, "this phone is suspended");
+        }
+    }
+
+    /// Lets others connect again, and builds anew what finds them.
+    pub fn resume(&mut self) {
+        self.is_suspended = false;
+        self.rediscover();
+    }
+
     /// Knocks at every address of the own network: only when a person asks for it.
     pub fn probe(&mut self) {
         self.discovery.probe(PORT);
@@ -425,6 +460,9 @@ impl Net {
     /// connected or being dialled.
     /// [`NetEvent::Connected`] or [`NetEvent::Unreachable`] tells how that went.
     pub fn connect(&mut self, phone: PeerId, addresses: Vec<Multiaddr>) {
+        if self.is_suspended {
+            return;
+        }
         let Some(peer) = identity::libp2p_peer(phone) else {
             return tracing::warn!(%phone, "Peer id is no key, not dialled");
         };
@@ -539,6 +577,11 @@ impl Net {
         }
     }
 
+    /// Returns the next thing that has come already.
+    pub fn next_ready(&mut self) -> Option<NetEvent> {
+        self.events.pop_front()
+    }
+
     /// Waits until it is known where other phones may reach this one. Gives up in time: a phone may have no network
     /// yet. Returns an address of this machine, with this phone's id.
     pub async fn settle(&mut self) -> Option<Multiaddr> {
@@ -578,6 +621,9 @@ impl Net {
         let Some(peer) = identity::libp2p_peer(to) else {
             return tracing::warn!(%to, "Peer id is no key, nothing sent");
         };
+        if self.is_suspended {
+            return;
+        }
         if !self.is_connected(to) && !self.writers.contains_key(&(to, kind)) {
             self.connect(to, Vec::new());
             if matches!(self.events.back(), Some(NetEvent::Unreachable { phone, .. }) if *phone == to)
@@ -756,6 +802,10 @@ impl Net {
         now: Instant,
     ) {
         let phone = identity::peer_id(peer).expect("the door lets in phones only");
+        if self.is_suspended {
+            self.swarm.close_connection(id);
+            return;
+        }
         let oldest = self.connections.get(&phone).and_then(|ids| ids.first());
         if incoming && oldest.is_some_and(|(_, made_at)| now - *made_at > AT_ONCE) {
             self.disconnect(phone, "it has connected anew");
@@ -866,12 +916,20 @@ impl Net {
     /// Hangs up on a phone that does not answer. One that answers that it knows of no pings is there, whatever it is: the
     /// [`door`] sees to strangers.
     fn pinged(&mut self, event: &ping::Event) {
-        let Err(error) = &event.result else { return };
+        let phone = identity::peer_id(&event.peer);
+        let error = match (&event.result, phone) {
+            (Ok(time), Some(phone)) => {
+                let time = *time;
+                return self.events.push_back(NetEvent::RoundTrip { phone, time });
+            }
+            (Ok(_), None) => return,
+            (Err(error), _) => error,
+        };
         if matches!(error, ping::Failure::Unsupported) {
             return;
         }
 
-        if let Some(phone) = identity::peer_id(&event.peer) {
+        if let Some(phone) = phone {
             tracing::debug!(%phone, %error, "Ping not answered");
             self.disconnect(phone, "it does not answer");
         }

@@ -39,6 +39,19 @@ pub struct Limits {
     pub spare_bytes: u64,
 }
 
+/// What shards take of the disk.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of shards that the plan needs, its neighbours' among them, and of those in the making.
+    pub needed_bytes: u64,
+    /// Bytes of others, which are given up when room is needed.
+    pub other_bytes: u64,
+    /// What all may take together.
+    pub quota_bytes: u64,
+    /// What is free on the disk.
+    pub free_bytes: u64,
+}
+
 /// What is there of a shard that was opened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened {
@@ -114,9 +127,43 @@ impl Folder {
         self.known.extend(named);
     }
 
-    /// Learns which shards need not be fetched: they are cut from the model that is here.
+    /// Learns which shards need not be fetched: they are cut from the model that is here, and from no other.
     pub fn know_model(&mut self, shards: BTreeMap<ShardHash, VirtualShard>) {
-        self.model = shards;
+        let before = std::mem::replace(&mut self.model, shards);
+        let left = before
+            .into_keys()
+            .filter(|shard| !self.model.contains_key(shard));
+
+        // What was written of a model that is not here any more stays.
+        let gone = left.filter(|&shard| !whole_path(&self.path, shard).exists());
+        self.gone.extend(gone);
+    }
+
+    /// Writes no more than this from now on. What is there already stays until its room is needed.
+    pub fn set_quota(&mut self, quota_bytes: u64) {
+        self.limits.quota_bytes = quota_bytes;
+    }
+
+    /// Returns what shards take, and what may be written yet.
+    ///
+    /// # Errors
+    ///
+    /// Any that the file system returns.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let (mut needed_bytes, mut other_bytes) = (0, 0);
+        for file in self.files()? {
+            match self.may_go(file.shard) {
+                true => other_bytes += file.bytes,
+                false => needed_bytes += file.bytes,
+            }
+        }
+
+        Ok(Usage {
+            needed_bytes,
+            other_bytes,
+            quota_bytes: self.limits.quota_bytes,
+            free_bytes: fs4::available_space(&self.path)?,
+        })
     }
 
     /// Takes note of which shards are needed: by the plan in force, or the next. Others are given up when room

@@ -28,9 +28,9 @@ use std::thread;
 use gguf_tools::{Cut, Manifest, ShardEntry, ShardHash, VirtualShard};
 use proto::PeerId;
 use proto::transfer::{ChunkIndex, InEvent, StoreFailure};
-use tokio::sync::mpsc as tokio_mpsc;
+use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
-use folder::{Finished, Folder, Limits, Opened, Written};
+use folder::{Finished, Folder, Limits, Opened, Usage, Written};
 use reader::Reader;
 
 /// What the store says.
@@ -75,6 +75,8 @@ enum Write {
     Finish(ShardHash),
     Close(ShardHash),
     Collect,
+    Quota(u64),
+    Usage(oneshot::Sender<Usage>),
 }
 
 #[derive(Debug)]
@@ -155,6 +157,22 @@ impl Store {
 
         self.read(Read::KnowModel(shards.clone()));
         self.write(Write::KnowModel(shards));
+    }
+
+    /// This phone has no model any more: what was not written of it can be served no more.
+    pub fn forget_model(&self) {
+        self.read(Read::KnowModel(BTreeMap::new()));
+        self.write(Write::KnowModel(BTreeMap::new()));
+    }
+
+    /// Has shards take no more than this. What is there already stays until its room is needed.
+    pub fn set_quota(&self, quota_bytes: u64) {
+        self.write(Write::Quota(quota_bytes));
+    }
+
+    /// Tells what shards take, when what was asked of the disk before is done.
+    pub fn usage(&self, to: oneshot::Sender<Usage>) {
+        self.write(Write::Usage(to));
     }
 
     /// Says which shards the plans need: these are never given up for others.
@@ -241,6 +259,11 @@ impl Writer {
             }
             Write::Need(shards) => self.folder.need(shards),
             Write::Close(shard) => self.folder.close(shard),
+            Write::Quota(bytes) => self.folder.set_quota(bytes),
+            Write::Usage(to) => match self.folder.usage() {
+                Ok(usage) => drop(to.send(usage)), // nobody may wait any more
+                Err(error) => tracing::warn!(%error, "What shards take is not known"),
+            },
             Write::Collect => {
                 if let Err(error) = self.folder.collect() {
                     tracing::warn!(%error, "Shards not given up");

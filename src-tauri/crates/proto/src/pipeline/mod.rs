@@ -344,6 +344,12 @@ impl<H> Pipeline<H> {
         self.exchange();
     }
 
+    /// Breaks off every answer: a person wants no more of them.
+    pub fn stop(&mut self) {
+        self.at_head(|head| head.fail(&FailureReason::Stopped));
+        self.exchange();
+    }
+
     fn at_head(&mut self, act: impl FnOnce(&mut Head<H>)) {
         if let Some(head) = &mut self.head {
             act(head);

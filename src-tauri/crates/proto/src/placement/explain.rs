@@ -249,6 +249,8 @@ impl fmt::Display for Reason {
             Self::Excluded => write!(f, "was left out by a person"),
             Self::Tired(Tiredness::LowBattery) => write!(f, "is low on battery"),
             Self::Tired(Tiredness::Hot) => write!(f, "is too hot"),
+            Self::Tired(Tiredness::NotCharging) => write!(f, "works only while it is charged"),
+            Self::Tired(Tiredness::Metered) => write!(f, "is on a network that costs money"),
             Self::Tired(Tiredness::Unmeasured) => write!(f, "could not be measured"),
             Self::Tired(Tiredness::Failed) => write!(f, "could not do its part"),
             Self::NotConsidered => write!(f, "was not considered: others are quicker"),

@@ -95,6 +95,10 @@ pub enum Tiredness {
     LowBattery,
     /// It is too hot.
     Hot,
+    /// Its person would have it work only while it is being charged.
+    NotCharging,
+    /// Its network costs money, and its person minds.
+    Metered,
     /// What it can do could not be measured.
     Unmeasured,
     /// It could not do its part of a plan, and has not left since.

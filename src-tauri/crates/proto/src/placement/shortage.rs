@@ -35,6 +35,8 @@ pub struct Shortage {
 pub enum Help {
     /// A phone frees memory.
     FreeMemory {
+        /// The phone.
+        phone: PeerId,
         /// What its person calls it.
         name: String,
         /// How much.
@@ -47,6 +49,8 @@ pub enum Help {
     },
     /// A phone that is excluded or tired takes part.
     BringBack {
+        /// The phone.
+        phone: PeerId,
         /// What its person calls it.
         name: String,
     },
@@ -128,13 +132,14 @@ fn helps(problem: &Problem, missing_bytes: u64) -> Vec<Help> {
         .filter(|&phone| problem.phones[phone].is_ready() || phone == problem.head_index())
         .filter_map(|phone| {
             let bytes = least_missing_bytes(problem, |other| other == phone)?;
-            Some((bytes, problem.phones[phone].name.clone()))
+            let phone = &problem.phones[phone];
+            Some((bytes, phone.name.clone(), phone.id))
         })
         .collect::<Vec<_>>();
     free.sort();
 
     free.into_iter()
-        .map(|(bytes, name)| Help::FreeMemory { name, bytes })
+        .map(|(bytes, name, phone)| Help::FreeMemory { phone, name, bytes })
         .chain(another_phone(problem))
         .chain(bring_back(problem))
         .chain(shorter_context(problem))
@@ -190,6 +195,7 @@ fn bring_back(problem: &Problem) -> Vec<Help> {
             larger.validate().is_ok() && fits(&larger)
         })
         .map(|phone| Help::BringBack {
+            phone: problem.phones[phone].id,
             name: problem.phones[phone].name.clone(),
         })
         .collect()
@@ -254,13 +260,13 @@ impl fmt::Display for Shortage {
 impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FreeMemory { name, bytes } => {
+            Self::FreeMemory { name, bytes, .. } => {
                 write!(f, "{} more free on {name}'s phone", Bytes(*bytes))
             }
             Self::AnotherPhone { bytes } => {
                 write!(f, "another phone with {} free", Bytes(*bytes))
             }
-            Self::BringBack { name } => write!(f, "{name}'s phone taking part"),
+            Self::BringBack { name, .. } => write!(f, "{name}'s phone taking part"),
             Self::ShorterContext { tokens } => write!(f, "conversations of up to {tokens} tokens"),
             Self::WithoutRepacking => {
                 write!(f, "loading without the repacked copy, which is slower")

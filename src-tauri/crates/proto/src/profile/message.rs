@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gguf_tools::Sample;
+use gguf_tools::{ModelHash, Sample};
 use serde::{Deserialize, Serialize};
 
 use super::figure::Figure;
@@ -39,6 +39,8 @@ pub enum Message {
     Measure {
         /// The model's sample.
         sample: Arc<Sample>,
+        /// The model, as its manifest's hash names it.
+        model: ModelHash,
     },
     /// A phone tells the leader what it can do, and how it is.
     Measured {
@@ -92,7 +94,12 @@ pub enum Message {
     /// A phone tells the leader that it is otherwise than it was.
     Snapshot(Snapshot),
     /// A phone tells the leader how its work goes, beside what its profile says.
-    Pace(Pace),
+    Pace {
+        /// The model that it runs.
+        model: ModelHash,
+        /// How that goes.
+        pace: Pace,
+    },
     /// A phone tells the leader what it has received of a shard: as fast as the link carries it.
     Received {
         /// Who sent it.
@@ -188,6 +195,7 @@ mod tests {
         let messages = [
             Message::Measure {
                 sample: Arc::new(sample()),
+                model: ModelHash::of(b"a model"),
             },
             Message::Measured {
                 profile: Box::new(profile(0.001)),
@@ -206,7 +214,10 @@ mod tests {
             Message::Pong { probe, number },
             Message::Arrived { probe, burst: 1 },
             Message::Snapshot(SNAPSHOT),
-            Message::Pace(Pace::UNKNOWN),
+            Message::Pace {
+                model: ModelHash::of(b"a model"),
+                pace: Pace::UNKNOWN,
+            },
             Message::Received {
                 from: BELA,
                 n_bytes: 8 << 20,

@@ -18,18 +18,19 @@
 //! - **The work itself** says how it goes ([`InEvent::Computed`]): its time beside what the profile
 //!   says gives the pace, which the leader is told now and then.
 //!
-//! Only the leader may order; anybody may ping. What that costs is a few bytes in answer.
+//! Members may order, and the leader as a rule is who does: another that has a model asks what to expect of it. Orders
+//! are carried out one after the other, those of the leader first. Anybody may ping: that costs a few bytes in answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gguf_tools::Sample;
+use gguf_tools::{ModelHash, Sample};
 
 use super::bridge::SHARD_S;
 use super::figure::Figure;
 use super::message::{BurstFrame, Depth, Found, Message, ProbeId};
-use super::phone::{Pace, Profile};
+use super::phone::Profile;
 use crate::PeerId;
 use crate::device::Snapshot;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX};
@@ -72,6 +73,11 @@ const PACE_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes that are received of one phone before the leader is told how fast they came: about a second of Wi-Fi, and
 /// enough chunks that one that was held up does not count for much. A guess.
 const RECEIVED_ENOUGH: u64 = 8 << 20;
+/// Orders that wait, at most: more would be late. What is beyond is not carried out.
+const ORDERS_MAX: usize = 8;
+
+/// Models of which it is kept what this phone said of itself: the one that is run, and some that were only asked about.
+const SAID_MAX: usize = 4;
 
 /// What happened.
 #[derive(Debug)]
@@ -137,14 +143,18 @@ pub enum Work {
     },
     /// One hidden state was made a token.
     Token {
+        /// The model, as its manifest's hash names it.
+        model: ModelHash,
         /// What it took.
         time: Duration,
     },
 }
 
 /// The layers that a phone runs, as far as their time depends on it.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageLayers {
+    /// The model, as its manifest's hash names it.
+    pub model: ModelHash,
     /// How many they are.
     pub n_layers: u32,
     /// In how many shards.
@@ -153,6 +163,15 @@ pub struct StageLayers {
     pub weights_bytes: u64,
     /// Tokens in a prefill chunk.
     pub chunk_tokens: u32,
+}
+
+impl Work {
+    fn model(&self) -> ModelHash {
+        match self {
+            Self::Layers { stage, .. } => stage.model,
+            Self::Token { model, .. } => *model,
+        }
+    }
 }
 
 /// What is wanted.
@@ -187,25 +206,40 @@ pub enum OutEvent {
 #[derive(Debug)]
 pub struct Respondent {
     leader: Option<PeerId>,
-    /// Whether the engine is measuring.
-    is_measuring: bool,
+    /// For whom the engine is measuring.
+    measuring_for: Option<PeerId>,
     probing: Option<Probing>,
-    /// What this phone said of itself, whose pace the work tells.
-    profile: Option<Box<Profile>>,
-    /// Bytes of a layer of the sample that it was measured with.
-    sample_layer_bytes: u64,
+    /// Orders that wait, and whose they are.
+    orders: VecDeque<(PeerId, Message)>,
+    /// What this phone said of itself, by model, the latest last: the work tells the pace of one of them.
+    said: VecDeque<Said>,
+    /// Model that is being measured, and bytes of a layer of its sample.
+    measuring: Option<(ModelHash, u64)>,
     /// Who sends shards, how much of them came since the leader was told, and what that took.
     received: Option<(PeerId, u64, Duration)>,
+    /// Model that was run last.
+    worked_on: Option<ModelHash>,
     /// When the pace may be told again; `None` if there is nothing to tell.
     pace_due: Option<Instant>,
     pace_told: Option<Instant>,
     out: VecDeque<OutEvent>,
 }
 
+/// What this phone said of itself.
+#[derive(Debug)]
+struct Said {
+    model: ModelHash,
+    /// Bytes of a layer of the sample that it was measured with.
+    sample_layer_bytes: u64,
+    profile: Box<Profile>,
+}
+
 /// A link that is being measured.
 #[derive(Debug)]
 struct Probing {
     probe: ProbeId,
+    /// Who ordered it.
+    for_whom: PeerId,
     to: PeerId,
     depth: Depth,
     phase: Phase,
@@ -233,11 +267,13 @@ impl Respondent {
     pub fn new() -> Self {
         Self {
             leader: None,
-            is_measuring: false,
+            measuring_for: None,
             probing: None,
-            profile: None,
-            sample_layer_bytes: 1,
+            orders: VecDeque::new(),
+            said: VecDeque::new(),
+            measuring: None,
             received: None,
+            worked_on: None,
             pace_due: None,
             pace_told: None,
             out: VecDeque::new(),
@@ -252,8 +288,9 @@ impl Respondent {
             InEvent::Burst { from, frame } => self.burst_frame(from, frame),
             InEvent::Measured { profile, snapshot } => self.measured(profile, snapshot),
             InEvent::NotMeasured { reason } => {
-                self.is_measuring = false;
-                self.tell(Message::NotMeasured { reason });
+                if let Some(to) = self.measuring_for.take() {
+                    self.send(to, Message::NotMeasured { reason });
+                }
             }
             InEvent::Computed(work) => self.computed(work, now),
             InEvent::Received {
@@ -268,6 +305,8 @@ impl Respondent {
                 }
             }
         }
+
+        self.go_on(now);
     }
 
     /// Gives up on what takes too long, and tells the pace when it is time.
@@ -277,6 +316,7 @@ impl Respondent {
         {
             let found = probing.late(now);
             self.end_probe(found);
+            self.go_on(now);
         }
         if self.pace_due.is_some_and(|due| due <= now) {
             self.tell_pace(now);
@@ -305,47 +345,87 @@ impl Respondent {
         if self.leader != Some(leader) {
             self.leader = Some(leader);
             self.probing = None;
+            self.orders.clear();
         }
     }
 
     fn hear(&mut self, from: PeerId, message: Message, now: Instant) {
-        let is_leader = self.leader == Some(from);
-
         match message {
-            Message::Measure { sample } if is_leader => self.measure(sample),
-            Message::Probe { probe, to, depth } if is_leader => {
-                self.start_probe(probe, to, depth, now);
-            }
+            order @ (Message::Measure { .. } | Message::Probe { .. }) => self.order(from, order),
             Message::Ping { probe, number } => self.send(from, Message::Pong { probe, number }),
             Message::Pong { probe, number } => self.pong(from, probe, number, now),
             Message::Arrived { probe, burst } => self.arrived(from, probe, burst, now),
-            // Orders of others, and words for a leader.
-            Message::Measure { .. }
-            | Message::Probe { .. }
-            | Message::Measured { .. }
+            // Words for whoever orders.
+            Message::Measured { .. }
             | Message::NotMeasured { .. }
             | Message::Probed { .. }
             | Message::Snapshot(_)
-            | Message::Pace(_)
+            | Message::Pace { .. }
             | Message::Received { .. } => {}
         }
     }
 
-    fn measure(&mut self, sample: Arc<Sample>) {
-        if !self.is_measuring {
-            self.is_measuring = true;
-            self.sample_layer_bytes = sample.layer_bytes().max(1);
-            self.out.push_back(OutEvent::Measure(sample));
+    /// Takes an order, unless there are too many.
+    fn order(&mut self, from: PeerId, order: Message) {
+        if self.orders.len() >= ORDERS_MAX {
+            return tracing::warn!(%from, "Too many orders to measure, one is dropped");
+        }
+
+        let is_others = |(other, _): &(PeerId, Message)| self.leader != Some(*other);
+        let first_of_others = self.orders.iter().position(is_others);
+        let at = first_of_others.filter(|_| self.leader == Some(from));
+        let at = at.unwrap_or(self.orders.len());
+        self.orders.insert(at, (from, order));
+    }
+
+    /// Carries out the next order, when the last is done.
+    fn go_on(&mut self, now: Instant) {
+        if self.measuring_for.is_some() || self.probing.is_some() {
+            return;
+        }
+
+        match self.orders.pop_front() {
+            Some((from, Message::Measure { sample, model })) => {
+                self.measuring_for = Some(from);
+                self.measuring = Some((model, sample.layer_bytes().max(1)));
+                self.measure(sample);
+            }
+            Some((from, Message::Probe { probe, to, depth })) => {
+                self.start_probe(from, probe, to, depth, now);
+            }
+            _ => {}
         }
     }
 
-    fn measured(&mut self, profile: Box<Profile>, snapshot: Snapshot) {
-        self.is_measuring = false;
-        self.profile = Some(profile.clone());
-        self.tell(Message::Measured { profile, snapshot });
+    fn measure(&mut self, sample: Arc<Sample>) {
+        self.out.push_back(OutEvent::Measure(sample));
     }
 
-    fn start_probe(&mut self, probe: ProbeId, to: PeerId, depth: Depth, now: Instant) {
+    fn measured(&mut self, profile: Box<Profile>, snapshot: Snapshot) {
+        if let Some((model, sample_layer_bytes)) = self.measuring.take() {
+            self.said.retain(|said| said.model != model);
+            if self.said.len() == SAID_MAX {
+                self.said.pop_front();
+            }
+            self.said.push_back(Said {
+                model,
+                sample_layer_bytes,
+                profile: profile.clone(),
+            });
+        }
+        if let Some(to) = self.measuring_for.take() {
+            self.send(to, Message::Measured { profile, snapshot });
+        }
+    }
+
+    fn start_probe(
+        &mut self,
+        for_whom: PeerId,
+        probe: ProbeId,
+        to: PeerId,
+        depth: Depth,
+        now: Instant,
+    ) {
         let depth = match depth {
             Depth::Full {
                 n_numbers,
@@ -359,6 +439,7 @@ impl Respondent {
         };
         self.probing = Some(Probing {
             probe,
+            for_whom,
             to,
             depth,
             sent_at: now,
@@ -498,17 +579,21 @@ impl Respondent {
     }
 
     fn end_probe(&mut self, found: Found) {
-        if let Some(Probing { probe, .. }) = self.probing.take() {
-            self.tell(Message::Probed { probe, found });
+        if let Some(Probing {
+            probe, for_whom, ..
+        }) = self.probing.take()
+        {
+            self.send(for_whom, Message::Probed { probe, found });
         }
     }
 
     /// Takes note of how long something took beside what the profile says.
     fn computed(&mut self, work: Work, now: Instant) {
-        let Some(profile) = &mut self.profile else {
+        let model = work.model();
+        let Some(said) = self.said.iter_mut().find(|said| said.model == model) else {
             return;
         };
-        let Some((ratio, pace)) = pace_of(profile, self.sample_layer_bytes, work) else {
+        let Some((ratio, pace)) = pace_of(&mut said.profile, said.sample_layer_bytes, work) else {
             return;
         };
 
@@ -518,6 +603,7 @@ impl Respondent {
         }
         let due = self.pace_told.map_or(now, |told| told + PACE_INTERVAL);
         self.pace_due.get_or_insert(due);
+        self.worked_on = Some(model);
         if due <= now {
             self.tell_pace(now);
         }
@@ -545,9 +631,18 @@ impl Respondent {
     fn tell_pace(&mut self, now: Instant) {
         self.pace_due = None;
         self.pace_told = Some(now);
-        let pace = self.profile.as_ref().map(|profile| profile.pace);
+        let worked_on = self
+            .said
+            .iter()
+            .find(|said| Some(said.model) == self.worked_on);
 
-        self.tell(Message::Pace(pace.unwrap_or(Pace::UNKNOWN)));
+        if let Some(&Said {
+            model, ref profile, ..
+        }) = worked_on
+        {
+            let pace = profile.pace;
+            self.tell(Message::Pace { model, pace });
+        }
     }
 
     fn probing_of(&mut self, from: PeerId, probe: ProbeId) -> Option<&mut Probing> {
@@ -577,7 +672,7 @@ fn pace_of(
     work: Work,
 ) -> Option<(f64, &mut Option<Figure>)> {
     match work {
-        Work::Token { time } => {
+        Work::Token { time, .. } => {
             let ratio = time.as_secs_f64() / profile.token_s();
             Some((ratio, &mut profile.pace.ends))
         }
@@ -700,40 +795,47 @@ mod tests {
     use crate::testing::{ANNA, BELA, CARL};
 
     const PROBE: ProbeId = ProbeId(1);
+    const MODEL: ModelHash = ModelHash([7; 32]);
     const FULL: Depth = Depth::Full {
         n_numbers: 128 * 512,
         activation: ActivationType::F32,
     };
 
+    /// Each is told what they asked for; the leader need not wait for the others.
     #[test]
-    fn a_phone_measures_itself_for_its_leader_only() {
+    fn orders_are_carried_out_one_after_the_other_the_leaders_first() {
         let (mut member, now) = member();
         let order = |from| InEvent::Message {
             from,
             message: Message::Measure {
                 sample: Arc::new(sample()),
+                model: MODEL,
             },
         };
+        let mut told = Vec::new();
 
-        member.handle(order(CARL), now);
-        assert_eq!(member.poll(), None);
+        for from in [CARL, CARL, ANNA] {
+            member.handle(order(from), now);
+        }
+        for _ in 0..3 {
+            assert!(matches!(member.poll(), Some(OutEvent::Measure(_))));
+            assert_eq!(member.poll(), None);
+            let measured = InEvent::Measured {
+                profile: Box::new(profile(0.001)),
+                snapshot: SNAPSHOT,
+            };
+            member.handle(measured, now);
+            let Some(OutEvent::Send { to, .. }) = member.poll() else {
+                panic!("it tells nobody");
+            };
+            told.push(to);
+        }
 
-        member.handle(order(ANNA), now);
-        assert!(matches!(member.poll(), Some(OutEvent::Measure(_))));
-
-        let profile = Box::new(profile(0.001));
-        let measured = InEvent::Measured {
-            profile,
-            snapshot: SNAPSHOT,
-        };
-        member.handle(measured, now);
-        assert!(matches!(
-            member.poll(),
-            Some(OutEvent::Send {
-                to: ANNA,
-                message: Message::Measured { .. }
-            })
-        ));
+        assert_eq!(told, [CARL, ANNA, CARL]);
+        for _ in 0..2 * ORDERS_MAX {
+            member.handle(order(CARL), now);
+        }
+        assert!(member.orders.len() <= ORDERS_MAX);
     }
 
     /// The link between Bela and Carl is played: 10 ms there and back, 10 MB/s.
@@ -835,17 +937,26 @@ mod tests {
             profile: Box::new(profile(0.001)),
             snapshot: SNAPSHOT,
         };
+        let order = InEvent::Message {
+            from: ANNA,
+            message: Message::Measure {
+                sample: Arc::new(sample()),
+                model: MODEL,
+            },
+        };
+        member.handle(order, start);
         member.handle(measured, start);
-        member.poll();
+        while member.poll().is_some() {}
 
         let mut told = Vec::new();
         for second in 0..60 {
             let now = start + Duration::from_secs(second);
             let work = Work::Layers {
                 stage: StageLayers {
+                    model: MODEL,
                     n_layers: 10,
                     n_shards: 0,
-                    weights_bytes: 10, // as no sample was sent, one of these is a byte
+                    weights_bytes: 10 * sample().layer_bytes(),
                     chunk_tokens: 128,
                 },
                 n_tokens: 1,
@@ -861,7 +972,7 @@ mod tests {
 
         assert!((5..=7).contains(&told.len()), "{}", told.len());
         let Some(OutEvent::Send {
-            message: Message::Pace(pace),
+            message: Message::Pace { pace, .. },
             ..
         }) = told.last()
         else {
@@ -876,6 +987,7 @@ mod tests {
     #[test]
     fn a_pace_corrects_the_forecast_by_just_what_it_was_out() {
         let stage = StageLayers {
+            model: MODEL,
             n_layers: 10,
             n_shards: 5,
             weights_bytes: 20,
@@ -899,9 +1011,10 @@ mod tests {
         let (ratio, _) = pace_of(&mut profile, 1, chunk).expect("a whole chunk tells a pace");
         assert!((ratio - 0.5).abs() < 1e-9, "{ratio}");
 
-        let little = layers(20, 0, Duration::from_millis(50));
+        let little = layers(20, 0, Duration::from_millis(50)); // of 128
         assert!(pace_of(&mut profile, 1, little).is_none());
         let token = Work::Token {
+            model: MODEL,
             time: Duration::from_micros(4_200),
         };
         let (ratio, _) = pace_of(&mut profile, 1, token).expect("the ends have a pace");

@@ -22,7 +22,7 @@
 //! What a phone says of itself is believed within bounds only ([`Profile::validate`]), and is soon
 //! corrected by the work. A phone that says nothing, or nonsense, gets no work.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,11 +48,17 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// on a table.
 const FRESH: Duration = Duration::from_secs(300);
 
+/// First number of the measurings of a survey that is made beside another: each would take more than a century to get
+/// to the other's at one a second.
+const PROBES_BESIDE: u32 = 1 << 31;
+
 /// What a survey is made with.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The model's sample.
     pub sample: Arc<Sample>,
+    /// The model, as its manifest's hash names it.
+    pub model: ModelHash,
     /// Numbers in the activation of a prefill chunk.
     pub chunk_numbers: u32,
     /// Their type on the wire.
@@ -177,6 +183,39 @@ impl Survey {
         }
     }
 
+    /// Makes a survey whose measurings of links are told from those of another, made with [`Self::new`] on the same phone.
+    pub fn beside_another(config: Config) -> Self {
+        Self {
+            n_probes: PROBES_BESIDE,
+            ..Self::new(config)
+        }
+    }
+
+    /// Learns what another survey knows, as far as it is fresh: of phones that are not known here, what they can do, if
+    /// that was measured with the same sample, and the ways between them.
+    ///
+    /// Only of `phones`, which join next.
+    pub fn learn(&mut self, other: &Self, phones: &BTreeSet<PeerId>, now: Instant) {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
+        let fresh = other.links.iter().filter(|(_, (_, at))| is_fresh(*at));
+        let fresh = fresh.filter(|((from, to), _)| phones.contains(from) && phones.contains(to));
+        for (&pair, &link) in fresh {
+            self.links.entry(pair).or_insert(link);
+        }
+        if other.sample != self.sample {
+            return;
+        }
+
+        let is_known = |phone: &Surveyed| {
+            matches!(phone.knowledge, Knowledge::Measured(_)) && is_fresh(phone.at)
+        };
+        let known = other.phones.iter().filter(|(_, phone)| is_known(phone));
+        let known = known.filter(|(id, _)| phones.contains(id));
+        for (&id, phone) in known {
+            self.phones.entry(id).or_insert_with(|| phone.clone());
+        }
+    }
+
     /// Takes note of what happened.
     pub fn handle(&mut self, event: InEvent, now: Instant) {
         match event {
@@ -259,6 +298,31 @@ impl Survey {
         self.is_done
     }
 
+    /// Returns what phones are measured with.
+    pub fn sample(&self) -> ModelHash {
+        self.sample
+    }
+
+    /// Returns whether a phone was asked what it can do and has not answered.
+    pub fn waits_for(&self, phone: PeerId) -> bool {
+        let phone = self.phones.get(&phone);
+
+        phone.is_some_and(|phone| phone.knowledge == Knowledge::Asked)
+    }
+
+    /// Returns the phones of which it is not known yet what they can do, or what the ways to others are.
+    pub fn unknown_phones(&self) -> BTreeSet<PeerId> {
+        let asked = self.phones.keys().copied();
+        let asked = asked.filter(|&phone| self.waits_for(phone));
+        let probing = self.probing.values();
+        let probing = probing.filter(|probing| probing.depth != Depth::Rtt);
+        let ways = self.unknown().chain(probing.map(|probing| probing.pair));
+
+        asked
+            .chain(ways.flat_map(|(from, to)| [from, to]))
+            .collect()
+    }
+
     fn joined(&mut self, phone: PeerId, now: Instant) {
         if self.phones.contains_key(&phone) {
             return;
@@ -272,7 +336,8 @@ impl Survey {
         self.is_done = false;
 
         let sample = Arc::clone(&self.config.sample);
-        self.send(phone, Message::Measure { sample });
+        let model = self.config.model;
+        self.send(phone, Message::Measure { sample, model });
     }
 
     fn left(&mut self, phone: PeerId) {
@@ -307,7 +372,7 @@ impl Survey {
                 phone.knowledge = Knowledge::Failed { reason };
             }
             Message::Snapshot(snapshot) => phone.snapshot = Some(snapshot.bounded()),
-            Message::Pace(pace) => {
+            Message::Pace { model, pace } if model == self.config.model => {
                 if let Knowledge::Measured(profile) = &mut phone.knowledge {
                     profile.pace = pace.bounded();
                 }
@@ -323,8 +388,9 @@ impl Survey {
                 n_bytes,
                 time,
             } => self.transferred((sender, from), n_bytes, time, now),
-            // Words between members.
-            Message::Measure { .. }
+            // Of another model, and words between members.
+            Message::Pace { .. }
+            | Message::Measure { .. }
             | Message::Probe { .. }
             | Message::Ping { .. }
             | Message::Pong { .. }
@@ -484,8 +550,6 @@ const REASON_BYTES_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::super::testing::{SNAPSHOT, figure, profile, sample};
@@ -765,6 +829,7 @@ mod tests {
             let start = Instant::now();
             let config = Config {
                 sample: Arc::new(sample()),
+                model: ModelHash::of(b"a model"),
                 chunk_numbers: 128 * 64,
                 activation: ActivationType::F32,
                 probes_at_once,

@@ -4,14 +4,22 @@ use gguf_tools::{Sample, Shape, Synth, TensorType};
 
 use super::figure::Figure;
 use super::phone::{Curve, Pace, Profile, Share};
-use crate::device::{Snapshot, Thermal};
+use crate::device::{Policy, Snapshot, Thermal};
 
 pub(crate) const SNAPSHOT: Snapshot = Snapshot {
     free_bytes: 4_000_000_000,
+    total_bytes: 8_000_000_000,
     budget_bytes: 3_000_000_000,
     battery: None,
     thermal: Thermal::Nominal,
     power_save: false,
+    is_metered: false,
+    policy: Policy {
+        memory_limit_bytes: None,
+        battery_floor_percent: 20,
+        only_while_charging: false,
+        use_metered: true,
+    },
 };
 
 pub(crate) fn sample() -> Sample {

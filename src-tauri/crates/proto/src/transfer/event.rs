@@ -259,6 +259,8 @@ pub struct Progress {
     pub rate_bytes_per_s: u64,
     /// Time until they are all there, at this rate; `None` if nothing comes.
     pub left: Option<Duration>,
+    /// Member that most chunks come from at this time.
+    pub source: Option<PeerId>,
     /// Members that chunks come from at this time.
     pub n_sources: usize,
 }

@@ -713,12 +713,16 @@ impl<B> Fetching<B> {
         let rate_bytes_per_s = self.meter.rate_bytes_per_s(now);
         let is_source = |holder: &&Holder| holder.n_in_flight() > 0 && holder.silences() == 0;
 
+        let sources = self.holders.iter().filter(|(_, holder)| is_source(holder));
+        let source = sources.max_by_key(|(_, holder)| holder.n_in_flight());
+
         let progress = Progress {
             purpose,
             held_bytes,
             total_bytes,
             rate_bytes_per_s,
             left: time_left(total_bytes - held_bytes, rate_bytes_per_s),
+            source: source.map(|(&peer, _)| peer),
             n_sources: self.holders.values().filter(is_source).count(),
         };
         self.events

@@ -168,10 +168,10 @@ impl Holder {
         // It was asked for before the one ahead of it had come: the link was never idle.
         let followed = self.last_arrival.is_some_and(|at| at > request.asked_at);
         let arrival = match arrival {
-            Arrival::InFlight { .. } if followed && !gives_way => {
-                Arrival::InFlight { took: Some(took) }
-            }
-            other => other,
+            Arrival::InFlight { .. } => Arrival::InFlight {
+                took: Some(took).filter(|_| followed && !gives_way),
+            },
+            Arrival::Late | Arrival::Unasked => arrival,
         };
         self.last_arrival = Some(now);
         self.silences = 0;

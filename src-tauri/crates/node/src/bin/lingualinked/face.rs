@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, anyhow, bail};
 use libp2p::Multiaddr;
 use node::discovery::address;
-use node::event_loop::Event;
+use node::event_loop::{Event, ForecastNews};
 use node::identity;
 use node::start::Handle;
 use proto::PeerId;
@@ -21,6 +21,7 @@ use proto::group::{
 };
 use proto::relay::ClientId;
 use proto::ring::Notice;
+use proto::standing::Board;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -30,7 +31,7 @@ use crate::askers::{Asker, Askers, Said};
 use crate::interrupts::Interrupts;
 use crate::lines::{self, Line, MemberLine, Order};
 use crate::names::{self, AnswerLines, Names};
-use crate::node_command::{Accept, Args};
+use crate::node_command::{Accept, Args, model_file};
 use crate::phones::Phones;
 use crate::terminal::{self, Screen};
 use crate::typed::{self, Typed};
@@ -98,6 +99,12 @@ pub struct Face {
     plan: Option<Line>,
     /// The last answer beside its forecast.
     measured: Option<Line>,
+    /// How every member is, as it was told last.
+    board: Board,
+    /// What a model is run with.
+    run: RunArgs,
+    /// Who waits for a forecast, and what comes of it.
+    forecast: Option<(Asker, mpsc::UnboundedReceiver<ForecastNews>)>,
     /// Answers that are being written, with what stops them.
     answers: BTreeMap<(Asker, u64), Open>,
     /// Programs that read along.
@@ -144,6 +151,9 @@ impl Face {
             members: Vec::new(),
             plan: None,
             measured: None,
+            board: Board::default(),
+            run: args.sizes.clone(),
+            forecast: None,
             answers: BTreeMap::new(),
             programs: BTreeMap::new(),
             conversation: Vec::new(),
@@ -210,6 +220,7 @@ impl Face {
                         return Ok(Outcome::Failed);
                     }
                 }
+                news = next_news(&mut self.forecast) => self.forecast_news(news)?,
                 (asker, said) = askers.next() => match said {
                     Said::Order(Order::Stop) => return Ok(Outcome::Done),
                     Said::Interrupt => return Ok(Outcome::Interrupted),
@@ -394,6 +405,7 @@ impl Face {
                 Ok(())
             }
             Said::Order(Order::Status) => return self.show_to(asker, self.status()),
+            Said::Order(Order::Forecast) => self.forecast(handle, asker).await,
             Said::Order(order) => self.order(handle, order).await,
         };
 
@@ -430,6 +442,33 @@ impl Face {
         Ok(())
     }
 
+    /// Finds out what to expect of this phone's model, for whoever asked.
+    async fn forecast(&mut self, handle: &Handle, asker: Asker) -> Result<()> {
+        let model = self.model.as_ref().context("this phone has no model")?;
+        // As for a group: a phone alone would cut it into one shard, which cannot be shared.
+        let n_phones = u32::try_from(self.members.len().max(2)).unwrap_or(u32::MAX);
+        let work = model.work(n_phones).await?;
+
+        self.forecast = Some((asker, handle.forecast(work).await));
+        Ok(())
+    }
+
+    /// Shows how a forecast is going to whoever asked for it.
+    fn forecast_news(&mut self, news: Option<ForecastNews>) -> Result<()> {
+        let Some((asker, _)) = &self.forecast else {
+            return Ok(());
+        };
+        let (asker, line) = (*asker, news.map(|news| self.names.forecast(news)));
+
+        match line {
+            Some(line) => self.show_to(asker, line),
+            None => {
+                self.forecast = None;
+                Ok(())
+            }
+        }
+    }
+
     /// Carries out what somebody wants of the group.
     async fn order(&mut self, handle: &Handle, order: Order) -> Result<()> {
         let command = match order {
@@ -440,7 +479,27 @@ impl Face {
             }
             Order::Run { phones } => {
                 let model = self.model.as_ref().context("this phone has no model")?;
-                handle.run(model.work(phones).await?).await;
+                handle.run(model.work(phones).await?, None).await;
+                return Ok(());
+            }
+            Order::StopRunning => return Ok(handle.stop_running().await?),
+            Order::Exclude { peer, excluded } => {
+                return Ok(handle.exclude(peer_id(&peer)?, excluded).await?);
+            }
+            Order::SetModel { path } => {
+                handle
+                    .set_models(path.iter().map(model_file).collect())
+                    .await;
+                let run = self.run.clone();
+                self.model = path.map(|path| Model { path, run });
+                return Ok(());
+            }
+            Order::Suspend => {
+                handle.suspend().await;
+                return Ok(());
+            }
+            Order::Resume => {
+                handle.resume().await;
                 return Ok(());
             }
             Order::JoinCode { code } => {
@@ -476,9 +535,11 @@ impl Face {
             Order::Present { link } => present(&link)?,
             Order::Leave => Command::Leave(When::AfterAnswer),
             Order::Remove { peer } => Command::Remove(peer_id(&peer)?),
-            Order::Ask { .. } | Order::Cancel { .. } | Order::Status | Order::Stop => {
-                unreachable!("these are no business of the group")
-            }
+            Order::Ask { .. }
+            | Order::Cancel { .. }
+            | Order::Forecast
+            | Order::Status
+            | Order::Stop => unreachable!("these are no business of the group"),
         };
         handle.group(command).await;
 
@@ -509,6 +570,8 @@ impl Face {
             }
             Typed::Question(text) => return self.question(handle, text, words).await,
             Typed::Run(phones) => return self.order(handle, Order::Run { phones }).await,
+            Typed::StopRunning => return self.order(handle, Order::StopRunning).await,
+            Typed::Forecast => return self.forecast(handle, Asker::Screen).await,
             Typed::Rename(name) => return self.order(handle, Order::Rename { name }).await,
             Typed::JoinCode(code) => return self.order(handle, Order::JoinCode { code }).await,
             Typed::Probe => return self.order(handle, Order::Probe).await,
@@ -661,13 +724,19 @@ impl Face {
                 .collect(),
             plan: self.plan.clone().map(Box::new),
             measured: self.measured.clone().map(Box::new),
+            standings: self.names.standings(&self.board),
+            run: self.board.run.as_ref().map(|run| self.names.run(run)),
         }
     }
 
     fn show_event(&mut self, event: Event) -> Result<()> {
-        if let Event::Notice(Notice::Broken { .. }) = event {
+        if let Event::Notice(Notice::Broken { .. } | Notice::Stopped) = event {
             self.plan = None;
             self.measured = None;
+        }
+        if let Event::Standing(board) = event {
+            self.board = *board;
+            return Ok(());
         }
         let Some(line) = self.names.line_of(&event) else {
             return Ok(());
@@ -823,6 +892,16 @@ impl Face {
             (Some(screen), Some(code)) => screen.show_raw(&code),
             _ => Ok(()),
         }
+    }
+}
+
+/// Waits for how a forecast is going, if somebody asked for one.
+async fn next_news(
+    forecast: &mut Option<(Asker, mpsc::UnboundedReceiver<ForecastNews>)>,
+) -> Option<ForecastNews> {
+    match forecast {
+        Some((_, news)) => news.recv().await,
+        None => std::future::pending().await,
     }
 }
 

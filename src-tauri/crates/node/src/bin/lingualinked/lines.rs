@@ -4,6 +4,7 @@
 //! socket ([`crate::askers`]). The README's "For programs" is the reference.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use proto::chat::{Ask, Figures, Finish};
@@ -175,6 +176,26 @@ pub enum Line {
         /// The last `measured` line of that plan.
         #[serde(default)]
         measured: Option<Box<Line>>,
+        /// How each member is, this phone too.
+        standings: Vec<StandingLine>,
+        /// What is run, or would be.
+        run: Option<RunLine>,
+    },
+    /// Phones are measured for a forecast.
+    Measuring {
+        /// Names of those of which it is not known yet what they can do.
+        unknown: Vec<String>,
+    },
+    /// What to expect of this phone's model: the answer to [`Order::Forecast`].
+    Forecast {
+        /// Of the group as it is.
+        group: OutlookLine,
+        /// Of this phone alone.
+        alone: OutlookLine,
+        /// Without each of the other phones that would compute.
+        without: Vec<WithoutLine>,
+        /// Why each phone gets what it gets.
+        reasons: Vec<ReasonLine>,
     },
     /// Shards are being checked or written.
     Preparing {
@@ -235,6 +256,8 @@ pub enum Line {
         /// Who runs which layers, in ring order.
         stages: Vec<StageLine>,
     },
+    /// A person wanted no more of what was run: no model is run.
+    Stopped,
     /// A question waits for others.
     Queued {
         /// The question's number, where there can be several.
@@ -297,6 +320,95 @@ pub struct MemberLine {
     pub leader: bool,
     /// Whether it answered when this was written: `here`, `suspect` or `lost`.
     pub presence: String,
+}
+
+/// How a phone is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StandingLine {
+    /// Its name.
+    pub phone: String,
+    /// That phone.
+    pub peer: String,
+    /// Whether a person left it out of computing.
+    pub excluded: bool,
+    /// Why it had better rest: `low_battery`, `hot`, `not_charging` or `metered`.
+    pub tired: Option<String>,
+    /// Memory that it may use.
+    pub budget_bytes: Option<u64>,
+    /// Battery, in percent.
+    pub battery_percent: Option<u8>,
+    /// What it does with its part of the plan: `waiting`, `fetching`, `checking`, `loading` or `ready`.
+    pub preparation: Option<String>,
+    /// Layers that it computes a second.
+    pub layers_per_s: Option<f32>,
+    /// Layers times tokens that it has computed.
+    pub layers_computed: u64,
+    /// Round trip from this phone.
+    pub rtt_ms: Option<f64>,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunLine {
+    /// The model's name.
+    pub model: String,
+    /// Name of the phone on which it was started.
+    pub started_by: String,
+    /// `measuring`, `preparing`, `ready` or `failed`.
+    pub phase: String,
+    /// Milliseconds for a token, as expected.
+    pub forecast_tpot_ms: Option<f64>,
+    /// The same, of the last answers.
+    pub measured_tpot_ms: Option<f64>,
+    /// Questions under way.
+    pub questions: Vec<QuestionLine>,
+}
+
+/// A question under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuestionLine {
+    /// Name of the phone that asked.
+    pub phone: String,
+    /// `waiting`, `reading` or `writing`.
+    pub stage: String,
+    /// Questions before it; tokens read; tokens written.
+    pub done: u32,
+}
+
+/// What to expect of some phones.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OutlookLine {
+    /// They run the model.
+    Runs {
+        /// How quickly.
+        #[serde(flatten)]
+        forecast: ForecastLine,
+        /// Who runs which layers, in ring order.
+        stages: Vec<StageLine>,
+        /// Name of the phone that each token waits for longest.
+        slowest: String,
+        /// Bytes that phones would have to get.
+        fetch_bytes: u64,
+    },
+    /// They do not.
+    DoesNotRun {
+        /// Why, for people.
+        reason: String,
+        /// Memory that is missing, if that is why.
+        missing_bytes: Option<u64>,
+    },
+}
+
+/// What to expect without a phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WithoutLine {
+    /// Its name.
+    pub phone: String,
+    /// That phone.
+    pub peer: String,
+    /// What to expect.
+    pub outlook: OutlookLine,
 }
 
 /// A phone nearby.
@@ -445,6 +557,26 @@ pub enum Order {
         /// Phones, this one among them.
         phones: u32,
     },
+    /// Run nothing any more: on the phone that leads, or on the one where it was started.
+    StopRunning,
+    /// Say what to expect of this phone's model, and move nothing.
+    Forecast,
+    /// Leave a phone out of computing, or let it take part again: this one, or any if this one leads.
+    Exclude {
+        /// That phone.
+        peer: String,
+        /// Whether it is left out.
+        excluded: bool,
+    },
+    /// Have another model, or none.
+    SetModel {
+        /// Its file.
+        path: Option<PathBuf>,
+    },
+    /// Let go of everybody, as an app that is put into the background does.
+    Suspend,
+    /// Be there again.
+    Resume,
     /// Say how things stand.
     Status,
     /// End.

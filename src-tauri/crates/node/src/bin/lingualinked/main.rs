@@ -33,6 +33,7 @@ mod phones;
 mod plain;
 mod plan_command;
 mod qr;
+mod standings;
 mod terminal;
 mod typed;
 

@@ -103,7 +103,9 @@ impl Names {
             FailureReason::StageFailed { phone, reason } => {
                 format!("{} cannot go on: {reason}", name(phone))
             }
-            FailureReason::HeadLost | FailureReason::Replanned => reason.to_string(),
+            FailureReason::HeadLost | FailureReason::Replanned | FailureReason::Stopped => {
+                reason.to_string()
+            }
         }
     }
 
@@ -115,8 +117,12 @@ impl Names {
                 id: None,
                 message: format!("{}: {reason}", self.of(*phone)),
             },
+            Event::Notice(Notice::Stopped) => Line::Stopped,
             Event::Group(event) => return self.group_line(event),
             Event::Addresses(_) => return None, // whose, the face knows
+            // Told when somebody asks how things stand.
+            Event::Standing(_) | Event::Beat(_) => return None,
+            Event::RunWanted { .. } => return None, // for the face to do
             Event::NotReached { address, reason } => Line::NotReached {
                 address: address.to_string(),
                 reason: reason.clone(),
@@ -143,7 +149,7 @@ impl Names {
             },
             Event::Planned(outlook) => self.planned(outlook.as_deref()?),
             Event::Reviewed(review) => measured(review),
-            Event::CannotPlan { reason } => Line::Error {
+            Event::CannotPlan { reason, .. } => Line::Error {
                 id: None,
                 message: reason.clone(),
             },

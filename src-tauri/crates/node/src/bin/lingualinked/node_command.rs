@@ -7,12 +7,15 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use gguf_tools::Sample;
 use libp2p::Multiaddr;
+use node::device::Script;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
+use node::event_loop::{Limits, ModelFile};
 use node::identity;
 use node::measure;
 use node::model_file;
 use node::start::{self, Config};
+use proto::device::Policy;
 use proto::plan::STAGES_MAX;
 use proto::planning::Work;
 
@@ -133,7 +136,7 @@ async fn phone(args: Args, mut interrupts: Interrupts) -> Result<Outcome> {
     let mut face = Face::new(&args, own, &handle, &mut askers);
     face.show_listening()?;
     if let Some(work) = work {
-        handle.run(work).await;
+        handle.run(work, None).await;
     }
     let outcome = match args.join {
         Some(address) => face.join(&handle, address).await,
@@ -178,6 +181,15 @@ impl Model {
     }
 }
 
+/// Returns a model as this phone has it. Nothing tells its name to others: its file was not read yet.
+pub fn model_file(path: &PathBuf) -> ModelFile {
+    ModelFile {
+        path: path.clone(),
+        model: None,
+        name: String::new(),
+    }
+}
+
 fn input(json: bool) -> Input {
     match json {
         true => Input::Json,
@@ -191,7 +203,18 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         keypair: identity::load_or_create(&own.data)?,
         name: own.name.clone(),
         data_folder: own.data.clone(),
-        model: args.model.clone(),
+        models: args.model.iter().map(model_file).collect(),
+        device: match &args.device_script {
+            Some(script) => Some(Box::new(Script::load(script)?)),
+            None => None,
+        },
+        limits: Limits {
+            policy: Policy {
+                memory_limit_bytes: args.phone.memory_limit,
+                ..Policy::default()
+            },
+            shard_quota_bytes: None,
+        },
         listen: args.listen.clone(),
         sources: args.discover.sources(),
         engine: EngineConfig {
@@ -199,6 +222,5 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
             memory_limit_bytes: args.phone.memory_limit,
             slowdown: args.phone.slowdown,
         },
-        device_script: args.device_script.clone(),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is fit for a terminal yet: names and reasons come from other phones. [`crate::terminal`] sees to that.
 
-use crate::lines::{Line, MemberLine, NearbyLine, StageLine};
+use crate::lines::{Line, MemberLine, NearbyLine, OutlookLine, ReasonLine, StageLine, WithoutLine};
 
 impl Line {
     /// Returns what a person is told; nothing about progress, nor about an answer's words.
@@ -64,6 +64,15 @@ impl Line {
                 let stages = stages.iter().map(stage).collect::<Vec<_>>();
                 format!("the model runs on {}", stages.join(", "))
             }
+            Self::Stopped => "no model is run any more".into(),
+            Self::Measuring { unknown } if unknown.is_empty() => return None,
+            Self::Measuring { unknown } => format!("measuring {}", unknown.join(", ")),
+            Self::Forecast {
+                group,
+                alone,
+                without,
+                reasons,
+            } => forecast(group, alone, without, reasons),
             Self::Status {
                 phone,
                 address,
@@ -126,6 +135,42 @@ fn status(
     let plan = plan.unwrap_or_else(|| "no model is run".into());
 
     format!("{phone}, {address}\n{group}\nnearby: {nearby}\n{plan}")
+}
+
+/// Says what to expect of a model.
+fn forecast(
+    group: &OutlookLine,
+    alone: &OutlookLine,
+    without: &[WithoutLine],
+    reasons: &[ReasonLine],
+) -> String {
+    let without = without
+        .iter()
+        .map(|w| (format!("without {}", w.phone), &w.outlook));
+    let outlooks = [
+        ("the phones that are here".into(), group),
+        ("this phone alone".into(), alone),
+    ];
+    let outlooks = outlooks.into_iter().chain(without);
+    let outlooks = outlooks.map(|(who, outlook)| format!("{who}: {}", expected(outlook)));
+    let reasons = reasons.iter().map(|reason| reason.reason.clone());
+
+    outlooks.chain(reasons).collect::<Vec<_>>().join("\n")
+}
+
+fn expected(outlook: &OutlookLine) -> String {
+    match outlook {
+        OutlookLine::Runs {
+            forecast, stages, ..
+        } => {
+            let stages = stages.iter().map(stage).collect::<Vec<_>>().join(", ");
+            let (tokens_per_s, ttft_s) = (1e3 / forecast.tpot_ms, forecast.ttft_ms / 1e3);
+            format!(
+                "{tokens_per_s:.1} tokens a second, first word after {ttft_s:.1} s, on {stages}"
+            )
+        }
+        OutlookLine::DoesNotRun { reason, .. } => format!("cannot run it: {reason}"),
+    }
 }
 
 /// Says that a phone is near.

@@ -17,7 +17,7 @@ use node::measure;
 use node::model_file;
 use node::report::{PhoneFacts, Report};
 use proto::PeerId;
-use proto::device::{Battery, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
 use proto::placement::{Objective, PHONES_MAX};
 use proto::profile::{Candidate, Figure, Group, LinkKnowledge, Pace, Profile, Way, problem};
 use serde::Deserialize;
@@ -208,10 +208,13 @@ fn member(phone: &Described, this: &Member) -> Result<Member> {
         is_excluded: phone.excluded,
         snapshot: Snapshot {
             free_bytes: phone.memory_bytes,
+            total_bytes: phone.memory_bytes,
             budget_bytes: phone.memory_bytes,
             battery: phone.battery,
             thermal: phone.thermal,
             power_save: false,
+            is_metered: false,
+            policy: Policy::default(),
         },
         name,
         rtt_s,
@@ -234,6 +237,7 @@ fn slower(profile: &Profile, slowdown: f64) -> Result<Profile> {
         pace: Pace {
             decode: pace(profile.pace.decode)?,
             prefill: pace(profile.pace.prefill)?,
+            ends: profile.pace.ends, // what it is a multiple of is slower below
         },
         embed_s: times(profile.embed_s, slowdown)?,
         logits_s: times(profile.logits_s, slowdown)?,

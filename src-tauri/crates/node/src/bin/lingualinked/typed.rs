@@ -39,6 +39,10 @@ pub enum Typed {
     JoinCode(String),
     /// To run this phone's model with so many phones.
     Run(u32),
+    /// To run nothing any more.
+    StopRunning,
+    /// What to expect of this phone's model.
+    Forecast,
     /// Who runs what.
     Plan,
     /// How things stand.
@@ -66,6 +70,7 @@ leave          leave the group           rename NAME  call this phone NAME
 remove N       take member N out         hand over N  let member N lead; both if this phone leads
 block N        never hear of phone N     unblock N    again; `blocked` lists them
 run N          run this phone's model once N phones are here; plan: who runs what
+forecast       what to expect of it      stop         run nothing any more
 status         all of this               new          a new conversation
 quit           end this phone            ? TEXT       ask TEXT, even if it is one of these words
 Anything else is asked. Ctrl-C stops an answer.";
@@ -91,6 +96,8 @@ pub fn read(line: &str) -> Typed {
         ["blocked"] => Typed::Blocked,
         ["invite"] => Typed::Invite,
         ["plan"] => Typed::Plan,
+        ["stop"] => Typed::StopRunning,
+        ["forecast"] => Typed::Forecast,
         ["status"] => Typed::Status,
         ["probe"] => Typed::Probe,
         ["new"] => Typed::New,
