@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use libp2p::Multiaddr;
+use node::device::Script;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
 use node::event_loop::{Limits, ModelFile};
@@ -56,6 +57,9 @@ pub struct Args {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub phone: PhoneArgs,
+    /// Play a script of memory, battery and heat instead of asking the system
+    #[arg(long, value_name = "FILE", conflicts_with = "memory_limit")]
+    pub device_script: Option<PathBuf>,
     #[command(flatten)]
     pub sizes: RunArgs,
     /// How what is typed on its terminal is answered
@@ -190,7 +194,10 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         name: own.name.clone(),
         data_folder: own.data.clone(),
         models: args.model.iter().map(model_file).collect(),
-        device: None,
+        device: match &args.device_script {
+            Some(script) => Some(Box::new(Script::load(script)?)),
+            None => None,
+        },
         limits: Limits {
             policy: Policy {
                 memory_limit_bytes: args.phone.memory_limit,
