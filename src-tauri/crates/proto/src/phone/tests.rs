@@ -396,6 +396,9 @@ fn a_phone_that_is_suspended_leaves_nobody_waiting_and_comes_back() {
     assert_eq!(stages.len(), 3);
 }
 
+/// From whom, to whom, and what.
+type Coming = (PeerId, PeerId, InEvent<(), ()>);
+
 /// Phones, and what is on its way between them.
 struct World {
     now: Instant,
@@ -404,7 +407,7 @@ struct World {
     connected: BTreeSet<(PeerId, PeerId)>,
     away: BTreeSet<PeerId>,
     /// What happens when, to whom; the counter keeps ties in order.
-    coming: BTreeMap<(Instant, u64), (PeerId, PeerId, InEvent<(), ()>)>,
+    coming: BTreeMap<(Instant, u64), Coming>,
     n_coming: u64,
     budget_bytes: u64,
     n_standings: u32,

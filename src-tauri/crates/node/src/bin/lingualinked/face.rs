@@ -488,7 +488,7 @@ impl Face {
             }
             Order::SetModel { path } => {
                 handle
-                    .set_models(path.iter().map(model_file).collect())
+                    .set_models(path.iter().map(|path| model_file(path)).collect())
                     .await;
                 let run = self.run.clone();
                 self.model = path.map(|path| Model { path, run });

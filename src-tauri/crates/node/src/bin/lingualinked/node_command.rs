@@ -1,6 +1,6 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -172,9 +172,9 @@ impl Model {
 }
 
 /// Returns a model as this phone has it. Nothing tells its name to others: its file was not read yet.
-pub fn model_file(path: &PathBuf) -> ModelFile {
+pub fn model_file(path: &Path) -> ModelFile {
     ModelFile {
-        path: path.clone(),
+        path: path.to_owned(),
         model: None,
         name: String::new(),
     }
@@ -193,7 +193,7 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         keypair: identity::load_or_create(&own.data)?,
         name: own.name.clone(),
         data_folder: own.data.clone(),
-        models: args.model.iter().map(model_file).collect(),
+        models: args.model.iter().map(|path| model_file(path)).collect(),
         device: match &args.device_script {
             Some(script) => Some(Box::new(Script::load(script)?)),
             None => None,
