@@ -613,7 +613,7 @@ impl World {
                     let here = transfer::InEvent::Finished(shard);
                     self.send(me, me, InEvent::Shards(here));
                 }
-                OutEvent::Supply(_) | OutEvent::Planned(_) => {}
+                OutEvent::Supply(_) | OutEvent::Planned(_) | OutEvent::Reviewed(_) => {}
                 OutEvent::Measure(event) => self.act_measure(me, event),
                 OutEvent::CannotPlan { reason, .. } => panic!("{me}: {reason}"),
                 OutEvent::Show(board) => self.show(me, *board),
@@ -716,6 +716,7 @@ impl World {
                 ring::InEvent::Loaded { epoch: plan.epoch }
             }
             Wish::Unload => return self.shell(me, |shell| shell.is_loaded = false),
+            Wish::Answered(_) => unreachable!("the phone keeps these to itself"),
             Wish::Open { request, .. } => ring::InEvent::Opened {
                 request,
                 prompt: vec![1, 2, 3],
