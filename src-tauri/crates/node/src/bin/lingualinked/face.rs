@@ -494,6 +494,14 @@ impl Face {
                 self.model = path.map(|path| Model { path, run });
                 return Ok(());
             }
+            Order::Visible { visible } => {
+                handle.set_visible(visible).await;
+                return Ok(());
+            }
+            Order::Look { looking } => {
+                handle.set_looking(looking).await;
+                return Ok(());
+            }
             Order::Suspend => {
                 handle.suspend().await;
                 return Ok(());
