@@ -324,6 +324,7 @@ impl Worker {
             | Event::NotReached { .. }
             | Event::Blocked(_)
             | Event::Planned(_)
+            | Event::Reviewed(_)
             | Event::Fetching(_)
             | Event::Loading { .. }
             | Event::Beat(_) => {}

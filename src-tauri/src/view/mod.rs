@@ -94,6 +94,7 @@ impl View {
             Event::Notice(_)
             | Event::CannotSave(_)
             | Event::Planned(_)
+            | Event::Reviewed(_)
             | Event::CannotPlan { .. }
             | Event::Fetching(_)
             | Event::DiskFailed(_)

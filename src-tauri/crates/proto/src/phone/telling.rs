@@ -141,6 +141,10 @@ impl<H, C> Phone<H, C> {
     }
 
     /// This phone was measured, or is otherwise than it was: told as its person would have it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "two kinds of event have a snapshot in them"
+    )]
     pub(super) fn measured(&mut self, event: respondent::InEvent, now: Instant) {
         if let respondent::InEvent::Measured { snapshot, .. }
         | respondent::InEvent::Snapshot(snapshot) = &event
@@ -310,8 +314,12 @@ impl<H, C> Phone<H, C> {
         });
     }
 
-    /// Returns what this phone runs, as it tells.
+    /// Returns what this phone runs, as it tells. What it would run if it led is nobody's business.
     fn run_told(&mut self) -> Option<Run> {
+        if !self.leads() && !self.waits_for_lead() {
+            return None;
+        }
+
         let questions = self.ring.questions();
         let (open, measured) = (questions.open().collect(), questions.measured());
         let n_questions = u32::try_from(questions.len()).unwrap_or(u32::MAX);
@@ -364,9 +372,10 @@ impl<H, C> Phone<H, C> {
         let mut verdicts = outlook.placement.verdicts.iter();
         let verdict = verdicts.find(|verdict| verdict.phone == phone)?;
 
-        match verdict.reason {
-            Reason::Runs { ms_per_token, .. } => Some(ms_per_token as f32),
-            _ => None,
+        if let Reason::Runs { ms_per_token, .. } = verdict.reason {
+            Some(ms_per_token as f32)
+        } else {
+            None
         }
     }
 }
