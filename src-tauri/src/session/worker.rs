@@ -38,6 +38,9 @@ const WORDS_INTERVAL: Duration = Duration::from_millis(40);
 /// How long after a start that failed the node is started again: a network may be there by then.
 const NODE_RETRY: Duration = Duration::from_secs(3);
 
+/// Large cores of a phone: four is usual, a guess for those that say nothing.
+const LARGE_CORES_MAX: u32 = 4;
+
 /// Words of all answers together that wait to be taken. Taking is quicker than computing: a guess.
 const WORD_QUEUE: usize = 256;
 
@@ -405,7 +408,7 @@ impl Worker {
             listen: self.config.listen.clone(),
             sources: self.config.sources,
             engine: node::engine_thread::EngineConfig {
-                n_threads: node::measure::n_cores(),
+                n_threads: n_threads(node::measure::n_cores()),
                 memory_limit_bytes: limit,
                 slowdown: 1.0,
             },
@@ -586,6 +589,12 @@ impl Worker {
             Turn::LowMemory => self.low_memory().await,
         }
     }
+}
+
+/// Returns the threads to compute with: a core is left to the rest of the phone, because threads that wait for each other
+/// for a busy core are many times slower; and only so many, because phones have no more large cores than that.
+fn n_threads(n_cores: u32) -> u32 {
+    n_cores.saturating_sub(1).clamp(1, LARGE_CORES_MAX)
 }
 
 /// Reads what is kept.

@@ -264,7 +264,7 @@ impl View {
 
     /// Returns the names of the phones that compute, in ring order.
     pub fn computing(&self) -> Vec<String> {
-        let stages = self.board.run.iter().flat_map(|run| run.stages.iter());
+        let stages = self.board.run.iter().flat_map(running::stages);
 
         stages.map(|stage| self.names.of(stage.phone)).collect()
     }
