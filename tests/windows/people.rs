@@ -66,6 +66,7 @@ pub fn give_memory(phone: &Handset, steps: usize) -> TestResult {
     phone.tap("What this phone gives")?;
     phone.tap("As much as is safe")?;
     phone.slide_down("At most")?;
+    phone.see("200 MB")?;
     phone.slide_up("At most", steps)?;
     phone.see(&format!("{} MB", 200 + 100 * steps))?;
     phone.photograph("04-limits")?;
