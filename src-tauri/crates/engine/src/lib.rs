@@ -75,6 +75,7 @@ mod error;
 mod layers;
 #[allow(unsafe_code)] // the one module that may: each block gives its reason
 mod llama;
+mod processor;
 mod profile;
 mod repack;
 mod sampler;
@@ -87,6 +88,7 @@ pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use error::{LoadError, RunError};
 pub use layers::{LayerShard, SequenceRun};
 pub use llama::{Token, exit_process};
+pub use processor::{ProcessorError, check_processor, fast_cores, n_fast_cores};
 pub use profile::{AtContext, Measured, ProfileError, ProfileOptions, Reading, profile};
 pub use repack::repacked_bytes;
 pub use sampler::{Sampler, SamplingOptions};

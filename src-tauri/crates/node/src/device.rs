@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 
 use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
-use starship_battery::State;
-use starship_battery::units::ratio::percent;
-use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::mpsc;
+
+#[cfg(not(any(target_os = "android", target_os = "ios")))]
+mod desktop;
+
+#[cfg(not(any(target_os = "android", target_os = "ios")))]
+pub use desktop::Desktop;
 
 /// How often a phone looks how it is: heat takes tens of seconds, a battery minutes; and it costs some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -25,11 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// rest in any case: the rule for a phone that is started for the first time.
 const BUDGET_PERCENT: u64 = 60;
 const LEFT_BYTES: u64 = 1_200_000_000;
-
-/// Degrees below a component's critical temperature from which on it is hot, and warm. A guess:
-/// processors slow down some degrees before they would be switched off.
-const SERIOUS_BELOW: f32 = 5.0;
-const FAIR_BELOW: f32 = 15.0;
 
 /// Bytes of a script, at most: thousands of scenes.
 const SCRIPT_BYTES_MAX: u64 = 1 << 20;
@@ -87,6 +85,9 @@ pub enum DeviceError {
     /// The system does not say.
     #[error("the system does not tell its memory: {0}")]
     System(#[from] sysinfo::Error),
+    /// On phones only the app can ask the system.
+    #[error("on a phone the app must tell how it is")]
+    Untold,
     /// The script cannot be read.
     #[error("cannot read the script {}: {source}", path.display())]
     Io {
@@ -111,110 +112,26 @@ pub enum DeviceError {
     },
 }
 
-/// A computer, asked by way of `sysinfo` and `starship-battery`.
-#[derive(Debug)]
-pub struct Desktop {
-    system: System,
-    memory_limit_bytes: Option<u64>,
-}
+/// Returns who tells how this machine is, where the system alone can.
+///
+/// # Errors
+///
+/// - [`DeviceError::System`] where it tells nothing
+/// - [`DeviceError::Untold`] on a phone
+pub fn of_this_system() -> Result<Box<dyn Source + Send>, DeviceError> {
+    #[cfg(any(target_os = "android", target_os = "ios"))]
+    return Err(DeviceError::Untold);
 
-impl Desktop {
-    /// Makes a source. `memory_limit_bytes` is what a person allows; the system may allow less.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceError::System`] where the system tells nothing.
-    pub fn new(memory_limit_bytes: Option<u64>) -> Result<Self, DeviceError> {
-        Ok(Self {
-            system: System::new()?,
-            memory_limit_bytes,
-        })
-    }
-
-    /// Returns the bytes that are free, those of all, and those that this process uses.
-    fn memory(&mut self) -> (u64, u64, u64) {
-        self.system.refresh_memory();
-        let me = Pid::from_u32(std::process::id());
-        let what = ProcessRefreshKind::nothing().with_memory();
-        self.system
-            .refresh_processes_specifics(ProcessesToUpdate::Some(&[me]), false, what);
-        let used = self
-            .system
-            .process(me)
-            .map_or(0, |process| process.memory());
-
-        let (free, total) = (self.system.available_memory(), self.system.total_memory());
-        match self.system.cgroup_limits() {
-            Some(limits) => (
-                free.min(limits.free_memory),
-                total.min(limits.total_memory),
-                used,
-            ),
-            None => (free, total, used),
-        }
-    }
-}
-
-impl Source for Desktop {
-    fn snapshot(&mut self) -> Snapshot {
-        let (free_bytes, total_bytes, used_bytes) = self.memory();
-
-        Snapshot {
-            free_bytes,
-            total_bytes,
-            budget_bytes: budget_bytes(free_bytes, total_bytes, used_bytes)
-                .min(self.memory_limit_bytes.unwrap_or(u64::MAX)),
-            battery: battery(),
-            thermal: thermal(),
-            power_save: false,
-            is_metered: false,
-            policy: Policy::default(),
-        }
-    }
+    #[cfg(not(any(target_os = "android", target_os = "ios")))]
+    Ok(Box::new(Desktop::new(None)?))
 }
 
 /// Returns what an app may use: what is free and what it uses already, and no more than the rule
 /// for phones allows.
-fn budget_bytes(free_bytes: u64, total_bytes: u64, used_bytes: u64) -> u64 {
+pub fn budget_bytes(free_bytes: u64, total_bytes: u64, used_bytes: u64) -> u64 {
     let by_rule = (total_bytes / 100 * BUDGET_PERCENT).min(total_bytes.saturating_sub(LEFT_BYTES));
 
     by_rule.min(free_bytes.saturating_add(used_bytes))
-}
-
-/// Returns the fullest battery; none is nothing unusual.
-fn battery() -> Option<Battery> {
-    let batteries = starship_battery::Manager::new().and_then(|manager| manager.batteries());
-    let batteries = batteries.inspect_err(|error| tracing::debug!(%error, "No battery to be seen"));
-
-    let told = batteries.ok()?.flatten().map(|battery| Battery {
-        percent: battery.state_of_charge().get::<percent>().clamp(0.0, 100.0) as u8,
-        charging: matches!(
-            battery.state(),
-            State::Charging | State::Full | State::Paused
-        ),
-    });
-    told.max_by_key(|battery| battery.percent)
-}
-
-/// Returns how hot the hottest component is beside what it bears, where it says so.
-fn thermal() -> Thermal {
-    let Ok(components) = Components::new_with_refreshed_list() else {
-        return Thermal::Nominal;
-    };
-    let components = components.iter();
-    let margins = components.filter_map(|c| Some(c.critical()? - c.temperature()?));
-
-    margins.map(thermal_of).max().unwrap_or_default()
-}
-
-/// Returns how hot something is that may become so many degrees hotter.
-fn thermal_of(margin: f32) -> Thermal {
-    match margin {
-        m if m <= 0.0 => Thermal::Critical,
-        m if m <= SERIOUS_BELOW => Thermal::Serious,
-        m if m <= FAIR_BELOW => Thermal::Fair,
-        _ => Thermal::Nominal, // and what is no number
-    }
 }
 
 /// A play: what a phone is, and when. For tests and demonstrations.
@@ -259,7 +176,7 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// Any [`DeviceError`] but [`DeviceError::System`].
+    /// [`DeviceError::Io`], [`DeviceError::Script`] or [`DeviceError::Order`].
     pub fn load(path: &Path) -> Result<Self, DeviceError> {
         let io = |source| DeviceError::Io {
             path: path.into(),
@@ -330,36 +247,11 @@ mod tests {
     const GB: u64 = 1_000_000_000;
 
     #[test]
-    fn this_machine_tells_how_it_is() {
-        let mut desktop = Desktop::new(Some(GB / 2)).expect("it tells its memory");
-
-        let snapshot = desktop.snapshot();
-
-        assert!(snapshot.free_bytes > 0);
-        assert!((1..=GB / 2).contains(&snapshot.budget_bytes));
-    }
-
-    #[test]
     fn a_budget_leaves_room_for_the_rest() {
         assert_eq!(budget_bytes(6 * GB, 8 * GB, 0), 4_800_000_000);
         assert_eq!(budget_bytes(GB, 8 * GB, GB), 2 * GB);
         assert_eq!(budget_bytes(2 * GB, 2 * GB, 0), 800_000_000);
         assert_eq!(budget_bytes(GB, GB, 0), 0);
-    }
-
-    #[test]
-    fn heat_is_told_by_what_is_left() {
-        let cases = [
-            (60.0, Thermal::Nominal),
-            (15.0, Thermal::Fair),
-            (5.0, Thermal::Serious),
-            (0.0, Thermal::Critical),
-            (f32::NAN, Thermal::Nominal),
-        ];
-
-        for (margin, thermal) in cases {
-            assert_eq!(thermal_of(margin), thermal, "{margin}");
-        }
     }
 
     #[test]

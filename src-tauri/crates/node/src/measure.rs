@@ -1,10 +1,9 @@
 //! What this phone can do, measured by the engine and told in the words of [`proto`].
 
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use engine::{AtContext, LoadOptions, Measured, ProfileOptions, Reading, profile};
-use gguf_tools::{Manifest, ModelHash, Sample};
+use gguf_tools::{ModelHash, Sample};
 use proto::plan::Sizes;
 use proto::profile::respondent;
 use proto::profile::{Costs, Curve, Figure, FigureError, Pace, Profile, Share};
@@ -112,15 +111,13 @@ pub fn measure(
     Ok(profile_of(&measured, sample.hash())?)
 }
 
-/// Returns how many cores the system lets this process use.
+/// Returns how many cores are worth computing with, of those that the system lets this process use.
 pub fn n_cores() -> u32 {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-
-    u32::try_from(cores).unwrap_or(u32::MAX)
+    u32::try_from(engine::n_fast_cores()).unwrap_or(u32::MAX)
 }
 
-/// Returns what llama.cpp takes beside weights and caches when it runs a model so.
-pub fn costs(manifest: &Manifest, sizes: &Sizes) -> Costs {
+/// Returns what llama.cpp takes beside weights and caches when it runs a model of this width so.
+pub fn costs(n_embd: u32, sizes: &Sizes) -> Costs {
     let options = LoadOptions {
         n_batch: sizes.chunk_tokens,
         ..LoadOptions::default()
@@ -128,7 +125,7 @@ pub fn costs(manifest: &Manifest, sizes: &Sizes) -> Costs {
 
     Costs {
         context_bytes: options.context_bytes(),
-        scratch_bytes: options.scratch_bytes(manifest.n_embd),
+        scratch_bytes: options.scratch_bytes(n_embd),
     }
 }
 

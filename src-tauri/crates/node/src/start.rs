@@ -20,7 +20,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::device::{Desktop, DeviceError, Shared, Source};
+use crate::device::{self, DeviceError, Shared, Source};
 use crate::discovery::Sources;
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{
@@ -84,6 +84,9 @@ pub enum StartError {
     /// The system does not tell how it is.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The processor cannot compute with this build.
+    #[error(transparent)]
+    Processor(#[from] engine::ProcessorError),
     /// The key is of another kind.
     #[error("the identity key is not an Ed25519 key")]
     NotEd25519,
@@ -122,6 +125,7 @@ pub struct Handle {
 ///
 /// Outside a tokio runtime.
 pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError> {
+    engine::check_processor()?;
     let peer = config.keypair.public().to_peer_id();
     let me = identity::peer_id(&peer).ok_or(StartError::NotEd25519)?;
     let shards = config.data_folder.join(SHARDS_FOLDER);
@@ -139,7 +143,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
 
     let device: Box<dyn Source + Send> = match config.device {
         Some(device) => device,
-        None => Box::new(Desktop::new(None)?),
+        None => device::of_this_system()?,
     };
     let mut device = Shared::new(device);
     phone.handle(first_snapshot(&mut device), Instant::now());

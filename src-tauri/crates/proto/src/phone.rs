@@ -393,6 +393,10 @@ impl<H, C> Phone<H, C> {
             } => self.offered(from, is_fresh, now),
             ring::InEvent::Control {
                 from,
+                message: Control::Stop,
+            } => self.stopped_by(from, now),
+            ring::InEvent::Control {
+                from,
                 message: Control::StopWanted,
             } => self.stop_wanted_by(from, now),
             ring::InEvent::Control {
@@ -450,14 +454,21 @@ impl<H, C> Phone<H, C> {
             self.go_on_forecasting(now);
             self.tell_standing(now);
 
-            let settled = !self.ring.wants_anything()
-                && !self.group.wants_anything()
-                && !self.supply.wants_anything()
-                && !self.standings.wants_anything();
-            if settled {
+            if !self.wants_anything() {
                 return;
             }
         }
+    }
+
+    fn wants_anything(&self) -> bool {
+        let (planning, forecasting) = (self.planning.as_ref(), self.forecasting.as_ref());
+
+        self.ring.wants_anything()
+            || self.group.wants_anything()
+            || self.supply.wants_anything()
+            || self.standings.wants_anything()
+            || planning.is_some_and(Planning::wants_anything)
+            || forecasting.is_some_and(Forecasting::wants_anything)
     }
 
     /// Passes what group and ring want to each other or to the shell, until neither wants anything.
@@ -670,6 +681,7 @@ impl<H, C> Phone<H, C> {
         if old == leader {
             return;
         }
+        self.told.run_changed();
         self.tell_members(now);
         self.ring.handle(ring::InEvent::Leader(leader), now);
         if let Some(leader) = leader {

@@ -206,7 +206,7 @@ impl Relay {
             Chat::Answer { number, answer } => {
                 if self.head() == Some(from) {
                     self.answered(number, answer);
-                } else {
+                } else if self.open.contains_key(&number) {
                     tracing::warn!(%from, "Answer from a phone that is not the head, dropped");
                 }
             }

@@ -798,6 +798,7 @@ mod tests {
             let from = BELA;
             anna.handle(InEvent::Heard { from, message }, now + TELL_INTERVAL);
         }
+        anna.handle_timeout(now + 2 * TELL_INTERVAL);
         let mut carl = member(CARL, ANNA, now);
         for (to, message) in sent(&mut anna) {
             let from = ANNA;

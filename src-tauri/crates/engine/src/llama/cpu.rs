@@ -27,3 +27,28 @@ impl CpuFeatures {
         }
     }
 }
+
+/// Returns how many cores Apple calls its performance cores; `None` if it does not say.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn n_performance_cores() -> Option<usize> {
+    let mut n: i32 = 0;
+    let mut size = size_of::<i32>();
+
+    // SAFETY: the name ends with NUL; the system writes no more than `size` bytes, and an `i32` may be any four bytes.
+    let result = unsafe {
+        libc::sysctlbyname(
+            c"hw.perflevel0.physicalcpu".as_ptr(),
+            (&raw mut n).cast(),
+            &raw mut size,
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    usize::try_from(n).ok().filter(|&n| result == 0 && n > 0)
+}
+
+/// Only Apple's systems say so.
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) fn n_performance_cores() -> Option<usize> {
+    None
+}

@@ -28,7 +28,7 @@ mod threads;
 pub use backend::exit_process;
 pub(crate) use backend::{first_error, init};
 pub(crate) use context::{Context, ContextOptions, DecodeError, Input, Row};
-pub(crate) use cpu::CpuFeatures;
+pub(crate) use cpu::{CpuFeatures, n_performance_cores};
 pub(crate) use model::{Loading, Model};
 pub(crate) use tap::TapNames;
 pub(crate) use threads::ThreadPool;

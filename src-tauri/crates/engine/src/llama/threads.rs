@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use llama_cpp_sys_2 as sys;
 
+use crate::processor::fast_cores;
+
 /// How many rounds an idle worker spins before it sleeps, in llama.cpp's unit of about 130,000.
 ///
 /// llama.cpp's default is 50, which keeps every core busy for about 0.1 s after each graph: a phone
@@ -34,7 +36,8 @@ unsafe impl Send for ThreadPool {}
 unsafe impl Sync for ThreadPool {}
 
 impl ThreadPool {
-    /// Starts `n_threads - 1` workers; the thread that computes is the other one.
+    /// Starts `n_threads - 1` workers; the thread that computes is the other one. Where cores differ, the fast ones are
+    /// kept to, if there are enough.
     pub(crate) fn new(n_threads: u32) -> Self {
         let n_threads = n_threads.clamp(1, N_THREADS_MAX);
 
@@ -45,6 +48,7 @@ impl ThreadPool {
                 i32::try_from(n_threads).expect("at most N_THREADS_MAX"),
             );
             params.poll = POLL;
+            keep_to(&mut params.cpumask, &cores_for(n_threads));
             sys::ggml_threadpool_new(&raw mut params)
         };
 
@@ -71,10 +75,39 @@ impl ThreadPool {
     }
 }
 
+/// Returns the cores that so many threads are kept to; none if they may run anywhere.
+fn cores_for(n_threads: u32) -> Vec<usize> {
+    let fast = fast_cores().filter(|cores| cores.len() >= n_threads as usize);
+
+    fast.unwrap_or_default()
+}
+
+/// Marks cores in llama.cpp's mask. A mask without any lets threads run anywhere.
+fn keep_to(mask: &mut [bool], cores: &[usize]) {
+    for (core, is_used) in mask.iter_mut().enumerate() {
+        *is_used = cores.contains(&core);
+    }
+}
+
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         // SAFETY: every context that was given the pool holds an `Arc` of it and is gone; freed
         // once.
         unsafe { sys::ggml_threadpool_free(self.raw.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_marks_the_cores_and_no_others() {
+        let mut mask = [true; 8];
+
+        keep_to(&mut mask, &[4, 7]);
+        assert_eq!(mask.map(u8::from), [0, 0, 0, 0, 1, 0, 0, 1]);
+        keep_to(&mut mask, &[]);
+        assert_eq!(mask, [false; 8]);
     }
 }

@@ -11,7 +11,7 @@
 //! | `g` | group as 22 characters of base64url, or `-` |
 //!
 //! The port is that of TCP; addresses on other ports are left to other sources. On iOS raw multicast needs an
-//! entitlement, and this source fails there like any other that cannot be built.
+//! entitlement: there `bonjour` says and hears the same.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -40,7 +40,7 @@ pub const SERVICE: &str = "_lingualinked._tcp.local.";
 
 /// How often phones that were found are asked whether they are still there, and others are sought anew: their
 /// records alone would live for two minutes, and the library asks less and less often.
-const ASK_AGAIN: Duration = Duration::from_secs(20);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// How long a phone may take to say that it is still there: two questions, a second apart.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -112,12 +112,7 @@ impl DnsSd {
         let ips: Vec<IpAddr> = on_port.filter_map(ip_of).collect();
         let id = self.me.to_base58();
         let host = format!("ll-{}.local.", &id[id.len() - 20..]);
-        let txt = [
-            ("id", id.clone()),
-            ("v", announcement.version.to_string()),
-            ("n", announcement.name.to_string()),
-            ("g", group_to_text(announcement.group)),
-        ];
+        let txt = to_txt(self.me, announcement);
 
         let mut info = ServiceInfo::new(SERVICE, &id, &host, ips.as_slice(), port, &txt[..])?;
         info.set_requires_probe(false); // the names contain our key's: nobody else has them
@@ -221,9 +216,23 @@ impl Drop for DnsSd {
     }
 }
 
-/// Reads what a service says; `None` if it is no phone of ours.
-fn seen(service: &ResolvedService) -> Option<Seen> {
-    let text = |key| service.get_property_val_str(key);
+/// Returns what this phone's TXT record says.
+pub(super) fn to_txt(
+    me: libp2p::PeerId,
+    announcement: &Announcement,
+) -> [(&'static str, String); 4] {
+    [
+        ("id", me.to_base58()),
+        ("v", announcement.version.to_string()),
+        ("n", announcement.name.to_string()),
+        ("g", group_to_text(announcement.group)),
+    ]
+}
+
+/// Reads another phone's TXT record; `None` if it is no phone of ours.
+pub(super) fn from_txt<'a>(
+    text: impl Fn(&str) -> Option<&'a str>,
+) -> Option<(PeerId, Announcement)> {
     let peer: libp2p::PeerId = text("id")?.parse().ok()?;
     let announcement = Announcement {
         name: Name::tidy(text("n").unwrap_or_default()),
@@ -231,10 +240,17 @@ fn seen(service: &ResolvedService) -> Option<Seen> {
         group: group_from_text(text("g").unwrap_or("-"))?,
     };
 
+    Some((identity::peer_id(&peer)?, announcement))
+}
+
+/// Reads what a service says; `None` if it is no phone of ours.
+fn seen(service: &ResolvedService) -> Option<Seen> {
+    let (phone, announcement) = from_txt(|key| service.get_property_val_str(key))?;
+
     let port = service.get_port();
     let addresses = service.get_addresses().iter().map(ScopedIp::to_ip_addr);
     Some(Seen {
-        phone: identity::peer_id(&peer)?,
+        phone,
         announcement,
         addresses: addresses
             .map(|ip| Multiaddr::from(ip).with(Protocol::Tcp(port)))

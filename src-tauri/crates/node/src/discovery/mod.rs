@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`mdns`] | libp2p's own multicast DNS |
 //! | [`dns_sd`] | DNS-SD, as printers are found: the only one that hears the system's own responder |
+//! | `bonjour` | the same on iOS, by the system's own service |
 //! | [`probe`] | one round of knocking at every address near, when a person asks for it |
 //! | identify | what a connected phone says of itself: noted by [`crate::net`] |
 //! | persons and rosters | invites, typed addresses, members' addresses: noted by [`crate::net`] |
@@ -21,6 +22,8 @@
 
 pub mod address;
 pub mod announcement;
+#[cfg(target_os = "ios")]
+pub mod bonjour;
 pub mod dns_sd;
 pub mod mdns;
 pub mod probe;
@@ -37,6 +40,9 @@ use proto::group::Sighting;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use announcement::Announcement;
+#[cfg(target_os = "ios")]
+use bonjour::Bonjour;
+#[cfg(not(target_os = "ios"))]
 use dns_sd::DnsSd;
 use mdns::Mdns;
 use probe::Probe;
@@ -517,7 +523,10 @@ fn build(
 ) -> Result<Box<dyn PeerSource>, SourceError> {
     match origin {
         Origin::Mdns => Ok(Box::new(Mdns::new(me, is_looking)?)),
+        #[cfg(not(target_os = "ios"))]
         Origin::DnsSd => Ok(Box::new(DnsSd::new(me, is_looking)?)),
+        #[cfg(target_os = "ios")]
+        Origin::DnsSd => Ok(Box::new(Bonjour::new(me, is_looking))),
         Origin::Person | Origin::Identify | Origin::Probe | Origin::Roster => {
             unreachable!("only the sources that run by themselves are built")
         }

@@ -488,10 +488,18 @@ impl Face {
             }
             Order::SetModel { path } => {
                 handle
-                    .set_models(path.iter().map(model_file).collect())
+                    .set_models(path.iter().map(|path| model_file(path)).collect())
                     .await;
                 let run = self.run.clone();
                 self.model = path.map(|path| Model { path, run });
+                return Ok(());
+            }
+            Order::Visible { visible } => {
+                handle.set_visible(visible).await;
+                return Ok(());
+            }
+            Order::Look { looking } => {
+                handle.set_looking(looking).await;
                 return Ok(());
             }
             Order::Suspend => {

@@ -573,6 +573,16 @@ pub enum Order {
         /// Its file.
         path: Option<PathBuf>,
     },
+    /// Let others see this phone nearby, or no more.
+    Visible {
+        /// Whether they may.
+        visible: bool,
+    },
+    /// Look for phones nearby, or rest.
+    Look {
+        /// Whether they are looked for.
+        looking: bool,
+    },
     /// Let go of everybody, as an app that is put into the background does.
     Suspend,
     /// Be there again.

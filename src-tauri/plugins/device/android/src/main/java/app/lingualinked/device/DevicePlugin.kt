@@ -1,0 +1,168 @@
+package app.lingualinked.device
+
+import android.Manifest
+import android.app.Activity
+import android.content.Intent
+import android.net.Uri
+import android.os.Build
+import android.os.Handler
+import android.os.Looper
+import android.provider.Settings
+import android.webkit.WebView
+import androidx.appcompat.app.AppCompatActivity
+import androidx.core.view.ViewCompat
+import androidx.core.view.WindowInsetsCompat
+import app.tauri.annotation.Command
+import app.tauri.annotation.InvokeArg
+import app.tauri.annotation.Permission
+import app.tauri.annotation.TauriPlugin
+import app.tauri.plugin.Channel
+import app.tauri.plugin.Invoke
+import app.tauri.plugin.JSObject
+import app.tauri.plugin.Plugin
+
+@InvokeArg
+internal class WatchArgs {
+    lateinit var reports: Channel
+    lateinit var insets: Channel
+}
+
+@InvokeArg
+internal class HoldArgs {
+    var multicast = false
+    var lowLatencyWifi = false
+    var processor = false
+    var screen = false
+}
+
+@InvokeArg
+internal class ServeArgs {
+    lateinit var title: String
+    lateinit var text: String
+}
+
+/** How often a report is sent when nothing happens; Rust's `PERIOD`. */
+private const val PERIOD_MS = 10_000L
+
+/**
+ * What only Kotlin can ask of the phone. It tells and does, and concludes nothing: that is Rust's part.
+ *
+ * All commands, and all callbacks below, come on the main thread.
+ */
+@TauriPlugin(
+    permissions = [
+        // The constant is Android 17's; the name is the same for every SDK.
+        Permission(strings = ["android.permission.ACCESS_LOCAL_NETWORK"], alias = "localNetwork"),
+        Permission(strings = [Manifest.permission.CAMERA], alias = "camera"),
+        Permission(strings = ["android.permission.POST_NOTIFICATIONS"], alias = "notifications"),
+    ]
+)
+class DevicePlugin(private val activity: Activity) : Plugin(activity) {
+    private val main = Handler(Looper.getMainLooper())
+    private val holds = Holds(activity)
+    private val gauge = Gauge(activity, holds) { report() }
+    private var watch: WatchArgs? = null
+    private var insets: JSObject? = null
+
+    override fun load(webView: WebView) {
+        ViewCompat.setOnApplyWindowInsetsListener(webView) { _, shown ->
+            insets = inCssPixels(shown)
+            insets?.let { watch?.insets?.send(it) }
+            // The page keeps clear by itself: the web view must not do so a second time.
+            WindowInsetsCompat.CONSUMED
+        }
+        webView.post { ViewCompat.requestApplyInsets(webView) }
+    }
+
+    /** Tells how the phone is now. */
+    @Command
+    fun read(invoke: Invoke) {
+        val first = JSObject()
+        first.put("sdk", Build.VERSION.SDK_INT)
+        first.put("report", gauge.report())
+        invoke.resolve(first)
+    }
+
+    /** Tells from now on how the phone is, and what of the page is hidden. */
+    @Command
+    fun watch(invoke: Invoke) {
+        val args = invoke.parseArgs(WatchArgs::class.java)
+        watch = args
+        insets?.let { args.insets.send(it) }
+        gauge.start()
+        main.removeCallbacks(tick)
+        main.postDelayed(tick, PERIOD_MS)
+        invoke.resolve()
+    }
+
+    /** Holds these, and lets go of the rest. */
+    @Command
+    fun hold(invoke: Invoke) {
+        holds.hold(invoke.parseArgs(HoldArgs::class.java))
+        report()
+        invoke.resolve()
+    }
+
+    /** Computes behind other apps, and says so. */
+    @Command
+    fun serve(invoke: Invoke) {
+        val args = invoke.parseArgs(ServeArgs::class.java)
+        try {
+            DeviceService.start(activity, args.title, args.text)
+            invoke.resolve()
+        } catch (refused: IllegalStateException) {
+            // From Android 12 on an app that is not in front may not start one.
+            invoke.reject("the system does not let the app compute in the background now", refused)
+        }
+    }
+
+    /** Computes in front only. */
+    @Command
+    fun rest(invoke: Invoke) {
+        DeviceService.stop(activity)
+        invoke.resolve()
+    }
+
+    /** Opens the system's page of this app. */
+    @Command
+    fun openSettings(invoke: Invoke) {
+        val page = Intent(Settings.ACTION_APPLICATION_DETAILS_SETTINGS)
+        page.data = Uri.fromParts("package", activity.packageName, null)
+        activity.startActivity(page)
+        invoke.resolve()
+    }
+
+    override fun onDestroy(activity: AppCompatActivity) {
+        main.removeCallbacks(tick)
+        gauge.stop()
+        holds.hold(HoldArgs())
+        DeviceService.stop(activity)
+    }
+
+    private val tick = object : Runnable {
+        override fun run() {
+            report()
+            main.postDelayed(this, PERIOD_MS)
+        }
+    }
+
+    private fun report() {
+        watch?.reports?.send(gauge.report())
+    }
+
+    private fun inCssPixels(shown: WindowInsetsCompat): JSObject {
+        val bars = shown.getInsets(
+            WindowInsetsCompat.Type.systemBars() or WindowInsetsCompat.Type.displayCutout()
+        )
+        val keyboard = shown.getInsets(WindowInsetsCompat.Type.ime()).bottom - bars.bottom
+        val density = (activity.resources?.displayMetrics?.density ?: 1f).toDouble()
+
+        val css = JSObject()
+        css.put("top", bars.top / density)
+        css.put("bottom", bars.bottom / density)
+        css.put("left", bars.left / density)
+        css.put("right", bars.right / density)
+        css.put("keyboard", keyboard.coerceAtLeast(0) / density)
+        return css
+    }
+}

@@ -1,0 +1,212 @@
+//! The app's plugin for what only the phone itself can tell or do.
+//!
+//! | | Android | iOS | desktop |
+//! | --- | --- | --- | --- |
+//! | [`Reading`]: memory, battery, heat, power save | Kotlin, pushed | asked every [`PERIOD`] | [`node::device::Desktop`] |
+//! | [`Reading`]: metered, headroom, radio lock, low memory | Kotlin, pushed | not told | not told |
+//! | [`Holds`] | locks and a window flag | screen only | nothing to hold |
+//! | [`Device::serve`]: computing behind other apps | foreground service | there is none | not needed |
+//! | [`Device::permission`] | asked of the system | camera; the rest is asked by the system itself | not needed |
+//! | [`Insets`] | Kotlin, set as CSS properties | the page's own `env()` | none |
+//!
+//! ```text
+//!  the system ──► [`system`] ──► watch::Receiver<Reading> ──► screens
+//!                                         └──► [`Device::source`] ──► node's measuring
+//! ```
+//!
+//! Here is told how the phone is; what it had better do about it is decided in [`proto::device`].
+//! Nothing of this can be asked by the page: the app asks, in Rust.
+
+#[cfg(any(target_os = "android", test))]
+mod android_report;
+mod permission;
+mod reading;
+mod system;
+
+use futures::future::BoxFuture;
+use node::device::Source;
+use tauri::plugin::{Builder, TauriPlugin};
+use tauri::webview::PageLoadEvent;
+use tauri::{Manager, Runtime, Webview};
+use tokio::sync::watch;
+
+pub use permission::{PermissionKind, PermissionStatus};
+pub use reading::{Insets, Reading};
+
+use reading::Latest;
+use system::System;
+
+/// How often a phone is asked how it is, where it does not say so by itself.
+///
+/// Android answers for its thermal headroom no more often than this.
+pub const PERIOD: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Makes the plugin. [`DeviceExt::device`] is there once it has been set up.
+pub fn init<R: Runtime>() -> TauriPlugin<R> {
+    Builder::new("device")
+        .setup(|app, api| {
+            let device = Device::new(system::start(app, api)?);
+            app.manage(device);
+            Ok(())
+        })
+        .on_page_load(|webview, load| {
+            if load.event() == PageLoadEvent::Finished {
+                webview.device().apply_insets(webview);
+            }
+        })
+        .build()
+}
+
+/// Gives whatever manages the app's state its [`Device`].
+pub trait DeviceExt<R: Runtime> {
+    /// Returns the phone.
+    ///
+    /// # Panics
+    ///
+    /// If the plugin has not been set up.
+    fn device(&self) -> &Device;
+}
+
+impl<R: Runtime, T: Manager<R>> DeviceExt<R> for T {
+    fn device(&self) -> &Device {
+        self.state::<Device>().inner()
+    }
+}
+
+/// This phone: how it is, and what it is asked to do.
+#[derive(Debug)]
+pub struct Device {
+    system: Box<dyn System>,
+}
+
+/// What is held for the app so that a token is not late. None of it outlives the app.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Holds {
+    /// The Wi-Fi chip passes multicast on: while phones are looked for.
+    pub multicast: bool,
+    /// The radio does not doze between packets, which would cost 10 to 50 ms a hop: while a token is on its way.
+    /// The system heeds it only while the app is in front and the screen is on.
+    pub low_latency_wifi: bool,
+    /// The processor goes on when the screen is off: while a request runs. Ends by itself after 10 minutes.
+    pub processor: bool,
+    /// The screen stays on: while an answer is being written in front.
+    pub screen: bool,
+}
+
+/// What people read while the phone computes behind other apps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// First line.
+    pub title: String,
+    /// Second line.
+    pub text: String,
+}
+
+/// The phone did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the phone cannot do that: {reason}")]
+pub struct DeviceError {
+    /// In the system's words.
+    pub reason: String,
+}
+
+impl Device {
+    fn new(system: Box<dyn System>) -> Self {
+        Self { system }
+    }
+
+    /// Returns how the phone is, from now on: the last value counts.
+    pub fn readings(&self) -> watch::Receiver<Reading> {
+        self.system.readings()
+    }
+
+    /// Returns who tells the node how this phone is. `memory_limit_bytes` is what a person allows;
+    /// the system may allow less.
+    pub fn source(&self, memory_limit_bytes: Option<u64>) -> Box<dyn Source + Send> {
+        Box::new(Latest::new(self.readings(), memory_limit_bytes))
+    }
+
+    /// Holds these, and lets go of what was held before and is not among them.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if the system refuses one. The others are held.
+    ///
+    /// # Blocking
+    ///
+    /// Some milliseconds, on Android until its main thread has time. Not to be called on the main thread.
+    pub fn hold(&self, holds: Holds) -> Result<(), DeviceError> {
+        self.system.hold(holds)
+    }
+
+    /// Lets the phone compute while other apps are in front, and says so to people; `None` ends that.
+    ///
+    /// On iOS a phone that leaves the foreground stops computing whatever is asked here.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if the system refuses: Android does when the app is not in front.
+    ///
+    /// # Blocking
+    ///
+    /// As [`Device::hold`].
+    pub fn serve(&self, notice: Option<Notice>) -> Result<(), DeviceError> {
+        self.system.serve(notice)
+    }
+
+    /// Returns whether the app may do this.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if the system does not say.
+    pub async fn permission(&self, kind: PermissionKind) -> Result<PermissionStatus, DeviceError> {
+        self.system.permission(kind).await
+    }
+
+    /// Asks a person whether the app may do this, and returns what the person said. Nobody is asked
+    /// again who has said no for good.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if the system cannot ask.
+    pub async fn request_permission(
+        &self,
+        kind: PermissionKind,
+    ) -> Result<PermissionStatus, DeviceError> {
+        self.system.request_permission(kind).await
+    }
+
+    /// Opens the system's settings of this app, where a permission that was denied can be given.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if there are none: on desktops.
+    ///
+    /// # Blocking
+    ///
+    /// As [`Device::hold`].
+    pub fn open_settings(&self) -> Result<(), DeviceError> {
+        self.system.open_settings()
+    }
+
+    /// Tells the page what of it is hidden, for it was not there when that changed.
+    fn apply_insets<R: Runtime>(&self, webview: &Webview<R>) {
+        if let Some(insets) = self.system.insets()
+            && let Err(error) = webview.eval(insets.script())
+        {
+            tracing::warn!(%error, "The page does not know what of it is hidden");
+        }
+    }
+}
+
+/// An answer that may take a person's time.
+type Answer<'a> = BoxFuture<'a, Result<PermissionStatus, DeviceError>>;
+
+#[cfg(mobile)]
+impl From<tauri::plugin::mobile::PluginInvokeError> for DeviceError {
+    fn from(error: tauri::plugin::mobile::PluginInvokeError) -> Self {
+        Self {
+            reason: error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Android: the Kotlin part tells and does, this side translates.
+
+use std::fs;
+
+use futures::FutureExt;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tauri::ipc::{Channel, InvokeResponseBody};
+use tauri::plugin::{PluginApi, PluginHandle};
+use tauri::{AppHandle, Manager, Runtime};
+use tokio::sync::watch;
+
+use super::System;
+use crate::android_report::{AndroidReport, Permissions, alias, anonymous_bytes};
+use crate::{Answer, DeviceError, Holds, Insets, Notice, PermissionKind, Reading};
+
+/// Where the Kotlin part is.
+const PACKAGE: &str = "app.lingualinked.device";
+const CLASS: &str = "DevicePlugin";
+
+/// What the Kotlin part says when it is asked.
+#[derive(Deserialize)]
+struct First {
+    /// `Build.VERSION.SDK_INT`.
+    sdk: u32,
+    report: AndroidReport,
+}
+
+/// What the Kotlin part sends to from then on.
+#[derive(Serialize)]
+struct WatchArgs {
+    reports: Channel,
+    insets: Channel,
+}
+
+/// [`Holds`], as the Kotlin part wants them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HoldArgs {
+    multicast: bool,
+    low_latency_wifi: bool,
+    processor: bool,
+    screen: bool,
+}
+
+/// [`Notice`], as the Kotlin part wants it.
+#[derive(Serialize)]
+struct ServeArgs {
+    title: String,
+    text: String,
+}
+
+/// What [`Permissions`] are the answer to.
+#[derive(Serialize)]
+struct PermissionArgs {
+    permissions: [&'static str; 1],
+}
+
+struct Android<R: Runtime> {
+    kotlin: PluginHandle<R>,
+    sdk: u32,
+    readings: watch::Receiver<Reading>,
+    insets: watch::Receiver<Insets>,
+}
+
+impl<R: Runtime> std::fmt::Debug for Android<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Android")
+            .field("sdk", &self.sdk)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loads the Kotlin part, and has it say how the phone is.
+///
+/// # Errors
+///
+/// If it cannot be loaded, or does not answer.
+pub(crate) fn start<R: Runtime, C: DeserializeOwned>(
+    app: &AppHandle<R>,
+    api: PluginApi<R, C>,
+) -> Result<Box<dyn System>, Box<dyn std::error::Error>> {
+    let kotlin = api.register_android_plugin(PACKAGE, CLASS)?;
+    let first: First = kotlin.run_mobile_plugin("read", ())?;
+    let (reading_sender, readings) = watch::channel(first.report.reading(own_bytes()));
+    let (insets_sender, insets) = watch::channel(Insets::default());
+
+    let app = app.clone();
+    let channels = WatchArgs {
+        reports: channel(move |report: AndroidReport| {
+            reading_sender.send_replace(report.reading(own_bytes()));
+        }),
+        insets: channel(move |insets| {
+            insets_sender.send_replace(insets);
+            show(&app, insets);
+        }),
+    };
+    kotlin.run_mobile_plugin::<()>("watch", channels)?;
+
+    Ok(Box::new(Android {
+        kotlin,
+        sdk: first.sdk,
+        readings,
+        insets,
+    }))
+}
+
+/// Makes a channel that Kotlin sends JSON to.
+fn channel<T: DeserializeOwned>(on: impl Fn(T) + Send + Sync + 'static) -> Channel {
+    Channel::new(move |body: InvokeResponseBody| {
+        on(body.deserialize()?);
+        Ok(())
+    })
+}
+
+/// Tells every page what of it is hidden.
+fn show<R: Runtime>(app: &AppHandle<R>, insets: Insets) {
+    for window in app.webview_windows().values() {
+        if let Err(error) = window.eval(insets.script()) {
+            tracing::warn!(%error, "The page does not know what of it is hidden");
+        }
+    }
+}
+
+/// Returns the memory that this process holds and that is no file's; 0 if the system does not say.
+fn own_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+
+    anonymous_bytes(&status).unwrap_or_default()
+}
+
+impl<R: Runtime> System for Android<R> {
+    fn readings(&self) -> watch::Receiver<Reading> {
+        self.readings.clone()
+    }
+
+    fn hold(&self, holds: Holds) -> Result<(), DeviceError> {
+        let Holds {
+            multicast,
+            low_latency_wifi,
+            processor,
+            screen,
+        } = holds;
+        let args = HoldArgs {
+            multicast,
+            low_latency_wifi,
+            processor,
+            screen,
+        };
+
+        Ok(self.kotlin.run_mobile_plugin("hold", args)?)
+    }
+
+    fn serve(&self, notice: Option<Notice>) -> Result<(), DeviceError> {
+        let Some(Notice { title, text }) = notice else {
+            return Ok(self.kotlin.run_mobile_plugin("rest", ())?);
+        };
+
+        Ok(self
+            .kotlin
+            .run_mobile_plugin("serve", ServeArgs { title, text })?)
+    }
+
+    fn permission(&self, kind: PermissionKind) -> Answer<'_> {
+        async move {
+            let how = self
+                .kotlin
+                .run_mobile_plugin_async::<Permissions>("checkPermissions", ());
+            Ok(how.await?.status(kind, self.sdk))
+        }
+        .boxed()
+    }
+
+    fn request_permission(&self, kind: PermissionKind) -> Answer<'_> {
+        async move {
+            let status = self.permission(kind).await?;
+            if status != crate::PermissionStatus::NotAsked {
+                return Ok(status); // the system would not ask anybody
+            }
+
+            let args = PermissionArgs {
+                permissions: [alias(kind)],
+            };
+            let how = self
+                .kotlin
+                .run_mobile_plugin_async::<Permissions>("requestPermissions", args);
+            Ok(how.await?.status(kind, self.sdk))
+        }
+        .boxed()
+    }
+
+    fn open_settings(&self) -> Result<(), DeviceError> {
+        Ok(self.kotlin.run_mobile_plugin("openSettings", ())?)
+    }
+
+    fn insets(&self) -> Option<Insets> {
+        Some(*self.insets.borrow())
+    }
+}

@@ -1,0 +1,261 @@
+//! iOS, asked in Rust: there is no Swift.
+//!
+//! UIKit may be asked on the main thread only, so all readings are taken there. iOS has no foreground service,
+//! no Wi-Fi locks, and asks by itself for the local network: when the node first looks around.
+
+use std::ffi::c_uint;
+use std::thread;
+
+use block2::RcBlock;
+use futures::FutureExt;
+use futures::future::ready;
+use mach2::kern_return::KERN_SUCCESS;
+use mach2::task::task_info;
+use mach2::task_info::{TASK_VM_INFO, task_vm_info};
+use mach2::traps::mach_task_self;
+use node::device::budget_bytes;
+use objc2::MainThreadMarker;
+use objc2::runtime::Bool;
+use objc2_av_foundation::{AVAuthorizationStatus, AVCaptureDevice, AVMediaTypeVideo};
+use objc2_foundation::{NSDictionary, NSProcessInfo, NSProcessInfoThermalState, NSURL};
+use objc2_ui_kit::{
+    UIApplication, UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
+};
+use proto::device::{Battery, Policy, Snapshot, Thermal};
+use serde::de::DeserializeOwned;
+use tauri::plugin::PluginApi;
+use tauri::{AppHandle, Runtime};
+use tokio::sync::{oneshot, watch};
+
+use super::System;
+use crate::{
+    Answer, DeviceError, Holds, Notice, PERIOD, PermissionKind, PermissionStatus, Reading,
+};
+
+struct Ios<R: Runtime> {
+    app: AppHandle<R>,
+    readings: watch::Receiver<Reading>,
+}
+
+impl<R: Runtime> std::fmt::Debug for Ios<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ios").finish_non_exhaustive()
+    }
+}
+
+/// Starts asking how this phone is.
+///
+/// # Errors
+///
+/// If there can be no thread, or this is not the main one.
+pub(crate) fn start<R: Runtime, C: DeserializeOwned>(
+    app: &AppHandle<R>,
+    _: PluginApi<R, C>,
+) -> Result<Box<dyn System>, Box<dyn std::error::Error>> {
+    let main = MainThreadMarker::new().ok_or("plugins are set up on the main thread")?;
+    UIDevice::currentDevice(main).setBatteryMonitoringEnabled(true);
+    let (sender, readings) = watch::channel(read(main));
+    let asking = app.clone();
+    thread::Builder::new()
+        .name("device".into())
+        .spawn(move || keep_reading(&asking, sender))?;
+
+    Ok(Box::new(Ios {
+        app: app.clone(),
+        readings,
+    }))
+}
+
+/// Reads again and again, until nobody listens any more or the app ends.
+fn keep_reading<R: Runtime>(app: &AppHandle<R>, sender: watch::Sender<Reading>) {
+    while !sender.is_closed() {
+        thread::sleep(PERIOD);
+        let sender = sender.clone();
+        let asked = on_main(app, move |main| {
+            sender.send_replace(read(main));
+        });
+        if asked.is_err() {
+            return;
+        }
+    }
+}
+
+/// Does something on the main thread, some time.
+fn on_main<R: Runtime>(
+    app: &AppHandle<R>,
+    what: impl FnOnce(MainThreadMarker) + Send + 'static,
+) -> Result<(), DeviceError> {
+    let run = app.run_on_main_thread(move || {
+        what(MainThreadMarker::new().expect("Tauri runs this on the main thread"));
+    });
+
+    run.map_err(|error| DeviceError {
+        reason: error.to_string(),
+    })
+}
+
+fn read(main: MainThreadMarker) -> Reading {
+    let system = NSProcessInfo::processInfo();
+    let (total_bytes, free_bytes) = (system.physicalMemory(), available_bytes());
+
+    Reading {
+        snapshot: Snapshot {
+            free_bytes,
+            total_bytes,
+            budget_bytes: budget_bytes(free_bytes, total_bytes, footprint_bytes()),
+            battery: battery(main),
+            thermal: thermal(system.thermalState()),
+            power_save: system.isLowPowerModeEnabled(),
+            is_metered: false,
+            policy: Policy::default(),
+        },
+        low_memory: false,
+        headroom: None,
+        radio_lock: false,
+    }
+}
+
+/// Returns what iOS lets the app take beside what it has. Mapped weights do not count against it.
+fn available_bytes() -> u64 {
+    unsafe extern "C" {
+        /// `<os/proc.h>`, since iOS 13.
+        fn os_proc_available_memory() -> usize;
+    }
+
+    // SAFETY: it takes nothing, and may be called by any thread of an app.
+    unsafe { os_proc_available_memory() as u64 }
+}
+
+/// Returns what iOS counts as the app's own memory; 0 if it does not say.
+fn footprint_bytes() -> u64 {
+    let mut info = task_vm_info::default();
+    let mut count = (size_of::<task_vm_info>() / size_of::<c_uint>()) as u32;
+
+    // SAFETY: `info` is as large as `count` says, in the kernel's unit; the kernel writes no more than that, and
+    // any bytes are a `task_vm_info`.
+    let result = unsafe {
+        task_info(
+            mach_task_self(),
+            TASK_VM_INFO,
+            (&raw mut info).cast(),
+            &raw mut count,
+        )
+    };
+    if result == KERN_SUCCESS {
+        info.phys_footprint
+    } else {
+        0
+    }
+}
+
+/// Returns the battery; the simulator has none, and says −1.
+fn battery(main: MainThreadMarker) -> Option<Battery> {
+    let device = UIDevice::currentDevice(main);
+    let level = Some(device.batteryLevel()).filter(|level| *level >= 0.0)?;
+    let state = device.batteryState();
+
+    Some(Battery {
+        percent: (level.min(1.0) * 100.0).round() as u8,
+        charging: state == UIDeviceBatteryState::Charging || state == UIDeviceBatteryState::Full,
+    })
+}
+
+fn thermal(state: NSProcessInfoThermalState) -> Thermal {
+    match state {
+        NSProcessInfoThermalState::Nominal => Thermal::Nominal,
+        NSProcessInfoThermalState::Fair => Thermal::Fair,
+        NSProcessInfoThermalState::Serious => Thermal::Serious,
+        _ => Thermal::Critical, // and what a later iOS may add above
+    }
+}
+
+/// Returns what a person said about the camera.
+fn camera() -> PermissionStatus {
+    // SAFETY: a constant of the framework, which is there on every iPhone.
+    let Some(video) = (unsafe { AVMediaTypeVideo }) else {
+        return PermissionStatus::Denied;
+    };
+    // SAFETY: it is one of the two media types that it takes.
+    let status = unsafe { AVCaptureDevice::authorizationStatusForMediaType(video) };
+
+    match status {
+        AVAuthorizationStatus::Authorized => PermissionStatus::Granted,
+        AVAuthorizationStatus::NotDetermined => PermissionStatus::NotAsked,
+        _ => PermissionStatus::Denied, // or forbidden by whoever manages the phone
+    }
+}
+
+/// Has iOS ask for the camera; what comes back is dropped unsent if it cannot.
+fn ask_for_camera(answer: oneshot::Sender<()>) {
+    let answer = std::cell::Cell::new(Some(answer));
+    let answered = RcBlock::new(move |_: Bool| {
+        if let Some(answer) = answer.take() {
+            let _ = answer.send(()); // whoever asked may have gone
+        }
+    });
+
+    // SAFETY: as in `camera`; the block is kept by the framework until it was called, once, on a queue of its own.
+    // What it holds is `Send`.
+    unsafe {
+        if let Some(video) = AVMediaTypeVideo {
+            AVCaptureDevice::requestAccessForMediaType_completionHandler(video, &answered);
+        }
+    }
+}
+
+impl<R: Runtime> System for Ios<R> {
+    fn readings(&self) -> watch::Receiver<Reading> {
+        self.readings.clone()
+    }
+
+    fn hold(&self, holds: Holds) -> Result<(), DeviceError> {
+        on_main(&self.app, move |main| {
+            UIApplication::sharedApplication(main).setIdleTimerDisabled(holds.screen);
+        })
+    }
+
+    fn serve(&self, _: Option<Notice>) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn permission(&self, kind: PermissionKind) -> Answer<'_> {
+        let status = match kind {
+            PermissionKind::Camera => camera(),
+            PermissionKind::LocalNetwork | PermissionKind::Notifications => {
+                PermissionStatus::NotNeeded
+            }
+        };
+
+        ready(Ok(status)).boxed()
+    }
+
+    fn request_permission(&self, kind: PermissionKind) -> Answer<'_> {
+        async move {
+            let status = self.permission(kind).await?;
+            if status != PermissionStatus::NotAsked {
+                return Ok(status);
+            }
+
+            let (sender, answered) = oneshot::channel();
+            ask_for_camera(sender);
+            let _ = answered.await; // it is asked below what came of it
+            self.permission(kind).await
+        }
+        .boxed()
+    }
+
+    fn open_settings(&self) -> Result<(), DeviceError> {
+        on_main(&self.app, |main| {
+            // SAFETY: a constant of the framework.
+            let settings = unsafe { UIApplicationOpenSettingsURLString };
+            let Some(url) = NSURL::URLWithString(settings) else {
+                return;
+            };
+            let app = UIApplication::sharedApplication(main);
+            // SAFETY: no options are given, so none is of a wrong type.
+            unsafe {
+                app.openURL_options_completionHandler(&url, &NSDictionary::new(), None);
+            }
+        })
+    }
+}

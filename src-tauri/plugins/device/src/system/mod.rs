@@ -1,0 +1,42 @@
+//! What each system tells, and does.
+
+#[cfg(target_os = "android")]
+mod android;
+#[cfg(desktop)]
+mod desktop;
+#[cfg(target_os = "ios")]
+#[allow(unsafe_code)] // Apple's C and Objective-C: each block gives its reason
+mod ios;
+
+use std::fmt::Debug;
+
+use tokio::sync::watch;
+
+use crate::{Answer, DeviceError, Holds, Insets, Notice, PermissionKind, Reading};
+
+#[cfg(target_os = "android")]
+pub(crate) use android::start;
+#[cfg(desktop)]
+pub(crate) use desktop::start;
+#[cfg(target_os = "ios")]
+pub(crate) use ios::start;
+
+/// What [`crate::Device`] is asked, as one system answers it.
+pub(crate) trait System: Debug + Send + Sync {
+    fn readings(&self) -> watch::Receiver<Reading>;
+
+    fn hold(&self, holds: Holds) -> Result<(), DeviceError>;
+
+    fn serve(&self, notice: Option<Notice>) -> Result<(), DeviceError>;
+
+    fn permission(&self, kind: PermissionKind) -> Answer<'_>;
+
+    fn request_permission(&self, kind: PermissionKind) -> Answer<'_>;
+
+    fn open_settings(&self) -> Result<(), DeviceError>;
+
+    /// Returns what of the page is hidden, where the page cannot find out.
+    fn insets(&self) -> Option<Insets> {
+        None
+    }
+}
