@@ -67,7 +67,9 @@ fn chat(spare: &str, pause: Duration) -> Vec<Took> {
         "--conversations",
         "1",
     ];
-    let mut bed = Bed::new(&[with_model(&model, 2, &own), options(&own)]);
+    // Slower, so that the first phone takes as much as it can, of which the other then keeps a part at hand.
+    let slower = [&own[..], &["--slowdown", "2"]].concat();
+    let mut bed = Bed::new(&[with_model(&model, 2, &own), options(&slower)]);
     bed.form();
     bed.until_planned();
     let streams = spare != "0";

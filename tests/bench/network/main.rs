@@ -36,8 +36,11 @@ mod group {
     pub const PATIENCE: Duration = Duration::from_secs(180);
 }
 
+/// A part: its name, and what it does, for cases of which a word is given.
+type Part = (&'static str, fn(&str));
+
 /// The parts, in the order in which they run.
-const PARTS: &[(&str, fn(&str))] = &[
+const PARTS: &[Part] = &[
     ("forming", forming::run),
     ("forecast", forecast::run),
     ("transfer", transfer::run),
