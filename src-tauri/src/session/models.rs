@@ -187,6 +187,9 @@ impl Worker {
         };
 
         handle.set_limits(self.limits()).await;
+        if let Some(reading) = self.reading {
+            handle.set_device(reading.snapshot).await;
+        }
         handle.set_visible(self.decided.settings.visible).await;
         handle.set_looking(self.looking).await;
         handle.set_models(self.model_files().await).await;
