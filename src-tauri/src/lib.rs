@@ -59,7 +59,7 @@ pub fn run() {
     let app = app.plugin(scanner::init());
 
     app.manage(Watchers::default())
-        .on_page_load(|webview, load| lifecycle::page_loads(webview, &load))
+        .on_page_load(|webview, load| lifecycle::page_loads(webview, load))
         .invoke_handler(commands::handler())
         .setup(|app| Ok(set_up(app)?))
         .build(tauri::generate_context!())

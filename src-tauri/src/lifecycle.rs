@@ -43,11 +43,9 @@ pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) 
 )]
 pub fn happens(app: &AppHandle, event: RunEvent) {
     match event {
-        RunEvent::ExitRequested { api, .. } => {
-            if !ENDING.swap(true, Ordering::Relaxed) {
-                api.prevent_exit();
-                end(app.clone());
-            }
+        RunEvent::ExitRequested { api, .. } if !ENDING.swap(true, Ordering::Relaxed) => {
+            api.prevent_exit();
+            end(app.clone());
         }
         RunEvent::WindowEvent { event, .. } => {
             if let Some(turn) = turn_of(&event)

@@ -340,12 +340,13 @@ impl Worker {
 
     /// Calls a model as this phone's list does: what its file says is for nobody.
     fn by_its_name_here(&self, notice: Notice) -> Notice {
-        match notice {
-            Notice::ModelReady { model, phones } => Notice::ModelReady {
-                model: self.name_of_run().unwrap_or(model),
-                phones,
-            },
-            notice => notice,
+        let Notice::ModelReady { model, phones } = notice else {
+            return notice;
+        };
+
+        Notice::ModelReady {
+            model: self.name_of_run().unwrap_or(model),
+            phones,
         }
     }
 
