@@ -165,7 +165,6 @@ fn path_of(path: FilePath) -> Result<PathBuf, Problem> {
     path.into_path().map_err(Problem::other)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn problem(error: DeviceError) -> Problem {
     Problem::other(error)
 }
