@@ -300,6 +300,13 @@ pub struct Bench {
     pub saved: Mutex<Vec<(String, String)>>,
 }
 
+impl Bench {
+    /// Returns the files that a person saved, with what is in them.
+    pub fn saved(&self) -> Vec<(String, String)> {
+        self.saved.lock().expect("nobody panics with it").clone()
+    }
+}
+
 impl Platform for Bench {
     fn source(&self, memory_limit_bytes: Option<u64>) -> Result<Box<dyn Source + Send>, Problem> {
         let desktop = Desktop::new(memory_limit_bytes).map_err(Problem::other)?;
