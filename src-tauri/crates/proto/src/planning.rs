@@ -232,8 +232,14 @@ impl Planning {
 
     /// Takes note of what a phone said about itself, or about a link.
     pub fn hear(&mut self, from: PeerId, message: Message, now: Instant) {
+        let was_silent = self.survey.is_silent(from);
         self.survey
             .handle(survey::InEvent::Message { from, message }, now);
+
+        // The last plan was made without it.
+        if was_silent && !self.survey.is_silent(from) {
+            self.planned_for = None;
+        }
     }
 
     /// Does what is due.
