@@ -8,25 +8,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netshim::Phone;
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::TestResult;
 use crate::people::models;
-use crate::processes::{Processes, kill_in};
+use crate::processes::{Processes, running_in};
 use crate::shots;
 use crate::webdriver::{Driver, Element, NATIVE_PORT, PORT, Session};
 
 /// The app under test.
 const APP: &str = env!("CARGO_BIN_EXE_lingualinked-app");
 
-/// A phone's screen, and its colours.
-const SCREEN: &str = "390x844x24";
+/// A phone's screen, which the window fills: there is nothing that could give it a frame.
+const WIDTH: u32 = 390;
+const HEIGHT: u32 = 844;
 
 /// How long a person waits for what should come at once; nothing here takes 5 s on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a person looks again.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long screens move until they rest (`ui/src/app.css`).
+const MOTION: Duration = Duration::from_millis(400);
 
 /// What can be tapped.
 const TAPPABLE: &str = "button, summary, a, [role=switch], [role=radio], [role=menuitem]";
@@ -74,7 +79,8 @@ impl<'net> Handset<'net> {
         fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o700))?;
 
         let mut xvfb = phone.command("Xvfb");
-        xvfb.args(["-displayfd", "1", "-screen", "0", SCREEN])
+        xvfb.args(["-displayfd", "1", "-screen", "0"])
+            .arg(format!("{WIDTH}x{HEIGHT}x24"))
             .args(["-nolisten", "tcp", "-noreset"]);
         let (screen, display) = Processes::start_ready(xvfb, &folder.join("log"))?;
         Ok(Self {
@@ -118,6 +124,7 @@ impl<'net> Handset<'net> {
         self.wait("its driver", |phone| phone.driver.is_ready().then_some(()))?;
 
         let session = self.driver.open(Path::new(APP), arguments)?;
+        self.driver.fit(&session, WIDTH, HEIGHT)?;
         self.window = Some(Window {
             session,
             _processes: processes,
@@ -125,18 +132,28 @@ impl<'net> Handset<'net> {
         self.wait("a screen", |phone| (!phone.text().is_empty()).then_some(()))
     }
 
-    /// Closes the window.
+    /// Closes the window, and waits until the app has ended by itself.
     pub fn close(&mut self) -> TestResult {
-        let window = self.window.take().ok_or("the app is open")?;
-        self.driver.close(&window.session)
+        let session = self.session().ok_or("the app is open")?;
+        self.driver.close(session)?;
+        self.wait("end of the app", |phone| {
+            let running = running_in(phone.phone, Path::new(APP)).ok()?;
+            running.is_empty().then_some(())
+        })?;
+        self.window = None;
+        Ok(())
     }
 
     /// Kills the app, as a system does that needs the memory.
     pub fn kill(&mut self) -> TestResult {
-        self.window = None;
-        if !kill_in(self.phone, Path::new(APP))? {
+        let running = running_in(self.phone, Path::new(APP))?;
+        if running.is_empty() {
             return Err("the app was not running".into());
         }
+        for pid in running {
+            kill(pid, Signal::SIGKILL)?;
+        }
+        self.window = None;
         Ok(())
     }
 
@@ -211,12 +228,11 @@ impl<'net> Handset<'net> {
         serde_json::from_value(texts).unwrap_or_default()
     }
 
-    /// Photographs the screen.
+    /// Photographs the whole screen.
     pub fn photograph(&self, step: &str) -> TestResult {
-        let session = self.session().ok_or("the app is open")?;
-        let png = self.driver.photograph(session)?;
-        shots::keep(self.story, &format!("{step}-{}", self.owner), &png)?;
-        Ok(())
+        thread::sleep(MOTION);
+        let name = format!("{step}-{}", self.owner);
+        shots::take(self.phone, &self.display, self.story, &name)
     }
 
     /// Waits until `look` finds something.

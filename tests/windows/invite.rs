@@ -28,8 +28,8 @@ pub fn a_link_opens_the_app_and_joins() -> TestResult {
     welcome(&ben, Begin::Join)?;
     ben.close()?;
     ben.open(&[&link])?;
-    see_group_of(&ann, 2)?;
     tab(&ben, "Group")?;
     see_group_of(&ben, 2)?;
+    see_group_of(&ann, 2)?;
     ben.photograph("05-joined")
 }

@@ -1,8 +1,8 @@
 //! The app in real windows: phones as network namespaces, each with a display of its own, tapped by WebDriver.
 //!
-//! It needs what `netshim` needs (root, `/dev/net/tun`, `ip`), and `Xvfb`, `dbus-run-session`, `WebKitWebDriver` and
-//! `tauri-driver`; `.ci/setup windows` installs them. Where one is missing, every test is reported as ignored, with the
-//! reason above.
+//! It needs what `netshim` needs (root, `/dev/net/tun`, `ip`), and `Xvfb`, `dbus-run-session`, `WebKitWebDriver`,
+//! `tauri-driver` and ImageMagick's `import`; `.ci/setup windows` installs them. Where one is missing, every test is
+//! reported as ignored, with the reason above.
 //!
 //! Every step is photographed into the folder `LINGUALINKED_SHOTS`, or else into the cache
 //! (`~/.cache/lingualinked/shots`), for people to look at.
@@ -31,11 +31,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 pub type TestResult = Result<(), Box<dyn Error>>;
 
 /// Programs that a window needs, beside those that netshim names.
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
     "Xvfb",
     "dbus-run-session",
     "WebKitWebDriver",
     "tauri-driver",
+    "import",
 ];
 
 /// The tests: the story first, because what fails there fails everywhere.

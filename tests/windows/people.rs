@@ -11,7 +11,8 @@ use crate::handset::Handset;
 pub const MODEL: &str = "SmolLM2 135M";
 pub const MODEL_FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-/// How long a model may take to be cut, handed out and loaded, or an answer to be written.
+/// How long a model may take to be cut, handed out, measured and loaded, or an answer to begin or go on: with three phones
+/// on two cores, on which others may be working, too.
 pub const WORK: Duration = Duration::from_secs(180);
 
 /// How people begin on the welcome screen.
@@ -141,16 +142,20 @@ pub fn written(phone: &Handset) -> Option<String> {
     phone.texts("article[aria-busy=true] .prose").pop()
 }
 
-/// Waits until the answer has been written, and returns it.
+/// Waits until the answer has been written, as long as it goes on, and returns it.
 pub fn answer(phone: &Handset) -> Result<String, Box<dyn Error>> {
-    phone.wait_for(WORK, "the end of an answer", |phone| {
-        phone.can_tap("Answer again").then_some(())
-    })?;
-    let answers = phone.texts("article .prose");
-    answers
-        .last()
-        .cloned()
-        .ok_or_else(|| "no answer is shown".into())
+    let mut so_far = String::new();
+    loop {
+        let (text, is_whole) = phone.wait_for(WORK, "next word of an answer", |phone| {
+            let text = phone.texts("article .prose").pop().unwrap_or_default();
+            let is_whole = phone.can_tap("Answer again");
+            (is_whole || text != so_far).then_some((text, is_whole))
+        })?;
+        if is_whole {
+            return Ok(text);
+        }
+        so_far = text;
+    }
 }
 
 /// Words in a row, whatever lies between them: the screen makes paragraphs of empty lines.

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use netshim::Phone;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// A program, and whatever it started: one process group.
+/// A program, and whatever it started: one process group. Its input stays open and empty.
 #[derive(Debug)]
 pub struct Processes(Child);
 
@@ -20,7 +20,7 @@ impl Processes {
         let log = File::options().create(true).append(true).open(log)?;
         let child = command
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stderr(log.try_clone()?)
             .stdout(log)
             .spawn()?;
@@ -32,7 +32,7 @@ impl Processes {
         let log = File::options().create(true).append(true).open(log)?;
         let child = command
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stderr(log)
             .stdout(Stdio::piped())
             .spawn()?;
@@ -53,21 +53,15 @@ impl Drop for Processes {
     }
 }
 
-/// Kills the program `executable` within a phone, as a system does that needs the memory; says whether it ran.
-pub fn kill_in(phone: &Phone, executable: &Path) -> std::io::Result<bool> {
+/// Returns which processes of a phone run the program `executable`.
+pub fn running_in(phone: &Phone, executable: &Path) -> std::io::Result<Vec<Pid>> {
     let pids = Command::new("ip")
         .args(["netns", "pids", phone.namespace()])
         .output()?;
     let pids = String::from_utf8_lossy(&pids.stdout);
     let pids = pids.lines().filter_map(|line| line.parse::<i32>().ok());
-    let mut killed = false;
+    let runs = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe"));
 
-    for pid in pids {
-        let runs = std::fs::read_link(format!("/proc/{pid}/exe"));
-        if runs.is_ok_and(|runs| runs == executable) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-            killed = true;
-        }
-    }
-    Ok(killed)
+    let ours = pids.filter(|pid| runs(pid).is_ok_and(|runs| runs == executable));
+    Ok(ours.map(Pid::from_raw).collect())
 }

@@ -137,6 +137,7 @@ fn chat_on_two_at_once(ben: &Handset, cem: &Handset) -> Result<String, Box<dyn E
 }
 
 fn stop_an_answer(cem: &Handset) -> TestResult {
+    cem.tap("Back")?;
     new_conversation(cem)?;
     ask(cem, LONG)?;
     cem.wait_for(WORK, "some words", |phone| {

@@ -1,10 +1,9 @@
-//! The W3C's WebDriver, as much of it as a finger and an eye need.
+//! The W3C's WebDriver, as much of it as a finger needs.
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use data_encoding::BASE64;
 use netshim::Phone;
 use serde_json::{Value, json};
 use ureq::Agent;
@@ -63,6 +62,13 @@ impl<'net> Driver<'net> {
         Ok(Session { path })
     }
 
+    /// Puts the window where the screen begins, and makes it so large.
+    pub fn fit(&self, session: &Session, width: u32, height: u32) -> Result<(), Box<dyn Error>> {
+        let rect = json!({ "x": 0, "y": 0, "width": width, "height": height });
+        self.post(&format!("{}/window/rect", session.path), &rect)
+            .map(drop)
+    }
+
     /// Closes the window.
     pub fn close(&self, session: &Session) -> Result<(), Box<dyn Error>> {
         self.ask(|agent, url| agent.delete(url(&session.path)).call())
@@ -101,13 +107,6 @@ impl<'net> Driver<'net> {
     ) -> Result<(), Box<dyn Error>> {
         let path = format!("{}/element/{}/value", session.path, element.0);
         self.post(&path, &json!({ "text": text })).map(drop)
-    }
-
-    /// Returns what the window shows, as PNG.
-    pub fn photograph(&self, session: &Session) -> Result<Vec<u8>, Box<dyn Error>> {
-        let png = self.get(&format!("{}/screenshot", session.path))?;
-        let png = png.as_str().ok_or("a picture is text")?;
-        Ok(BASE64.decode(png.as_bytes())?)
     }
 
     fn get(&self, path: &str) -> Result<Value, Box<dyn Error>> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use libp2p::identity::Keypair;
 use node::event_loop::Event;
 use node::start::{Handle, StartError};
@@ -26,7 +27,7 @@ use crate::api::{
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
-use crate::platform::{Doing, Platform};
+use crate::platform::{Doing, Platform, Reading};
 use crate::view::{self, View, ids};
 
 /// How often the state is shown at most: as often as an eye can follow numbers.
@@ -37,6 +38,9 @@ const WORDS_INTERVAL: Duration = Duration::from_millis(40);
 
 /// How long after a start that failed the node is started again: a network may be there by then.
 const NODE_RETRY: Duration = Duration::from_secs(3);
+
+/// Large cores of a phone: four is usual, a guess for those that say nothing.
+const LARGE_CORES_MAX: u32 = 4;
 
 /// Words of all answers together that wait to be taken. Taking is quicker than computing: a guess.
 const WORD_QUEUE: usize = 256;
@@ -98,6 +102,8 @@ pub enum Done {
     Node(Box<Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError>>),
     /// The system said what a person allowed.
     Permissions(Vec<Permission>),
+    /// This phone is so.
+    Reading(Reading),
     /// Something about models.
     Model(super::models::Done),
 }
@@ -130,7 +136,11 @@ pub struct Worker {
     pub(super) permissions: Vec<Permission>,
     pub(super) looking: bool,
     pub(super) suspended: bool,
+    /// The link that opened the app, until there is a node that can follow it.
+    link: Option<String>,
     doing: Doing,
+    /// How this phone is, as its system said last.
+    pub(super) reading: Option<Reading>,
     /// Seeds of answers for which no seed was said.
     pub(super) luck: ChaCha12Rng,
 }
@@ -185,11 +195,14 @@ impl Worker {
             permissions: Vec::new(),
             looking: false,
             suspended: false,
+            link: None,
             doing: Doing::default(),
+            reading: None,
             luck: ChaCha12Rng::from_os_rng(),
         };
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
+        worker.follow_device();
         worker.show();
         Ok(worker)
     }
@@ -330,12 +343,13 @@ impl Worker {
 
     /// Calls a model as this phone's list does: what its file says is for nobody.
     fn by_its_name_here(&self, notice: Notice) -> Notice {
-        match notice {
-            Notice::ModelReady { model, phones } => Notice::ModelReady {
-                model: self.name_of_run().unwrap_or(model),
-                phones,
-            },
-            notice => notice,
+        let Notice::ModelReady { model, phones } = notice else {
+            return notice;
+        };
+
+        Notice::ModelReady {
+            model: self.name_of_run().unwrap_or(model),
+            phones,
         }
     }
 
@@ -354,6 +368,7 @@ impl Worker {
         match done {
             Done::Node(started) => self.node_started(*started).await,
             Done::Permissions(permissions) => self.permitted(permissions).await,
+            Done::Reading(reading) => self.read(reading).await,
             Done::Model(done) => self.model_done(done).await,
         }
     }
@@ -405,7 +420,7 @@ impl Worker {
             listen: self.config.listen.clone(),
             sources: self.config.sources,
             engine: node::engine_thread::EngineConfig {
-                n_threads: node::measure::n_cores(),
+                n_threads: n_threads(node::measure::n_cores()),
                 memory_limit_bytes: limit,
                 slowdown: 1.0,
             },
@@ -429,6 +444,7 @@ impl Worker {
                 self.view.is_at(&handle.address);
                 self.node = Node::Up { handle, events };
                 self.instruct_node().await;
+                self.follow_link().await;
             }
             Err(StartError::Nowhere) => self.node_down(NetworkState::NoWifi),
             Err(error) => {
@@ -488,6 +504,29 @@ impl Worker {
     }
 
     // The system around
+
+    fn follow_device(&self) {
+        let (mut readings, done) = (self.platform.readings(), self.done_in.clone());
+
+        tokio::spawn(async move {
+            while let Some(reading) = readings.next().await {
+                if done.send(Done::Reading(reading)).is_err() {
+                    return; // the session has ended
+                }
+            }
+        });
+    }
+
+    async fn read(&mut self, reading: Reading) {
+        self.reading = Some(reading);
+        if let Ok(handle) = self.handle() {
+            handle.set_device(reading.snapshot).await;
+        }
+
+        if reading.low_memory {
+            self.low_memory().await;
+        }
+    }
 
     pub(super) fn ask_permissions(&self) {
         let (platform, done) = (Arc::clone(&self.platform), self.done_in.clone());
@@ -576,16 +615,33 @@ impl Worker {
 
         match turn {
             Turn::Opened(link) => {
-                if let Err(problem) = self.use_invite(&link).await {
-                    tracing::info!(?problem, "The app was opened by a link that cannot be used");
-                }
+                self.link = Some(link);
+                self.follow_link().await;
             }
             Turn::Suspended => self.suspend().await,
             Turn::Resumed => self.resume().await,
             Turn::Permissions => self.ask_permissions(),
-            Turn::LowMemory => self.low_memory().await,
         }
     }
+
+    /// Follows the link that opened the app, as soon as there is a node: the app opens before.
+    async fn follow_link(&mut self) {
+        if !matches!(self.node, Node::Up { .. }) {
+            return;
+        }
+        let Some(link) = self.link.take() else {
+            return;
+        };
+        if let Err(problem) = self.use_invite(&link).await {
+            tracing::info!(?problem, "The app was opened by a link that cannot be used");
+        }
+    }
+}
+
+/// Returns the threads to compute with: a core is left to the rest of the phone, because threads that wait for each other
+/// for a busy core are many times slower; and only so many, because phones have no more large cores than that.
+fn n_threads(n_cores: u32) -> u32 {
+    n_cores.saturating_sub(1).clamp(1, LARGE_CORES_MAX)
 }
 
 /// Reads what is kept.

@@ -5,7 +5,7 @@ use proto::device::{Snapshot, Thermal};
 use proto::placement::Tiredness as Rest;
 use proto::standing::{
     Board, MemberStanding, Preparation, PreparationStep as Step, Question, QuestionStage as Stage,
-    Run as Running, RunPhase as Phase, Speed as Pace, Trouble,
+    Run as Running, RunPhase as Phase, RunStage, Speed as Pace, Trouble,
 };
 
 use super::ids::{model_id, phone_id};
@@ -66,7 +66,7 @@ pub fn run_of(
         model,
         n_layers: run.n_layers,
         phase: phase_of(board, run, reason),
-        stages: run.stages.iter().map(stage_of).collect(),
+        stages: stages(run).iter().map(stage_of).collect(),
         head: run.head.map(phone_id),
         forecast: run.forecast.map(speed_of),
         measured: run.measured.map(speed_of),
@@ -87,7 +87,7 @@ pub fn notice_of(before: Option<&Running>, after: Option<&Running>) -> Option<No
     let after = after?;
     let same = before.filter(|before| before.model == after.model);
     let was = same.map(|before| before.phase);
-    let phones = u32::try_from(after.stages.len()).unwrap_or(u32::MAX);
+    let phones = u32::try_from(stages(after).len()).unwrap_or(u32::MAX);
 
     match (was, after.phase) {
         (was, phase) if was == Some(phase) => None,
@@ -139,7 +139,7 @@ fn phase_of(board: &Board, run: &Running, reason: impl FnOnce() -> Notice) -> Ru
 }
 
 fn preparations(board: &Board, run: &Running) -> Vec<PhonePreparation> {
-    let phones = run.stages.iter().map(|stage| {
+    let phones = stages(run).into_iter().map(|stage| {
         let known = board.members.get(&stage.phone);
         let preparation = known.and_then(|member| member.standing.preparation);
         preparation_of(stage.phone, preparation)
@@ -159,7 +159,6 @@ fn preparation_of(phone: PeerId, preparation: Option<Preparation>) -> PhonePrepa
     };
     let preparation = preparation.unwrap_or(waiting);
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     PhonePreparation {
         phone: phone_id(phone),
         step: match preparation.step {
@@ -182,7 +181,28 @@ fn preparation_of(phone: PeerId, preparation: Option<Preparation>) -> PhonePrepa
     }
 }
 
-fn stage_of(stage: &proto::standing::RunStage) -> api::Stage {
+/// Returns who computes, in ring order, beginning with the head, even if that holds only the ends.
+pub fn stages(run: &Running) -> Vec<RunStage> {
+    let mut stages = run.stages.to_vec();
+    let Some(head) = run.head else {
+        return stages;
+    };
+
+    match stages.iter().position(|stage| stage.phone == head) {
+        Some(at) => stages.rotate_left(at),
+        None => stages.insert(
+            0,
+            RunStage {
+                phone: head,
+                layers: (0, 0),
+                ms_per_token: None,
+            },
+        ),
+    }
+    stages
+}
+
+fn stage_of(stage: &RunStage) -> api::Stage {
     api::Stage {
         phone: phone_id(stage.phone),
         layers: [stage.layers.0, stage.layers.1],
@@ -224,5 +244,79 @@ fn heat(thermal: Thermal) -> Heat {
         Thermal::Nominal => Heat::Cool,
         Thermal::Fair => Heat::Warm,
         Thermal::Serious | Thermal::Critical => Heat::Hot,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::Epoch;
+    use proto::group::Name;
+
+    use super::*;
+
+    const ME: PeerId = PeerId([1; 32]);
+    const SAM: PeerId = PeerId([2; 32]);
+
+    #[test]
+    fn the_ring_begins_with_the_head() {
+        let layers = |run: &Running| {
+            let stages = stages(run).into_iter();
+            stages
+                .map(|stage| (stage.phone, stage.layers))
+                .collect::<Vec<_>>()
+        };
+
+        let shared = run(Phase::Ready, &[(SAM, (0, 20)), (ME, (20, 30))]);
+        assert_eq!(layers(&shared), [(ME, (20, 30)), (SAM, (0, 20))]);
+
+        let ends_only = run(Phase::Ready, &[(SAM, (0, 30))]);
+        assert_eq!(layers(&ends_only), [(ME, (0, 0)), (SAM, (0, 30))]);
+    }
+
+    #[test]
+    fn a_person_is_told_when_it_is_ready_and_how_it_goes_on() {
+        let ready = run(Phase::Ready, &[(ME, (0, 30))]);
+        let preparing = |again| run(Phase::Preparing { again }, &[]);
+        let too_small = run(Phase::Failed(Trouble::TooSmall { missing_bytes: 7 }), &[]);
+
+        assert_eq!(notice_of(None, Some(&ready)), None);
+        assert_eq!(notice_of(Some(&ready), Some(&ready)), None);
+        let (model, phones) = ("smol".to_owned(), 1);
+        assert_eq!(
+            notice_of(Some(&preparing(false)), Some(&ready)),
+            Some(Notice::ModelReady { model, phones })
+        );
+        assert_eq!(
+            notice_of(Some(&preparing(true)), Some(&ready)),
+            Some(Notice::ContinuingAlone)
+        );
+        assert_eq!(
+            notice_of(Some(&ready), Some(&too_small)),
+            Some(Notice::TooSmall { missing_bytes: 7 })
+        );
+        assert_eq!(notice_of(Some(&ready), None), None);
+    }
+
+    fn run(phase: Phase, stages: &[(PeerId, (u32, u32))]) -> Running {
+        let stages = stages.iter().map(|&(phone, layers)| RunStage {
+            phone,
+            layers,
+            ms_per_token: None,
+        });
+
+        Running {
+            model: Some(proto::ModelId([5; 32])),
+            name: Name::tidy("smol"),
+            n_layers: 30,
+            started_by: ME,
+            phase,
+            epoch: Epoch(1),
+            stages: stages.collect(),
+            head: Some(ME),
+            forecast: None,
+            measured: None,
+            questions: Default::default(),
+            n_questions: 0,
+        }
     }
 }

@@ -33,7 +33,7 @@ pub async fn writes(question: &str, max_tokens: u32) -> String {
             dns_sd: false,
         },
         engine: EngineConfig {
-            n_threads: 2,
+            n_threads: 1,
             memory_limit_bytes: None,
             slowdown: 1.0,
         },

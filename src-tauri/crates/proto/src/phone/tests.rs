@@ -205,6 +205,21 @@ fn who_leads_next_is_asked_to_go_on_with_what_was_run() {
 }
 
 #[test]
+fn a_phone_that_measures_itself_late_is_planned_for_after_all() {
+    let mut world = World::formed(&[ANNA, BELA]);
+    world.tell(ANNA, InEvent::Models(vec![held(MODEL)]));
+    world.slow = Some((BELA, 50 * SECOND));
+
+    world.tell(ANNA, run(best(2), MODEL));
+    world.run_for(45 * SECOND);
+    assert_eq!(world.n_plans, 1, "without it");
+    world.run_for(15 * SECOND);
+
+    assert_eq!(world.n_plans, 2);
+    world.assert_runs(MODEL);
+}
+
+#[test]
 fn whoever_leaves_their_phone_out_computes_nothing() {
     let mut world = World::running(&[ANNA, BELA, CARL]);
     let exclude = |world: &mut World, by, phone, is_excluded| {
@@ -413,6 +428,9 @@ struct World {
     n_standings: u32,
     n_measured: u32,
     n_forecasts: u64,
+    n_plans: u32,
+    /// A phone that measures itself slowly, and how slowly.
+    slow: Option<(PeerId, Duration)>,
 }
 
 /// What a phone has shown and done.
@@ -448,6 +466,8 @@ impl World {
             n_standings: 0,
             n_measured: 0,
             n_forecasts: 0,
+            n_plans: 0,
+            slow: None,
         };
 
         for &id in ids {
@@ -616,7 +636,8 @@ impl World {
                     let here = transfer::InEvent::Finished(shard);
                     self.send(me, me, InEvent::Shards(here));
                 }
-                OutEvent::Supply(_) | OutEvent::Planned(_) | OutEvent::Reviewed(_) => {}
+                OutEvent::Supply(_) | OutEvent::Reviewed(_) => {}
+                OutEvent::Planned(_) => self.n_plans += 1,
                 OutEvent::Measure(event) => self.act_measure(me, event),
                 OutEvent::CannotPlan { reason, .. } => panic!("{me}: {reason}"),
                 OutEvent::Show(board) => self.show(me, *board),
@@ -765,7 +786,9 @@ impl World {
                         ..SNAPSHOT
                     },
                 };
-                self.after(SECOND, me, me, InEvent::Measured(measured));
+                let slow = self.slow.filter(|&(slow, _)| slow == me);
+                let takes = slow.map_or(SECOND, |(_, takes)| takes);
+                self.after(takes, me, me, InEvent::Measured(measured));
             }
             respondent::OutEvent::SendBurst {
                 to,
