@@ -36,8 +36,9 @@ const MOTION: Duration = Duration::from_millis(400);
 /// What can be tapped.
 const TAPPABLE: &str = "button, summary, a, [role=switch], [role=radio], [role=menuitem]";
 
-/// Keys, as WebDriver calls them (W3C WebDriver, 17.4.2): Home; Control with V, and everything released.
+/// Keys, as WebDriver calls them (W3C WebDriver, 17.4.2): Home; right; Control with V, and everything released.
 const HOME: &str = "\u{e011}";
+const RIGHT: &str = "\u{e014}";
 const PASTE: &str = "\u{e009}v\u{e000}";
 
 /// Lines of its log that are shown of a phone when a test fails.
@@ -177,9 +178,21 @@ impl<'net> Handset<'net> {
 
     /// Moves a slider as far down as it goes.
     pub fn slide_down(&self, name: &str) -> TestResult {
+        self.slide(name, HOME)
+    }
+
+    /// Moves a slider up by so many steps.
+    pub fn slide_up(&self, name: &str, steps: usize) -> TestResult {
+        match steps {
+            0 => Ok(()),
+            steps => self.slide(name, &RIGHT.repeat(steps)),
+        }
+    }
+
+    fn slide(&self, name: &str, keys: &str) -> TestResult {
         self.wait(&format!("the slider `{name}`"), |phone| {
             let thumb = phone.find("[role=slider]", name)?;
-            phone.driver.keys(phone.session()?, &thumb, HOME).ok()
+            phone.driver.keys(phone.session()?, &thumb, keys).ok()
         })
     }
 

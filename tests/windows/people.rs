@@ -60,13 +60,14 @@ pub fn tab(phone: &Handset, name: &str) -> TestResult {
     })
 }
 
-/// Lets a phone give as little memory as the settings allow.
-pub fn give_little_memory(phone: &Handset) -> TestResult {
+/// Lets a phone give so much memory, by a slider that begins at 200 MB and moves by 100.
+pub fn give_memory(phone: &Handset, steps: usize) -> TestResult {
     tab(phone, "Settings")?;
     phone.tap("What this phone gives")?;
     phone.tap("As much as is safe")?;
     phone.slide_down("At most")?;
-    phone.see("200 MB")?;
+    phone.slide_up("At most", steps)?;
+    phone.see(&format!("{} MB", 200 + 100 * steps))?;
     phone.photograph("04-limits")?;
     phone.tap("Back")
 }

@@ -84,8 +84,3 @@ export function moment(unixMs: number, nowMs: number): string {
     if (days < 7) return then.toLocaleDateString(locale, { weekday: "short" });
     return then.toLocaleDateString(locale, { day: "numeric", month: "short" });
 }
-
-/** First layer to last, as people count them: both included. `layers 0 to 9`. */
-export function lastLayer(layers: [number, number]): number {
-    return layers[1] - 1;
-}

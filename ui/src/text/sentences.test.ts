@@ -6,7 +6,7 @@ import type { Problem } from "../bindings/Problem";
 import { HOSTILE_NAMES } from "../backend/demo/phones";
 import de from "../../messages/de.json";
 import en from "../../messages/en.json";
-import { notice, pairingEnd, problem } from "./sentences";
+import { layerRange, notice, pairingEnd, problem } from "./sentences";
 
 const plainNames = (text: string) => text.replace(/[\u2068\u2069]/g, "");
 
@@ -41,6 +41,11 @@ test("every end of a pairing has words", () => {
     ];
 
     for (const end of ends) expect(pairingEnd(end, "Anna").length).toBeGreaterThan(10);
+});
+
+test("layers are counted from 1, and a phone may have none", () => {
+    expect(layerRange([0, 16]).replace(/\u2060/g, "")).toBe("Layers 1–16");
+    expect(layerRange([0, 0])).toBe("No layers");
 });
 
 describe("English and German", () => {

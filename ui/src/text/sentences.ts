@@ -233,3 +233,8 @@ export function heat(how: Heat): string {
             return m.heat_hot();
     }
 }
+
+/** Layers as people count them, from 1 and both ends included. The first phone may have none. */
+export function layerRange([from, to]: [number, number]): string {
+    return from < to ? m.ring_layers({ from: from + 1, to }) : m.ring_no_layers();
+}
