@@ -1,7 +1,6 @@
 //! What this phone can do, measured by the engine and told in the words of [`proto`].
 
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use engine::{AtContext, LoadOptions, Measured, ProfileOptions, Reading, profile};
 use gguf_tools::{Manifest, ModelHash, Sample};

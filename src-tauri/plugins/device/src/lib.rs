@@ -201,11 +201,3 @@ impl Device {
 
 /// An answer that may take a person's time.
 type Answer<'a> = BoxFuture<'a, Result<PermissionStatus, DeviceError>>;
-
-impl From<tauri::plugin::mobile::PluginInvokeError> for DeviceError {
-    fn from(error: tauri::plugin::mobile::PluginInvokeError) -> Self {
-        Self {
-            reason: error.to_string(),
-        }
-    }
-}
