@@ -132,6 +132,11 @@ impl Phone {
         Self::found(scratch, index, &[], &["--join", leader])
     }
 
+    /// Starts one that has nothing, and is alone.
+    pub fn alone_without_model(scratch: &Scratch) -> Self {
+        Self::found(scratch, 0, &[], &[])
+    }
+
     /// Starts a phone again, with what is in its data folder.
     pub fn restart(scratch: &Scratch, setup: &Setup<'_>, index: usize) -> Self {
         Self::start(scratch, index, &model_arguments(setup), setup.arguments)

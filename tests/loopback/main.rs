@@ -7,6 +7,7 @@
 //! | [`bad_input`] | what cannot work says so, once, with an exit status |
 //! | [`plan`] | who would run what is told as a table and as JSON, with what is in the way |
 //! | [`shards`] | what is missing or damaged is mended or fetched, and never run |
+//! | [`standing`] | every member knows of the others, and people change what is run while it runs |
 //! | [`forming`] | two people compare a code, and only then are their phones a group |
 //! | [`loss`] | a phone that is killed ends the answer with a clear word, and the others go on |
 //! | [`hostile`] | strangers, and who was removed, get nothing, and cost little |
@@ -40,6 +41,7 @@ mod plan;
 mod program;
 mod scratch;
 mod shards;
+mod standing;
 mod stranger;
 
 use libtest_mimic::{Arguments, Trial};
@@ -58,6 +60,7 @@ fn main() {
         bad_input::trials(),
         plan::trials(),
         shards::trials(),
+        standing::trials(),
         forming::trials(),
         loss::trials(),
         hostile::trials(),

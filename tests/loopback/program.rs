@@ -84,6 +84,11 @@ impl Program {
         Self::start(scratch, arguments).end()
     }
 
+    /// Returns its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the next line; `None` after the last.
     pub fn line(&mut self) -> Option<Value> {
         let text = self.text_line()?;

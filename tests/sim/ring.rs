@@ -383,6 +383,7 @@ impl World {
                 self.tell(screen, answer);
             }
             OutEvent::Load { plan, .. } => self.job(phone, Job::Load(plan)),
+            OutEvent::Unload => unreachable!("nobody stops the model, and nobody leaves a group"),
             OutEvent::Open { request, ask } => self.job(phone, Job::Open(request, ask)),
             OutEvent::Close { request } => self.job(phone, Job::Close(request)),
             OutEvent::Embed { step, tokens } => self.job(phone, Job::Embed(step, tokens)),
@@ -436,6 +437,7 @@ impl World {
             Notice::Broken { phone, reason, .. } => {
                 assert!(self.model().may_fail, "broken by {phone}: {reason}");
             }
+            Notice::Stopped => unreachable!("nobody stops the model"),
         }
     }
 

@@ -776,17 +776,24 @@ impl EventLoop {
         }
     }
 
-    /// Tells who waits for a forecast. Placement takes up to a second: beside the loop.
+    /// Tells who waits for a forecast. If nobody does any more, it is ended below.
     fn tell_forecast(&mut self, id: ForecastId, news: forecast::News) {
         let is_last = news.is_last();
-        if let Some(waiting) = self.forecasts.get(&id).cloned() {
-            tokio::task::spawn_blocking(move || {
-                let _ = waiting.send(news.into()); // nobody waits: ended below
-            });
-        }
-
+        let waiting = self.forecasts.get(&id).cloned();
         if is_last {
             self.forecasts.remove(&id);
+        }
+        let Some(waiting) = waiting else { return };
+
+        match news {
+            forecast::News::Measuring { unknown } => {
+                let _ = waiting.send(ForecastNews::Measuring { unknown });
+            }
+            forecast::News::Failed(error) => drop(waiting.send(ForecastNews::Failed(error))),
+            // Placement takes up to a second: beside the loop.
+            forecast::News::Known(known) => drop(tokio::task::spawn_blocking(move || {
+                let _ = waiting.send(ForecastNews::Done(Box::new(known.forecasts())));
+            })),
         }
     }
 
@@ -899,19 +906,6 @@ impl ModelFile {
             model: self.model?,
             name: Name::tidy(&self.name),
         })
-    }
-}
-
-impl From<forecast::News> for ForecastNews {
-    /// # Blocking
-    ///
-    /// As [`forecast::Known::forecasts`].
-    fn from(news: forecast::News) -> Self {
-        match news {
-            forecast::News::Measuring { unknown } => Self::Measuring { unknown },
-            forecast::News::Known(known) => Self::Done(Box::new(known.forecasts())),
-            forecast::News::Failed(error) => Self::Failed(error),
-        }
     }
 }
 

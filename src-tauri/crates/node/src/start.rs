@@ -141,7 +141,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let mut device = match config.device {
+    let mut device: Box<dyn Source + Send> = match config.device {
         Some(device) => device,
         None => device::of_this_system()?,
     };

@@ -204,6 +204,11 @@ impl Forecasting {
         measured.into_iter().chain([self.give_up_at]).min()
     }
 
+    /// Returns whether [`Self::poll`] may have something.
+    pub fn wants_anything(&self) -> bool {
+        self.planning.wants_anything()
+    }
+
     /// Returns the next message to a phone, which may be this one.
     pub fn poll(&mut self) -> Option<(PeerId, Message)> {
         self.planning.poll()

@@ -422,14 +422,21 @@ impl<H, C> Phone<H, C> {
             self.go_on_forecasting(now);
             self.tell_standing(now);
 
-            let settled = !self.ring.wants_anything()
-                && !self.group.wants_anything()
-                && !self.supply.wants_anything()
-                && !self.standings.wants_anything();
-            if settled {
+            if !self.wants_anything() {
                 return;
             }
         }
+    }
+
+    fn wants_anything(&self) -> bool {
+        let (planning, forecasting) = (self.planning.as_ref(), self.forecasting.as_ref());
+
+        self.ring.wants_anything()
+            || self.group.wants_anything()
+            || self.supply.wants_anything()
+            || self.standings.wants_anything()
+            || planning.is_some_and(Planning::wants_anything)
+            || forecasting.is_some_and(Forecasting::wants_anything)
     }
 
     /// Passes what group and ring want to each other or to the shell, until neither wants anything.

@@ -218,6 +218,11 @@ impl Planning {
         self.survey.poll_timeout()
     }
 
+    /// Returns whether [`Self::poll`] may have something.
+    pub fn wants_anything(&self) -> bool {
+        self.survey.wants_anything()
+    }
+
     /// Returns the next message to a phone, which may be this one.
     pub fn poll(&mut self) -> Option<(PeerId, Message)> {
         loop {

@@ -774,3 +774,183 @@ pub(crate) fn messages() -> [Message; 2] {
         }),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::testing::SNAPSHOT;
+    use crate::testing::{ANNA, BELA, CARL};
+
+    #[test]
+    fn a_member_tells_the_leader_and_the_leader_tells_all() {
+        let now = Instant::now();
+        let mut bela = member(BELA, ANNA, now);
+        bela.handle(InEvent::Mine(excluded()), now + TELL_INTERVAL);
+        let said = sent(&mut bela);
+        assert_eq!(
+            said.iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+            [ANNA, ANNA]
+        );
+
+        let mut anna = member(ANNA, ANNA, now);
+        sent(&mut anna);
+        for (_, message) in said {
+            let from = BELA;
+            anna.handle(InEvent::Heard { from, message }, now + TELL_INTERVAL);
+        }
+        anna.handle_timeout(now + 2 * TELL_INTERVAL);
+        let mut carl = member(CARL, ANNA, now);
+        for (to, message) in sent(&mut anna) {
+            let from = ANNA;
+            if to == CARL {
+                carl.handle(InEvent::Heard { from, message }, now);
+            }
+        }
+
+        assert!(carl.board().members[&BELA].is_excluded);
+        assert_eq!(carl.excluded_by_themselves(), BTreeSet::from([BELA]));
+    }
+
+    #[test]
+    fn nobody_but_the_leader_speaks_for_another() {
+        let now = Instant::now();
+        let of_carl = || Message::Members([(CARL, *excluded())].into_iter().collect());
+        let hear = |from| {
+            let mut bela = member(BELA, ANNA, now);
+            let message = of_carl();
+            bela.handle(InEvent::Heard { from, message }, now);
+            bela.board().members[&CARL].is_excluded
+        };
+
+        assert!(hear(ANNA) && hear(CARL));
+        let mut anna = member(ANNA, ANNA, now);
+        let (from, message) = (BELA, of_carl());
+        anna.handle(InEvent::Heard { from, message }, now);
+        assert!(!anna.board().members[&CARL].is_excluded);
+
+        // Nor for a phone that is no member, nor for this one.
+        let mut carl = member(CARL, ANNA, now);
+        let stranger = PeerId([9; 32]);
+        for phone in [CARL, stranger] {
+            let message = Message::Members([(phone, *excluded())].into_iter().collect());
+            carl.handle(
+                InEvent::Heard {
+                    from: ANNA,
+                    message,
+                },
+                now,
+            );
+        }
+        assert!(!carl.board().members[&CARL].is_excluded);
+        assert!(!carl.board().members.contains_key(&stranger));
+    }
+
+    #[test]
+    fn what_cannot_be_is_not_believed() {
+        let now = Instant::now();
+        let mut bela = member(BELA, ANNA, now);
+        let standing = Standing {
+            layers_per_s: Some(f32::NAN),
+            device: Some(Snapshot {
+                free_bytes: u64::MAX,
+                ..SNAPSHOT
+            }),
+            ..Standing::default()
+        };
+        let message = Message::Members([(ANNA, standing)].into_iter().collect());
+        let beat = Beat {
+            asker: ANNA,
+            tokens: u32::MAX,
+            lap_ms: f32::INFINITY,
+        };
+
+        for message in [message, Message::Beat(beat), Message::Beat(beat)] {
+            bela.handle(
+                InEvent::Heard {
+                    from: ANNA,
+                    message,
+                },
+                now,
+            );
+        }
+        bela.handle_timeout(now + SHOW_INTERVAL);
+
+        let anna = &bela.board().members[&ANNA].standing;
+        assert_eq!(anna.layers_per_s, None);
+        assert!(anna.device.unwrap().free_bytes < u64::MAX);
+        let beats = std::iter::from_fn(|| bela.poll()).filter_map(|event| match event {
+            OutEvent::Beat(beat) => Some(beat),
+            _ => None,
+        });
+        assert!(beats.into_iter().all(|beat| beat.lap_ms == 0.0));
+    }
+
+    /// However often something changes, it is told once a second, and the last word is.
+    #[test]
+    fn changes_are_told_once_a_second_and_shown_four_times() {
+        let start = Instant::now();
+        let mut anna = member(ANNA, ANNA, start);
+        let (mut n_told, mut n_shown, mut last) = (0, 0, None);
+
+        for ms in 0..=10_000 {
+            let now = start + Duration::from_millis(ms);
+            let n_tokens = u32::from(ms < 9_500);
+            let computed = InEvent::Computed {
+                n_layers: 1,
+                n_tokens,
+                decoded_in: None,
+            };
+            anna.handle(computed, now);
+            while let Some(event) = anna.poll() {
+                match event {
+                    OutEvent::Send { to: BELA, message } => {
+                        n_told += 1;
+                        last = Some(message);
+                    }
+                    OutEvent::Show(_) => n_shown += 1,
+                    _ => {}
+                }
+            }
+        }
+
+        assert!((10..=12).contains(&n_told), "{n_told}");
+        assert!((38..=42).contains(&n_shown), "{n_shown}");
+        let Some(Message::Members(told)) = last else {
+            panic!("the last word was no standing");
+        };
+        assert_eq!(told[0].1.layers_computed, 9_500);
+    }
+
+    /// Returns the machine of `me` in a group of three that has settled.
+    fn member(me: PeerId, leader: PeerId, now: Instant) -> Standings {
+        let members = BTreeSet::from([ANNA, BELA, CARL]);
+        let connected = members.iter().copied().filter(|&phone| phone != me);
+        let mut standings = Standings::new(me, now);
+        let event = InEvent::Members {
+            connected: connected.collect(),
+            leader: Some(leader),
+            members,
+        };
+        standings.handle(event, now);
+
+        standings
+    }
+
+    fn excluded() -> Box<Standing> {
+        Box::new(Standing {
+            is_excluded: true,
+            ..Standing::default()
+        })
+    }
+
+    fn sent(standings: &mut Standings) -> Vec<(PeerId, Message)> {
+        let events = std::iter::from_fn(|| standings.poll());
+
+        events
+            .filter_map(|event| match event {
+                OutEvent::Send { to, message } => Some((to, message)),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -72,17 +72,25 @@ impl<H, C> Phone<H, C> {
     }
 
     /// Returns whether what a phone says about itself is for the forecast: both surveys of this phone may have asked it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "others are told by their number, or of use to both"
+    )]
     pub(super) fn is_for_forecast(&self, from: PeerId, message: &profile::Message) -> bool {
         let survey = self.forecasting.as_ref().map(Forecasting::survey);
 
         survey.is_some_and(|survey| match message {
             Message::Measured { profile, .. } => profile.sample == survey.sample(),
             Message::NotMeasured { .. } => survey.waits_for(from),
-            _ => true, // told by its number, or of use to both
+            _ => true,
         })
     }
 
     /// Returns whether it is for the plans.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "others are told by their number, or of use to both"
+    )]
     pub(super) fn is_for_planning(&self, from: PeerId, message: &profile::Message) -> bool {
         let survey = self.planning.as_ref().map(|planning| planning.survey());
 

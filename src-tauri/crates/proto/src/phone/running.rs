@@ -13,8 +13,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    BTreeSet, Cause, HeldModel, ModelId, OutEvent, Outlook, PeerId, Phone, Planning, Presence, Run,
-    Trouble, Work, group, placement, ring,
+    BTreeSet, Cause, HeldModel, ModelId, OutEvent, Outlook, PeerId, Phone, Planning, Run, Trouble,
+    Work, group, placement, ring,
 };
 use crate::placement::SolveError;
 use crate::planning::PlanningError;

@@ -141,6 +141,10 @@ impl<H, C> Phone<H, C> {
     }
 
     /// This phone was measured, or is otherwise than it was: told as its person would have it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "two kinds of event have a snapshot in them"
+    )]
     pub(super) fn measured(&mut self, event: respondent::InEvent, now: Instant) {
         if let respondent::InEvent::Measured { snapshot, .. }
         | respondent::InEvent::Snapshot(snapshot) = &event
@@ -364,9 +368,10 @@ impl<H, C> Phone<H, C> {
         let mut verdicts = outlook.placement.verdicts.iter();
         let verdict = verdicts.find(|verdict| verdict.phone == phone)?;
 
-        match verdict.reason {
-            Reason::Runs { ms_per_token, .. } => Some(ms_per_token as f32),
-            _ => None,
+        if let Reason::Runs { ms_per_token, .. } = verdict.reason {
+            Some(ms_per_token as f32)
+        } else {
+            None
         }
     }
 }

@@ -265,6 +265,11 @@ impl Survey {
         answers.chain(probes).chain(self.refresh_at).min()
     }
 
+    /// Returns whether [`Self::poll`] has something.
+    pub fn wants_anything(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Returns the next thing that is wanted.
     pub fn poll(&mut self) -> Option<OutEvent> {
         self.out.pop_front()

@@ -70,7 +70,8 @@ fn a_group_is_known_in_seconds() {
     }
 }
 
-/// Orders of a phone that does not lead are ignored, and so is what it says of others.
+/// What a member orders, which may want a forecast, is done beside what the leader orders: it costs some seconds, and
+/// changes nothing that the leader knows.
 #[test]
 fn a_member_cannot_play_the_leader() {
     let wifi = |_, _| Link {
@@ -86,7 +87,7 @@ fn a_member_cannot_play_the_leader() {
     let phones = world.survey.phones(world.now);
     let is_measured = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Measured(_));
     assert!(phones.values().all(|phone| is_measured(&phone.knowledge)));
-    assert_eq!(world.n_measured, 3);
+    assert!((3..=4).contains(&world.n_measured));
 }
 
 fn id(index: u8) -> PeerId {
