@@ -201,3 +201,12 @@ impl Device {
 
 /// An answer that may take a person's time.
 type Answer<'a> = BoxFuture<'a, Result<PermissionStatus, DeviceError>>;
+
+#[cfg(mobile)]
+impl From<tauri::plugin::mobile::PluginInvokeError> for DeviceError {
+    fn from(error: tauri::plugin::mobile::PluginInvokeError) -> Self {
+        Self {
+            reason: error.to_string(),
+        }
+    }
+}

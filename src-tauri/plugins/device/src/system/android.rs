@@ -6,7 +6,6 @@ use futures::FutureExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tauri::ipc::{Channel, InvokeResponseBody};
-use tauri::plugin::mobile::PluginInvokeError;
 use tauri::plugin::{PluginApi, PluginHandle};
 use tauri::{AppHandle, Manager, Runtime};
 use tokio::sync::watch;
@@ -128,14 +127,6 @@ fn own_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
 
     anonymous_bytes(&status).unwrap_or_default()
-}
-
-impl From<PluginInvokeError> for DeviceError {
-    fn from(error: PluginInvokeError) -> Self {
-        Self {
-            reason: error.to_string(),
-        }
-    }
 }
 
 impl<R: Runtime> System for Android<R> {
