@@ -11,8 +11,8 @@ endif
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lingualinked
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export LINGUALINKED_MODELS ?= $(CACHE)/models
-# Rust that `.ci/setup` installed is found without a new shell.
-export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+# What `.ci/setup` installed is found without a new shell.
+export PATH := $(CACHE)/tools/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 BIN := $(CARGO_TARGET_DIR)/release
 CARGO_FLAGS := --release --locked
@@ -25,13 +25,19 @@ MODEL = $(LINGUALINKED_MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
 PROMPT = Explain in two sentences why the sky is blue.
 export PROMPT
 
+define BUILDING
+echo "Building into $(CARGO_TARGET_DIR). The first time this takes 10 to 20 minutes on two cores;"; \
+echo "most of it is llama.cpp, which compiles without a word."
+endef
+
 # Of `make bench`: a real shape with random weights, because speed does not depend on them.
 LLAMA_1B := $(CACHE)/bench/llama-3.2-1b-q4_0.gguf
 ROUNDS = 5
 
-.PHONY: help setup build demo test bench fmt lint formatting clippy clean
+.PHONY: help setup screens display build app demo test bench fmt lint formatting clippy clean
 
 help:
+	@echo "make app     install what is missing, build the app, and open its window"
 	@echo "make demo    install what is missing, build, and ask three phones a question"
 	@echo "make test    install what is missing, check formatting and lints, run all tests"
 	@echo "make bench   measure groups of phones against plain llama.cpp, and print the figures"
@@ -44,6 +50,24 @@ help:
 
 setup:
 	@.ci/setup build
+
+# Cargo does not build what the window shows.
+screens:
+	@.ci/setup build ui app
+	@.ci/ui build
+
+app: | display screens
+	@$(BUILDING)
+	@.ci/cargo build $(CARGO_FLAGS) -p app
+	@.ci/models smollm2
+	@"$(BIN)/lingualinked-app"
+
+# Said before anything is built.
+display:
+	@[ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || { \
+		echo "There is no display here: neither DISPLAY nor WAYLAND_DISPLAY is set." >&2; \
+		echo "Run this in a desktop session. Without one there is \`make demo\`." >&2; \
+		exit 1; }
 
 demo: build
 	@.ci/models smollm2
@@ -69,7 +93,7 @@ lint: formatting clippy
 formatting: setup
 	cargo fmt --all --check
 
-clippy: setup
+clippy: screens
 	@.ci/cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 clean:
@@ -77,8 +101,7 @@ clean:
 	rm -rf "$(CACHE)/bench"
 
 build: setup
-	@echo "Building into $(CARGO_TARGET_DIR). The first time this takes 10 to 20 minutes on two cores;"
-	@echo "most of it is llama.cpp, which compiles without a word."
+	@$(BUILDING)
 	@.ci/cargo build $(CARGO_FLAGS) -p node -p gguf-tools
 
 $(LLAMA_1B): | build

@@ -1,9 +1,118 @@
 //! The app: what a screen can ask of this phone, and what it hears from it.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`api`] | the words between a screen and this program |
+//! | [`session`] | the app without its window: one task that owns everything |
+//! | [`view`] | what this phone knows of others, folded from the node's events; pure |
+//! | [`answering`] | what the model is asked, and what comes of it; pure |
+//! | [`history`] | what was said on this phone |
+//! | [`models`] | models: which there are, downloads, imports, whether they fit |
+//! | [`platform`], [`window`] | what the system gives, and who gives it where there is a window |
+//! | [`commands`], [`watchers`] | the window's side: commands of a line or two, and streams |
+//! | [`arguments`], [`logs`], [`clock`] | how it is started, what it logs, what time it is |
+
+pub mod answering;
+pub mod api;
+pub mod arguments;
+pub mod clock;
+mod commands;
+pub mod history;
+mod lifecycle;
+mod logs;
+pub mod models;
+pub mod platform;
+#[cfg(mobile)]
+mod scanner;
+pub mod session;
+pub mod view;
+mod watchers;
+mod window;
+
+use std::sync::Arc;
+
+use tauri::webview::WebviewWindowBuilder;
+use tauri::{App, Manager, WebviewUrl};
+
+use arguments::Arguments;
+use session::{Config, Session};
+use watchers::Watchers;
+use window::Window;
 
 /// Opens the window and runs until it is closed.
+///
+/// # Panics
+///
+/// If the system gives no window.
 #[cfg_attr(mobile, tauri::mobile_entry_point)]
 pub fn run() {
-    tauri::Builder::default()
-        .run(tauri::generate_context!())
-        .expect("a window can be opened");
+    let app = tauri::Builder::default()
+        .plugin(tauri_plugin_dialog::init())
+        .plugin(
+            tauri_plugin_opener::Builder::new()
+                .open_js_links_on_click(false)
+                .build(),
+        )
+        .plugin(tauri_plugin_deep_link::init())
+        .plugin(tauri_plugin_device::init());
+    #[cfg(mobile)]
+    let app = app.plugin(scanner::init());
+
+    app.manage(Watchers::default())
+        .on_page_load(|webview, load| lifecycle::page_loads(webview, &load))
+        .invoke_handler(commands::handler())
+        .setup(|app| Ok(set_up(app)?))
+        .build(tauri::generate_context!())
+        .expect("a window can be opened")
+        .run(lifecycle::happens);
+}
+
+/// Begins the session, and opens the window on it.
+fn set_up(app: &mut App) -> anyhow::Result<()> {
+    let arguments = Arguments::read();
+    let data = match arguments.data {
+        Some(data) => data,
+        None => app.path().app_data_dir()?,
+    };
+    logs::start(&data);
+    let config = Config {
+        data,
+        listen: None,
+        sources: node::discovery::Sources {
+            mdns: true,
+            dns_sd: true,
+        },
+        models: models::Sources::from_env()?,
+    };
+
+    let platform = Arc::new(Window::new(app.handle().clone()));
+    let opened = tauri::async_runtime::block_on(Session::open(config, platform));
+    let (session, _) = opened.inspect_err(|error| tracing::error!(%error, "No session"))?;
+    app.manage(session);
+    lifecycle::hear_links(app);
+    open_window(app)
+}
+
+/// Opens the one window, which shows our own pages and nothing else.
+fn open_window(app: &App) -> anyhow::Result<()> {
+    let window = app.config().app.windows.first();
+    let window = window.ok_or_else(|| anyhow::anyhow!("the app has no window"))?;
+    let builder = match window.url {
+        WebviewUrl::App(_) => WebviewWindowBuilder::from_config(app, window)?,
+        _ => anyhow::bail!("the window would show somebody else's page"),
+    };
+
+    builder.on_navigation(is_ours).build()?;
+    Ok(())
+}
+
+/// Returns whether a page is one of ours.
+fn is_ours(url: &url::Url) -> bool {
+    let is_local = |host| host == "localhost" || host == "tauri.localhost";
+
+    match url.scheme() {
+        "tauri" => true,
+        "http" | "https" => url.host_str().is_some_and(is_local),
+        _ => url.as_str() == "about:blank",
+    }
 }

@@ -8,6 +8,7 @@
 //! | [`discovery`] | finding phones nearby, and where they may be reached |
 //! | [`store`] | shards on disk: whole, coming in, or waiting inside the model file |
 //! | [`model_file`] | that file |
+//! | [`work`] | that file as what a leader is asked to run |
 //! | [`device`] | memory, battery and heat, as the system or a script tells |
 //! | [`measure`] | what this phone can do, measured by the engine |
 //! | [`figures`] | what was measured, kept for the next time |
@@ -29,3 +30,4 @@ pub mod net;
 pub mod report;
 pub mod start;
 pub mod store;
+pub mod work;

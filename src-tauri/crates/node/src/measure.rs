@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use engine::{AtContext, LoadOptions, Measured, ProfileOptions, Reading, profile};
-use gguf_tools::{Manifest, ModelHash, Sample};
+use gguf_tools::{ModelHash, Sample};
 use proto::plan::Sizes;
 use proto::profile::respondent;
 use proto::profile::{Costs, Curve, Figure, FigureError, Pace, Profile, Share};
@@ -116,8 +116,8 @@ pub fn n_cores() -> u32 {
     u32::try_from(engine::n_fast_cores()).unwrap_or(u32::MAX)
 }
 
-/// Returns what llama.cpp takes beside weights and caches when it runs a model so.
-pub fn costs(manifest: &Manifest, sizes: &Sizes) -> Costs {
+/// Returns what llama.cpp takes beside weights and caches when it runs a model of this width so.
+pub fn costs(n_embd: u32, sizes: &Sizes) -> Costs {
     let options = LoadOptions {
         n_batch: sizes.chunk_tokens,
         ..LoadOptions::default()
@@ -125,7 +125,7 @@ pub fn costs(manifest: &Manifest, sizes: &Sizes) -> Costs {
 
     Costs {
         context_bytes: options.context_bytes(),
-        scratch_bytes: options.scratch_bytes(manifest.n_embd),
+        scratch_bytes: options.scratch_bytes(n_embd),
     }
 }
 

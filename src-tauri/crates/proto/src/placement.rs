@@ -33,8 +33,8 @@
 //! **The answer may be one phone.** A hop is never free, so a model that fits one phone is usually
 //! quickest there, and a phone that only slows the rest gets nothing and is told why.
 //!
-//! Beside it in this room: `baselines` to compare with, and [`overlap`], which of its neighbours'
-//! shards a phone should keep on flash.
+//! Beside it in this room: `baselines` to compare with, [`overlap`], which of its neighbours' shards
+//! a phone should keep on flash, and [`Demand`], whether a model fits before anybody was measured.
 
 use std::ops::Range;
 
@@ -54,6 +54,7 @@ mod narrow;
 mod network;
 mod overlap;
 mod problem;
+mod room;
 mod shortage;
 mod throughput;
 
@@ -67,6 +68,7 @@ pub use problem::{
     Availability, Ends, Link, Objective, PHONES_MAX, Phone, Problem, ProblemError, SHARDS_MAX,
     Shard, Tiredness, Workload,
 };
+pub use room::Demand;
 pub use shortage::{Help, Shortage};
 
 use check::check;

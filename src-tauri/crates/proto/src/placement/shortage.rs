@@ -13,7 +13,8 @@ use super::dp;
 use super::explain::Bytes;
 use super::memory;
 use super::network::Network;
-use super::problem::{Availability, Link, Phone, Problem};
+use super::problem::{Availability, Phone, Problem};
+use super::room;
 use crate::PeerId;
 
 /// Tokens below which a shorter context is no help: a guess, a question and a short answer.
@@ -155,34 +156,15 @@ fn another_phone(problem: &Problem) -> Option<Help> {
         .map(|byte| PeerId([byte; 32]))
         .find(|id| problem.index_of(*id).is_none())?;
     let mut larger = problem.clone();
-    larger.phones.push(newcomer(problem, id));
+    // With no memory at all, so that what it lacks is what it needs.
+    larger.phones.push(room::phone(id, 0, problem.shards.len()));
     for phone in &problem.phones {
-        let link = Link::Measured {
-            rtt_s: 0.01,
-            goodput_bytes_per_s: 1e6,
-        }; // any: only bytes count
-        larger.links.insert((phone.id, id), link);
-        larger.links.insert((id, phone.id), link);
+        larger.links.insert((phone.id, id), room::LINK);
+        larger.links.insert((id, phone.id), room::LINK);
     }
 
     let bytes = least_missing_bytes(&larger, |phone| phone == problem.phones.len())?;
     Some(Help::AnotherPhone { bytes })
-}
-
-/// A phone with no memory at all, so that what it lacks is what it needs.
-fn newcomer(problem: &Problem, id: PeerId) -> Phone {
-    Phone {
-        id,
-        name: String::new(),
-        availability: Availability::Ready,
-        memory_budget_bytes: 0,
-        flash_quota_bytes: 0,
-        repacks: false,
-        decode_s: vec![1e-9; problem.shards.len()], // any: only bytes count, but the quick are kept
-        prefill_s: vec![1e-9; problem.shards.len()],
-        ends_decode_s: 1e-9,
-        ends_prefill_s: 1e-9,
-    }
 }
 
 fn bring_back(problem: &Problem) -> Vec<Help> {

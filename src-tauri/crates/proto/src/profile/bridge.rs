@@ -24,7 +24,7 @@ use super::survey::LinkKnowledge;
 use crate::PeerId;
 use crate::device::Snapshot;
 use crate::placement::{
-    Availability, Ends, Link, Objective, Phone, Problem, Shard, Tiredness, Workload,
+    Availability, Demand, Ends, Link, Objective, Phone, Problem, Shard, Tiredness, Workload,
 };
 use crate::plan::Sizes;
 
@@ -85,6 +85,41 @@ pub struct Costs {
     pub scratch_bytes: u64,
 }
 
+/// How large a shard is, known before it is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardSize {
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Bytes that one token takes in its KV cache.
+    pub kv_bytes_per_token: u64,
+}
+
+/// A model of which only the sizes are known: from its header, or from a list of models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSize {
+    /// Width of the hidden state.
+    pub n_embd: u32,
+    /// Bytes of the ends.
+    pub ends_bytes: u64,
+    /// The layer shards, in order.
+    pub shards: Vec<ShardSize>,
+}
+
+impl ModelSize {
+    /// Returns what the model takes of memory when it is run so; repacked copies, of which nothing
+    /// is known before phones were measured, are not counted.
+    pub fn demand(&self, sizes: &Sizes, prompt_tokens: u32, costs: Costs) -> Demand {
+        let shards = self.shards.iter();
+
+        Demand {
+            shards: shards.map(|&size| shard_of(size, 0, costs)).collect(),
+            ends: ends_of(self.ends_bytes, 0, costs),
+            workload: workload(self.n_embd, sizes, prompt_tokens),
+            scratch_bytes: costs.scratch_bytes,
+        }
+    }
+}
+
 /// Makes a problem for placement of what is known of a group.
 ///
 /// The problem is as good as its figures: [`Problem::validate`] names one that is missing.
@@ -117,19 +152,14 @@ pub fn problem(group: &Group<'_>) -> Problem {
             .iter()
             .map(|entry| group.shard(entry, layers_repacked))
             .collect(),
-        ends: Ends {
-            weights_bytes: ends.bytes,
-            repack_bytes: ends_repacked.of(ends.bytes),
-            // One context embeds, another scores.
-            context_bytes: 2 * group.costs.context_bytes,
-        },
+        ends: ends_of(ends.bytes, ends_repacked.of(ends.bytes), group.costs),
         bound: bound(group.manifest),
         links: group
             .links
             .iter()
             .map(|(&pair, link)| (pair, link_of(link)))
             .collect(),
-        workload: group.workload(),
+        workload: workload(group.manifest.n_embd, &group.sizes, group.prompt_tokens),
         objective: group.objective,
     }
 }
@@ -179,24 +209,42 @@ impl Group<'_> {
     }
 
     fn shard(&self, entry: &ShardEntry, repacked: Share) -> Shard {
-        Shard {
-            weights_bytes: entry.bytes,
-            repack_bytes: repacked.of(entry.bytes),
+        let size = ShardSize {
+            bytes: entry.bytes,
             kv_bytes_per_token: entry.kv_bytes_per_token,
-            context_bytes: self.costs.context_bytes,
-        }
+        };
+
+        shard_of(size, repacked.of(entry.bytes), self.costs)
     }
+}
 
-    fn workload(&self) -> Workload {
-        let number_bytes = self.sizes.activation.bytes() as u64;
+fn shard_of(size: ShardSize, repack_bytes: u64, costs: Costs) -> Shard {
+    Shard {
+        weights_bytes: size.bytes,
+        repack_bytes,
+        kv_bytes_per_token: size.kv_bytes_per_token,
+        context_bytes: costs.context_bytes,
+    }
+}
 
-        Workload {
-            context_tokens: self.sizes.n_ctx.next_multiple_of(CONTEXT_STEP),
-            sessions: self.sizes.n_sequences,
-            prompt_tokens: self.prompt_tokens,
-            chunk_tokens: self.sizes.chunk_tokens,
-            activation_bytes_per_token: u64::from(self.manifest.n_embd) * number_bytes,
-        }
+fn ends_of(bytes: u64, repack_bytes: u64, costs: Costs) -> Ends {
+    Ends {
+        weights_bytes: bytes,
+        repack_bytes,
+        // One context embeds, another scores.
+        context_bytes: 2 * costs.context_bytes,
+    }
+}
+
+fn workload(n_embd: u32, sizes: &Sizes, prompt_tokens: u32) -> Workload {
+    let number_bytes = sizes.activation.bytes() as u64;
+
+    Workload {
+        context_tokens: sizes.n_ctx.next_multiple_of(CONTEXT_STEP),
+        sessions: sizes.n_sequences,
+        prompt_tokens,
+        chunk_tokens: sizes.chunk_tokens,
+        activation_bytes_per_token: u64::from(n_embd) * number_bytes,
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod world;
 
-pub use bridge::{Candidate, Costs, Group, problem};
+pub use bridge::{Candidate, Costs, Group, ModelSize, ShardSize, problem};
 pub use figure::{Figure, FigureError};
 pub use message::{BurstFrame, Depth, Found, Message, PROBE_EPOCH, ProbeId};
 pub use phone::{Curve, Pace, Profile, ProfileError, Share, Way};

@@ -7,21 +7,11 @@ use std::str::FromStr;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use libp2p::Multiaddr;
+use node::work::{self, CHUNK_TOKENS, CONTEXT_TOKENS, CONVERSATIONS, SPARE_BYTES};
 use proto::chat::{Ask, COMPLETION_TOKENS_MAX, Prompt, Sampling, TEMPERATURE_MAX};
 use proto::placement::Objective;
 use proto::plan::{ActivationType, CHUNK_TOKENS_MAX, N_CTX_MAX, SEQUENCES_MAX, STAGES_MAX, Sizes};
 use proto::planning::Rule;
-
-/// Shards that a model is cut into for a group: enough to share among unequal phones, few enough that
-/// their overhead (45 µs each and step) stays below the noise.
-const SHARDS: u32 = 16;
-
-/// Storage for neighbours' shards if nothing is said: those of both neighbours of a model of 3 GB on three phones
-/// would take 2 GB; a guess at what people do not miss.
-const SPARE_BYTES: u64 = 1 << 30;
-
-/// Tokens of the prompt that plans are made for: a question with some of what was said before.
-pub const PROMPT_TOKENS: u32 = 256;
 
 /// How much slower a phone can be made: a token that takes 20 ms then takes 20 s.
 const SLOWDOWN_MAX: f64 = 1000.0;
@@ -58,13 +48,13 @@ pub struct ModelArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Positions of the context of each conversation
-    #[arg(long, default_value_t = 2048, value_parser = one_to(N_CTX_MAX))]
+    #[arg(long, default_value_t = CONTEXT_TOKENS, value_parser = one_to(N_CTX_MAX))]
     pub context: u32,
     /// Conversations whose caches are kept
-    #[arg(long, default_value_t = 4, value_parser = one_to(SEQUENCES_MAX))]
+    #[arg(long, default_value_t = CONVERSATIONS, value_parser = one_to(SEQUENCES_MAX))]
     pub conversations: u32,
     /// Tokens in a prefill chunk
-    #[arg(long, default_value_t = 128, value_parser = one_to(CHUNK_TOKENS_MAX))]
+    #[arg(long, default_value_t = CHUNK_TOKENS, value_parser = one_to(CHUNK_TOKENS_MAX))]
     pub chunk: u32,
     /// Halve the bytes between phones; the text may then differ from one phone's
     #[arg(long)]
@@ -144,16 +134,8 @@ pub struct AnswerArgs {
 
 impl RunArgs {
     /// Returns the shards to cut into, for so many phones.
-    ///
-    /// A phone alone needs no boundary to move, and every shard costs a little.
     pub fn n_shards(&self, n_phones: u32) -> u32 {
-        let for_group = if n_phones == 1 {
-            1
-        } else {
-            SHARDS.max(n_phones)
-        };
-
-        self.shards.unwrap_or(for_group)
+        self.shards.unwrap_or(work::n_shards(n_phones))
     }
 
     /// Returns what goes into a plan.

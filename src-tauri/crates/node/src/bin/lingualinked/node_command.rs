@@ -1,25 +1,22 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use gguf_tools::Sample;
 use libp2p::Multiaddr;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
 use node::event_loop::{Limits, ModelFile};
 use node::identity;
-use node::measure;
-use node::model_file;
 use node::start::{self, Config};
+use node::work::{Cutting, Wish};
 use proto::device::Policy;
 use proto::plan::STAGES_MAX;
 use proto::planning::Work;
 
 use crate::Outcome;
-use crate::args::{AnswerArgs, PROMPT_TOKENS, PhoneArgs, RunArgs, one_to};
+use crate::args::{AnswerArgs, PhoneArgs, RunArgs, one_to};
 use crate::askers::{Askers, Input};
 use crate::face::{Face, Model, Own};
 use crate::interrupts::Interrupts;
@@ -156,21 +153,14 @@ impl Model {
     pub async fn work(&self, n_phones: u32) -> Result<Work> {
         let (path, run) = (self.path.clone(), self.run.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let gguf = model_file::open(&path)?;
-            let cut = model_file::cut(&gguf, &path, run.n_shards(n_phones))?;
-            let (manifest, sizes) = (cut.manifest(|_| {}), run.sizes());
-            let work = Work {
-                sample: Arc::new(Sample::of(&gguf)?),
-                sizes,
-                n_phones: n_phones as usize,
+            let cutting = Cutting::of(&path, run.n_shards(n_phones), |_| {})?;
+            let wish = Wish {
+                n_phones,
+                sizes: run.sizes(),
                 rule: run.placement.rule(),
-                prompt_tokens: PROMPT_TOKENS,
-                costs: measure::costs(&manifest, &sizes),
                 flash_quota_bytes: run.spare,
-                manifest: Arc::new(manifest),
             };
-            work.validate()?;
-            Ok(work)
+            Ok(cutting.work(&wish)?)
         });
 
         work.await.context("reading the model failed")?

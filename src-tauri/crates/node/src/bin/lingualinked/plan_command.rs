@@ -266,7 +266,7 @@ fn report(args: &Args, cut: &Cut, sample: &Sample, members: &[Member]) -> Report
         links: &links,
         sizes,
         prompt_tokens: args.prompt,
-        costs: measure::costs(&manifest, &sizes),
+        costs: measure::costs(manifest.n_embd, &sizes),
         objective: match args.objective {
             Goal::Latency => Objective::Latency,
             Goal::Throughput => Objective::Throughput,

@@ -1,0 +1,168 @@
+//! What a person decided about this phone, and the models that it knows.
+
+use std::path::PathBuf;
+
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::HistoryError;
+use super::archive::Archive;
+use super::limits::{Limited, MODELS_MAX};
+use crate::api::{ModelId, Settings};
+
+/// A model whose file is on this phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownModel {
+    /// Hash of its file.
+    pub id: ModelId,
+    /// Where the file is. On Android it may be a `content://` address.
+    pub path: PathBuf,
+    /// Whether a person brought it; it is theirs then, and not in the app's folder.
+    pub imported: bool,
+}
+
+const NAME: &str = "name";
+const WELCOMED: &str = "welcomed";
+const SETTINGS: &str = "settings";
+
+impl Archive {
+    /// Returns this phone's name; empty before a person chose one.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the database.
+    pub fn name(&self) -> Result<String, HistoryError> {
+        Ok(self.preference(NAME)?.unwrap_or_default())
+    }
+
+    /// Names this phone.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::TooLong`] for more than 256 bytes.
+    pub fn set_name(&mut self, name: &str) -> Result<(), HistoryError> {
+        Limited::Name.check(name)?;
+        self.prefer(NAME, &name)
+    }
+
+    /// Returns whether the welcome screen has been gone through.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the database.
+    pub fn welcomed(&self) -> Result<bool, HistoryError> {
+        Ok(self.preference(WELCOMED)?.unwrap_or(false))
+    }
+
+    /// Notes that the welcome screen has been gone through.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the database.
+    pub fn set_welcomed(&mut self) -> Result<(), HistoryError> {
+        self.prefer(WELCOMED, &true)
+    }
+
+    /// Returns the settings; `None` before any were saved, or if they were saved by a version that had others.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the database.
+    pub fn settings(&self) -> Result<Option<Settings>, HistoryError> {
+        self.preference(SETTINGS)
+    }
+
+    /// Saves the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::OutOfRange`] if the battery's floor is not between 0 and 1.
+    pub fn save_settings(&mut self, settings: &Settings) -> Result<(), HistoryError> {
+        if !(0.0..=1.0).contains(&settings.battery_floor) {
+            return Err(HistoryError::OutOfRange("battery_floor"));
+        }
+        self.prefer(SETTINGS, settings)
+    }
+
+    /// Returns the models that this phone knows, by id.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the database.
+    pub fn models(&self) -> Result<Vec<KnownModel>, HistoryError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT id, path, imported FROM model ORDER BY id LIMIT ?1")?;
+        let models = select.query_map([MODELS_MAX], |row| {
+            Ok(KnownModel {
+                id: ModelId(row.get(0)?),
+                path: row.get::<_, String>(1)?.into(),
+                imported: row.get(2)?,
+            })
+        })?;
+        Ok(models.collect::<Result<_, _>>()?)
+    }
+
+    /// Remembers a model, in place of what was known of it.
+    ///
+    /// # Errors
+    ///
+    /// - [`HistoryError::NotUnicode`] if its path is not
+    /// - [`HistoryError::TooLong`] if its id or its path has more than 4 KiB
+    pub fn remember_model(&mut self, model: &KnownModel) -> Result<(), HistoryError> {
+        let Some(path) = model.path.to_str() else {
+            return Err(HistoryError::NotUnicode(model.path.clone()));
+        };
+        Limited::Model.check(&model.id.0)?;
+        Limited::Model.check(path)?;
+        let transaction = self.begin_synced()?;
+        transaction.execute(
+            "INSERT OR REPLACE INTO model (id, path, imported) VALUES (?1, ?2, ?3)",
+            params![model.id.0, path, model.imported],
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Forgets a model, if it was known. Its file stays.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the database.
+    pub fn forget_model(&mut self, id: &ModelId) -> Result<(), HistoryError> {
+        let transaction = self.begin_synced()?;
+        transaction.execute("DELETE FROM model WHERE id = ?1", [&id.0])?;
+        Ok(transaction.commit()?)
+    }
+
+    fn preference<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, HistoryError> {
+        let value: Option<String> = self
+            .connection
+            .query_one(
+                "SELECT value FROM preference WHERE key = ?1",
+                [key],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(value.and_then(|json| {
+            serde_json::from_str(&json)
+                .inspect_err(|_| {
+                    tracing::warn!(
+                        key,
+                        "A preference cannot be read, and is as if it had not been set"
+                    )
+                })
+                .ok()
+        }))
+    }
+
+    fn prefer(&mut self, key: &str, value: &impl Serialize) -> Result<(), HistoryError> {
+        let json = serde_json::to_string(value).expect("a preference can be written as JSON");
+        let transaction = self.begin_synced()?;
+        transaction.execute(
+            "INSERT OR REPLACE INTO preference (key, value) VALUES (?1, ?2)",
+            [key, &json],
+        )?;
+        Ok(transaction.commit()?)
+    }
+}

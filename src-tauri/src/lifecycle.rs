@@ -1,0 +1,87 @@
+//! What the system does with the app: it opens it by a link, sends it behind others, and ends it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tauri::webview::{PageLoadEvent, PageLoadPayload};
+use tauri::{App, AppHandle, Manager, RunEvent, Runtime, Webview, WindowEvent};
+use tauri_plugin_deep_link::DeepLinkExt;
+
+use crate::session::{Session, Turn};
+use crate::watchers::Watchers;
+
+/// Whether the session is being ended, or has been.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Hears of links that open the app: the one that started it, and those that come later.
+pub fn hear_links(app: &App) {
+    let session = app.state::<Session>().inner().clone();
+    if let Ok(Some(urls)) = app.deep_link().get_current() {
+        open_links(&session, &urls);
+    }
+
+    app.deep_link()
+        .on_open_url(move |event| open_links(&session, &event.urls()));
+}
+
+fn open_links(session: &Session, urls: &[url::Url]) {
+    for url in urls.iter().filter(|url| url.scheme() == "lingualinked") {
+        session.turn(Turn::Opened(url.to_string()));
+    }
+}
+
+/// The window shows a page anew: what the old one watched, nobody hears any more.
+pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) {
+    if load.event() == PageLoadEvent::Started {
+        webview.state::<Watchers>().end_all();
+    }
+}
+
+/// Takes note of what happens to the app.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Tauri takes care of the others"
+)]
+pub fn happens(app: &AppHandle, event: RunEvent) {
+    match event {
+        RunEvent::ExitRequested { api, .. } => {
+            if !ENDING.swap(true, Ordering::Relaxed) {
+                api.prevent_exit();
+                end(app.clone());
+            }
+        }
+        RunEvent::WindowEvent { event, .. } => {
+            if let Some(turn) = turn_of(&event)
+                && let Some(session) = app.try_state::<Session>()
+            {
+                session.turn(turn);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns what a phone's system does with the app, if it is that. Desktops let it be.
+#[cfg(mobile)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "others are of the window")]
+fn turn_of(event: &WindowEvent) -> Option<Turn> {
+    match event {
+        WindowEvent::Suspended => Some(Turn::Suspended),
+        WindowEvent::Resumed => Some(Turn::Resumed),
+        _ => None,
+    }
+}
+
+#[cfg(desktop)]
+fn turn_of(_: &WindowEvent) -> Option<Turn> {
+    None
+}
+
+/// Ends the session, and then the app: answers are kept, and other phones are told.
+fn end(app: AppHandle) {
+    tauri::async_runtime::spawn(async move {
+        if let Some(session) = app.try_state::<Session>() {
+            session.end().await;
+        }
+        app.exit(0);
+    });
+}

@@ -1,0 +1,258 @@
+//! Models that people bring: files that lie elsewhere on the phone, and are used there.
+//!
+//! Nothing is copied. On a desktop a file has a path. On Android the system's picker gives a `content://` address, and
+//! for that an open file, which this process can reach as `/proc/self/fd/N` for as long as it holds it. After a restart
+//! somebody must open the address again ([`Models::reopen`](super::Models::reopen)); until then the model is as good as
+//! gone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use gguf_tools::Gguf;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::card::{Card, FILE_BYTES_MAX};
+use super::catalogue::Offer;
+use super::part::{hex, write_at_once};
+use super::{Trouble, is_sha256};
+use crate::api::ModelId;
+
+/// Bytes of the list, at most: thousands of models.
+const LIST_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a header that a name is made of, at most: a vocabulary of 262,144 tokens with scores takes 6 MB.
+const HEADER_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of a file's end that a name is made of.
+const END_BYTES: u64 = 1 << 20;
+
+/// A file that a person picked.
+#[derive(Debug)]
+pub enum Picked {
+    /// One with a path.
+    Path(PathBuf),
+    /// One that the system has opened.
+    Opened {
+        /// It; it must be a plain file, that can be read anywhere.
+        file: File,
+        /// What people call it.
+        name: String,
+        /// By which it can be opened again, e.g. a `content://` address for which the permission was made to last.
+        address: String,
+    },
+}
+
+/// A model that was brought.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Brought {
+    /// Its name; see [`name_of`].
+    pub id: ModelId,
+    /// Where it lies.
+    pub place: Place,
+    /// What people call its file.
+    pub file_name: String,
+    /// Its bytes when it was brought.
+    pub file_bytes: u64,
+    /// When it was changed last, in milliseconds since 1970; 0 if the system does not say.
+    pub modified_ms: u64,
+    /// Its hash; `None` until it was read once.
+    pub sha256: Option<String>,
+    /// The file, held open where it has no path.
+    #[serde(skip)]
+    pub held: Option<Arc<File>>,
+}
+
+/// Where a model that was brought lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// At a path.
+    Path(PathBuf),
+    /// Behind an address that the system opens.
+    Address(String),
+}
+
+impl Picked {
+    /// Looks at the file: what it is, and what it is to be called here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Card::read`]; [`Trouble::Unfit`] if it is no plain file.
+    ///
+    /// # Blocking
+    ///
+    /// Reads the header and a little of the end.
+    pub fn look(self, offers: &[Offer]) -> Result<(Brought, Card), Trouble> {
+        let (place, file_name, held) = match self {
+            Self::Path(path) => {
+                let path = path.canonicalize()?;
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                (Place::Path(path), name, None)
+            }
+            Self::Opened {
+                file,
+                name,
+                address,
+            } => (Place::Address(address), name, Some(Arc::new(file))),
+        };
+        let mut brought = Brought {
+            id: ModelId(String::new()),
+            place,
+            file_name: proto::wire::clean_text(&file_name, 96),
+            file_bytes: 0,
+            modified_ms: 0,
+            sha256: None,
+            held,
+        };
+        let path = brought.path()?;
+        (brought.file_bytes, brought.modified_ms) = stamp(&path)?;
+
+        let gguf = Gguf::open(&path)?;
+        let mut card = Card::of(&gguf)?;
+        if card.name == "unnamed" {
+            card.name = brought.file_name.trim_end_matches(".gguf").to_owned();
+        }
+        brought.id = name_of(&path, &gguf, offers)?;
+
+        Ok((brought, card))
+    }
+}
+
+impl Brought {
+    /// Returns a path by which this process can open the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Vanished`] if its address has not been opened since the app was started.
+    pub fn path(&self) -> Result<PathBuf, Trouble> {
+        match (&self.place, &self.held) {
+            (Place::Path(path), _) => Ok(path.clone()),
+            (Place::Address(_), Some(file)) => path_of_open(file),
+            (Place::Address(_), None) => Err(self.vanished()),
+        }
+    }
+
+    /// Returns a path to the file as it was brought.
+    ///
+    /// # Errors
+    ///
+    /// - [`Trouble::Vanished`] if it is not there
+    /// - [`Trouble::Changed`] if it is another one
+    pub fn unchanged_path(&self) -> Result<PathBuf, Trouble> {
+        let path = self.path()?;
+
+        match stamp(&path) {
+            Ok(stamp) if stamp == (self.file_bytes, self.modified_ms) => Ok(path),
+            Ok(_) => Err(Trouble::Changed {
+                name: self.file_name.clone(),
+            }),
+            Err(_) => Err(self.vanished()),
+        }
+    }
+
+    fn vanished(&self) -> Trouble {
+        Trouble::Vanished {
+            name: self.file_name.clone(),
+        }
+    }
+}
+
+/// Returns a path to a file that is open and may have none.
+#[cfg(target_os = "linux")]
+fn path_of_open(file: &File) -> Result<PathBuf, Trouble> {
+    descriptor_path(file)
+}
+
+#[cfg(target_os = "android")]
+fn path_of_open(file: &File) -> Result<PathBuf, Trouble> {
+    descriptor_path(file)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn descriptor_path(file: &File) -> Result<PathBuf, Trouble> {
+    use std::os::fd::AsRawFd;
+
+    Ok(format!("/proc/self/fd/{}", file.as_raw_fd()).into())
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn path_of_open(_file: &File) -> Result<PathBuf, Trouble> {
+    Err(Trouble::Unfit {
+        detail: "this system gives open files no path".into(),
+    })
+}
+
+/// Returns a file's length and when it was changed last.
+fn stamp(path: &Path) -> Result<(u64, u64), Trouble> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+        return Err(Trouble::Unfit {
+            detail: "this is no plain file, or too long for a model".into(),
+        });
+    }
+    let modified = metadata.modified().ok();
+    let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let modified_ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+
+    Ok((metadata.len(), modified_ms.unwrap_or(0)))
+}
+
+/// Returns what a file is to be called: the name of the model that is offered with just so many bytes, until its hash
+/// says otherwise; else the SHA-256 of its length, header and end, which are read at once, where the whole may take
+/// minutes.
+fn name_of(path: &Path, gguf: &Gguf, offers: &[Offer]) -> Result<ModelId, Trouble> {
+    let file_bytes = gguf.file_bytes();
+    if let Some(offer) = offers
+        .iter()
+        .find(|offer| offer.card.file_bytes == file_bytes)
+    {
+        return Ok(offer.id.clone());
+    }
+
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new_with_prefix(file_bytes.to_le_bytes());
+    let header_bytes = gguf.data_start().min(HEADER_BYTES_MAX);
+    io::copy(&mut (&mut file).take(header_bytes), &mut hasher)?;
+    file.seek(SeekFrom::Start(file_bytes.saturating_sub(END_BYTES)))?;
+    io::copy(&mut (&mut file).take(END_BYTES), &mut hasher)?;
+
+    Ok(ModelId(hex(hasher)))
+}
+
+/// Reads the list of models that were brought. One that cannot be read is as good as empty: people bring them again.
+pub fn load(path: &Path) -> BTreeMap<ModelId, Brought> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LIST_BYTES_MAX).read_to_end(&mut bytes));
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
+        Err(error) => tracing::warn!(%error, "The list of imported models cannot be read"),
+        Ok(_) => {}
+    }
+
+    let list = serde_json::from_slice::<Vec<Brought>>(&bytes).unwrap_or_else(|error| {
+        tracing::warn!(%error, "The list of imported models is none");
+        Vec::new()
+    });
+    let sound = list.into_iter().filter(|brought| is_sha256(&brought.id.0));
+    sound.map(|brought| (brought.id.clone(), brought)).collect()
+}
+
+/// Writes the list of models that were brought.
+pub fn save(path: &Path, list: &BTreeMap<ModelId, Brought>) -> Result<(), Trouble> {
+    let list = list.values().collect::<Vec<_>>();
+    let bytes = serde_json::to_vec(&list).map_err(|error| Trouble::Disk {
+        detail: error.to_string(),
+    })?;
+
+    Ok(write_at_once(path, &bytes)?)
+}

@@ -1,0 +1,77 @@
+//! What the system around the app gives it: the one seam between a session and the window that it runs behind.
+//!
+//! Tests run sessions without a window, with a platform of their own.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use futures::future::BoxFuture;
+use node::device::Source;
+
+use crate::api::{Device, Permission, PermissionKind, Problem, ScanResult};
+
+/// What the app does, as far as the system has to know: it may not stop it then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doing {
+    /// It looks for other phones.
+    pub looks: bool,
+    /// It is in a group, and others may count on it.
+    pub is_in_group: bool,
+    /// An answer is being written for somebody, and this phone computes.
+    pub computes: bool,
+    /// An answer is being written for the person in front of the screen, who wants it to stay on.
+    pub keeps_screen_on: bool,
+}
+
+/// What the system gives.
+pub trait Platform: Debug + Send + Sync + 'static {
+    /// Returns who tells the node how this phone is, if the app may use so much memory.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    fn source(&self, memory_limit_bytes: Option<u64>) -> Result<Box<dyn Source + Send>, Problem>;
+
+    /// Returns how this phone is, before the node says so.
+    fn device(&self) -> Device;
+
+    /// Says what the app does, in place of what it did before.
+    ///
+    /// # Blocking
+    ///
+    /// Until the system's main thread has time.
+    fn does(&self, doing: Doing);
+
+    /// Returns what a person allowed.
+    fn permissions(&self) -> BoxFuture<'_, Vec<Permission>>;
+
+    /// Asks a person.
+    fn request_permission(&self, permission: PermissionKind) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Opens the system's page about this app.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    fn open_settings(&self) -> Result<(), Problem>;
+
+    /// Lets a person hold a code before the camera.
+    fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>>;
+
+    /// Lets a person choose a model's file.
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<PathBuf>, Problem>>;
+
+    /// Lets a person choose where to write a text, and writes it. Returns where, if they chose.
+    fn save_text(
+        &self,
+        name: String,
+        text: String,
+    ) -> BoxFuture<'_, Result<Option<String>, Problem>>;
+
+    /// Opens a web address outside of the app.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot.
+    fn open_link(&self, url: &str) -> Result<(), Problem>;
+}

@@ -1,0 +1,512 @@
+//! Answers that are being written on this phone.
+//!
+//! ```text
+//!                 the run is ready            last word
+//!  asked ─► waits ────────────────► is open ───────────► ended
+//!             ▲                        │
+//!             └── a phone was lost ────┘   the same question with the same seed gives the same text: what was
+//!                                          written is skipped, and the answer goes on
+//! ```
+//!
+//! Every word is written down before a screen hears it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::PeerId;
+use proto::chat::{Answer, Ask, FailureReason, RefusalReason};
+use proto::relay::ClientId;
+use proto::standing::RunPhase;
+use rand::Rng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::request::Reply;
+use super::worker::Worker;
+use crate::answering::{Ended, Writing, ask_of, figures_of};
+use crate::api::{
+    AnswerEvent, AnswerOutcome, ConversationId, Figures, Message, MessageBody, MessageId, Notice,
+    Problem, Question,
+};
+use crate::clock;
+use crate::history::HistoryError;
+use crate::view::{ids, running};
+
+/// How long a question waits for a model that is being made ready, or ready again. A model of 3 GB takes two minutes
+/// from one phone to another.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long an answer may take to end once it is stopped: the head may be gone.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Largest seed: whole numbers in JavaScript end there.
+const SEED_MAX: u64 = 1 << 53;
+
+/// A word of an answer, and whose.
+#[derive(Debug)]
+pub struct Word {
+    conversation: ConversationId,
+    client: ClientId,
+    answer: Answer,
+}
+
+/// An answer that is being written.
+#[derive(Debug)]
+pub struct Open {
+    id: MessageId,
+    begun_unix_ms: u64,
+    ask: Ask,
+    writing: Writing,
+    /// What was written and handed on.
+    text: String,
+    events: mpsc::UnboundedSender<AnswerEvent>,
+    state: State,
+    /// When a person wanted no more of it.
+    stopped_at: Option<Instant>,
+}
+
+/// Whether the model is asked.
+#[derive(Debug)]
+enum State {
+    /// It is waited for, until this time. Asked when the run is seen to be ready.
+    Waits { until: Instant },
+    /// It is.
+    Asked {
+        client: ClientId,
+        /// What was written before it was asked again: it comes again first.
+        known: String,
+    },
+}
+
+impl Worker {
+    /// Takes a question: writes it down, and asks the model when it is ready.
+    pub(super) async fn ask(
+        &mut self,
+        question: Question,
+        events: mpsc::UnboundedSender<AnswerEvent>,
+        reply: Reply<()>,
+    ) {
+        let begun = match self.begin(&question, &events).await {
+            Ok(open) => {
+                self.answers.insert(question.conversation, open);
+                self.recount().await;
+                Ok(())
+            }
+            Err(problem) => Err(problem),
+        };
+        let _ = reply.send(begun); // nobody may wait for it
+
+        self.ask_if_ready().await;
+    }
+
+    async fn begin(
+        &mut self,
+        question: &Question,
+        events: &mpsc::UnboundedSender<AnswerEvent>,
+    ) -> Result<Open, Problem> {
+        if self.answers.contains_key(&question.conversation) {
+            return Err(Problem::Busy);
+        }
+        self.check_run()?;
+
+        let (asked, name, now) = (question.clone(), self.name().to_string(), clock::unix_ms());
+        let taken = self.history.run(move |archive| {
+            let begun = archive.begin(&asked, &name, now)?;
+            Ok((begun, archive.load(&asked.conversation)?))
+        });
+        let (begun, conversation) = taken.await.map_err(|error| error.problem())?;
+        let ask = ask_of(&conversation, self.luck.random_range(0..SEED_MAX));
+
+        let _ = events.send(AnswerEvent::Begun {
+            dropped_from: begun.dropped_from,
+            added: begun.added,
+        }); // nobody may listen
+        Ok(Open {
+            id: begun.answer,
+            begun_unix_ms: now,
+            ask,
+            writing: Writing::new(),
+            text: String::new(),
+            events: events.clone(),
+            state: State::Waits {
+                until: Instant::now() + PATIENCE,
+            },
+            stopped_at: None,
+        })
+    }
+
+    /// Says why nothing can be asked at all.
+    fn check_run(&self) -> Result<(), Problem> {
+        match self.view.board().run.as_ref().map(|run| run.phase) {
+            None => Err(Problem::NoModel),
+            Some(RunPhase::Failed(trouble)) if !is_passing(RunPhase::Failed(trouble)) => {
+                Err(running::problem_of(trouble))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// What is run has changed: questions that wait are asked, or have waited in vain.
+    pub(super) async fn run_changed(&mut self) {
+        if let Err(problem) = self.check_run() {
+            let waiting = self.answers.iter().filter(|(_, open)| open.waits());
+            let waiting = waiting.map(|(id, _)| id.clone()).collect::<Vec<_>>();
+            for conversation in waiting {
+                self.finish(&conversation, Ended::failed(problem.clone()))
+                    .await;
+            }
+        }
+
+        self.ask_if_ready().await;
+    }
+
+    /// Asks the questions that wait, if there is somebody to ask.
+    async fn ask_if_ready(&mut self) {
+        let run = self.view.board().run.as_ref();
+        let is_ready = run.is_some_and(|run| run.phase == RunPhase::Ready);
+        let Ok(handle) = self.handle() else {
+            return;
+        };
+
+        for (conversation, open) in self.answers.iter_mut().filter(|_| is_ready) {
+            if !open.waits() {
+                continue;
+            }
+            let (client, answers) = handle.ask(open.ask.clone()).await;
+            open.writing = Writing::new();
+            open.state = State::Asked {
+                client,
+                known: open.text.clone(),
+            };
+            let words = self.words_in.clone();
+            tokio::spawn(carry(conversation.clone(), client, answers, words));
+        }
+    }
+
+    /// A word came.
+    pub(super) async fn word(&mut self, word: Word) {
+        let Some(open) = self.answers.get_mut(&word.conversation) else {
+            return; // stopped meanwhile
+        };
+        if open.client() != Some(word.client) {
+            return; // of an ask before
+        }
+        self.changed = true;
+        if is_interrupted(&word.answer) && open.stopped_at.is_none() {
+            tracing::info!("An answer was interrupted, and is asked for again");
+            open.state = State::Waits {
+                until: Instant::now() + PATIENCE,
+            };
+            return;
+        }
+
+        match open.writing.hear(word.answer) {
+            Ok(Some(event)) => {
+                if open.text.is_empty() {
+                    let _ = open.events.send(event); // nobody may listen
+                }
+            }
+            Ok(None) => {}
+            Err(ended) => self.finish(&word.conversation, ended).await,
+        }
+    }
+
+    /// Returns whether there are words to hand on.
+    pub(super) fn has_words(&self) -> bool {
+        self.answers.values().any(|open| open.writing.has_text())
+    }
+
+    /// Writes words down, and hands them on.
+    pub(super) async fn hand_words_on(&mut self) {
+        let with_words = self.answers.iter();
+        let with_words = with_words.filter(|(_, open)| open.writing.has_text());
+        let conversations = with_words.map(|(id, _)| id.clone()).collect::<Vec<_>>();
+
+        for conversation in conversations {
+            if let Err(problem) = self.hand_on(&conversation).await {
+                self.cancel(&conversation).await;
+                self.finish(&conversation, Ended::failed(problem)).await;
+            }
+        }
+    }
+
+    async fn hand_on(&mut self, conversation: &ConversationId) -> Result<(), Problem> {
+        let Some(open) = self.answers.get_mut(conversation) else {
+            return Ok(());
+        };
+        let text = open.new_text()?;
+        if text.is_empty() {
+            return Ok(());
+        }
+
+        let (id, written) = (open.id.clone(), text.clone());
+        self.history
+            .run(move |archive| archive.append(&id, &written))
+            .await
+            .map_err(|error| error.problem())?;
+        if let Some(open) = self.answers.get_mut(conversation) {
+            open.text.push_str(&text);
+            let _ = open.events.send(AnswerEvent::Text { text }); // nobody may listen
+        }
+        Ok(())
+    }
+
+    /// Ends an answer: writes down how, and tells.
+    pub(super) async fn finish(&mut self, conversation: &ConversationId, ended: Ended) {
+        let ended = match self.hand_on(conversation).await {
+            Ok(()) => ended,
+            Err(problem) => Ended::failed(problem),
+        };
+        let Some(open) = self.answers.remove(conversation) else {
+            return;
+        };
+        let figures = ended.cost.map(|cost| self.figures(&cost));
+        let now = clock::unix_ms();
+
+        let (id, outcome, kept) = (open.id.clone(), ended.outcome.clone(), figures.clone());
+        let written = self
+            .history
+            .run(move |archive| archive.end(&id, outcome, kept.as_ref(), now))
+            .await;
+        let message = written.unwrap_or_else(|error| {
+            // Its conversation was deleted, as a rule.
+            tracing::info!(%error, "The end of an answer cannot be kept");
+            open.message(ended.outcome, figures)
+        });
+        let _ = open.events.send(AnswerEvent::End { message }); // nobody may listen
+        self.recount().await;
+    }
+
+    fn figures(&self, cost: &proto::chat::Figures) -> Figures {
+        let run = self.view.board().run.as_ref();
+        let name = run.map_or_else(String::new, |run| run.name.to_string());
+
+        figures_of(
+            cost,
+            name,
+            self.view.computing(),
+            node::work::CONTEXT_TOKENS,
+        )
+    }
+
+    /// A person wants no more of an answer.
+    pub(super) async fn stop_answer(&mut self, conversation: &ConversationId) {
+        let Some(open) = self.answers.get_mut(conversation) else {
+            return; // it has ended meanwhile
+        };
+        if open.waits() {
+            return self.finish(conversation, Ended::stopped()).await;
+        }
+
+        open.stopped_at.get_or_insert_with(Instant::now);
+        self.cancel(conversation).await;
+    }
+
+    async fn cancel(&self, conversation: &ConversationId) {
+        let client = self.answers.get(conversation).and_then(Open::client);
+
+        if let (Some(client), Ok(handle)) = (client, self.handle()) {
+            handle.cancel(client).await;
+        }
+    }
+
+    /// Stops an answer at once: nobody will see its end.
+    pub(super) async fn give_up(&mut self, conversation: &ConversationId) {
+        if self.answers.contains_key(conversation) {
+            self.cancel(conversation).await;
+            self.finish(conversation, Ended::stopped()).await;
+        }
+    }
+
+    /// Stops every answer, and keeps what there is of it.
+    pub(super) async fn stop_all_answers(&mut self) {
+        let conversations = self.answers.keys().cloned().collect::<Vec<_>>();
+
+        for conversation in conversations {
+            self.give_up(&conversation).await;
+        }
+    }
+
+    /// Returns when an answer is to be looked after, if nothing else happens.
+    pub(super) fn answers_due(&self) -> Option<Instant> {
+        self.answers.values().filter_map(Open::due).min()
+    }
+
+    /// Ends answers that have waited, or were stopped, for too long.
+    pub(super) async fn tend_answers(&mut self, now: Instant) {
+        let late = self.answers.iter();
+        let late = late.filter(|(_, open)| open.due().is_some_and(|due| due <= now));
+        let late = late.map(|(id, open)| (id.clone(), open.stopped_at.is_some()));
+
+        for (conversation, was_stopped) in late.collect::<Vec<_>>() {
+            let ended = match was_stopped {
+                true => Ended::stopped(),
+                false => Ended::failed(Problem::PhonesGone { phones: 1 }),
+            };
+            self.finish(&conversation, ended).await;
+        }
+    }
+
+    /// Says in conversations in which an answer is being written what happened to the group.
+    pub(super) async fn note_in_answers(&mut self, notice: &Notice) {
+        let conversations = self.answers.keys().cloned().collect::<Vec<_>>();
+
+        for conversation in conversations {
+            let (id, what, now) = (conversation.clone(), notice.clone(), clock::unix_ms());
+            let noted = self
+                .history
+                .run(move |archive| archive.note(&id, what, now))
+                .await;
+            match (noted, self.answers.get(&conversation)) {
+                (Ok(message), Some(open)) => {
+                    let _ = open.events.send(AnswerEvent::Notice { message }); // nobody may listen
+                }
+                (Err(error), _) => tracing::warn!(%error, "A notice cannot be kept"),
+                (Ok(_), None) => {}
+            }
+        }
+    }
+
+    /// Returns what names the answers of questions under way: those of this phone by their messages.
+    pub(super) fn answer_ids(&self) -> impl Fn(PeerId, u64) -> MessageId + use<> {
+        let me = self.view.me();
+        let asked = self.view.board().asked_here.iter();
+        let of_client = |client: &ClientId| {
+            let mut open = self.answers.values();
+            let open = open.find(|open| open.client() == Some(*client));
+            open.map(|open| open.id.clone())
+        };
+        let ids = asked.filter_map(|(number, client)| Some((*number, of_client(client)?)));
+        let ids = ids.collect::<BTreeMap<_, _>>();
+
+        move |asker, number| {
+            let mine = (asker == me).then(|| ids.get(&number).cloned()).flatten();
+            mine.unwrap_or_else(|| MessageId(format!("{}:{number}", ids::phone_id(asker).0)))
+        }
+    }
+
+    /// Reads anew which conversations there are.
+    pub(super) async fn recount(&mut self) {
+        self.changed = true;
+
+        match self.history.run(|archive| archive.conversations()).await {
+            Ok(conversations) => self.conversations = conversations,
+            Err(error) => tracing::error!(%error, "Conversations cannot be listed"),
+        }
+    }
+}
+
+impl Open {
+    fn waits(&self) -> bool {
+        matches!(self.state, State::Waits { .. })
+    }
+
+    fn client(&self) -> Option<ClientId> {
+        match &self.state {
+            State::Waits { .. } => None,
+            State::Asked { client, .. } => Some(*client),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match (self.stopped_at, &self.state) {
+            (Some(stopped_at), _) => Some(stopped_at + STOP_PATIENCE),
+            (None, State::Waits { until }) => Some(*until),
+            (None, State::Asked { .. }) => None,
+        }
+    }
+
+    /// Takes the text that came, but for what was written before the question was asked again.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not the same this time: it cannot go on where it was.
+    fn new_text(&mut self) -> Result<String, Problem> {
+        let text = self.writing.take_text();
+        let State::Asked { known, .. } = &mut self.state else {
+            return Ok(text);
+        };
+
+        let n_same = known.len().min(text.len());
+        if !text.is_char_boundary(n_same) || known.get(..n_same) != Some(&text[..n_same]) {
+            return Err(Problem::PhonesGone { phones: 1 });
+        }
+        known.drain(..n_same);
+        Ok(text[n_same..].to_owned())
+    }
+
+    /// Returns the answer as it would be kept.
+    fn message(&self, outcome: AnswerOutcome, figures: Option<Figures>) -> Message {
+        Message {
+            id: self.id.clone(),
+            at_unix_ms: self.begun_unix_ms,
+            body: MessageBody::Answer {
+                text: self.text.clone(),
+                outcome,
+                figures,
+            },
+        }
+    }
+}
+
+/// Carries an answer's words to the worker.
+async fn carry(
+    conversation: ConversationId,
+    client: ClientId,
+    mut answers: mpsc::UnboundedReceiver<Answer>,
+    words: mpsc::Sender<Word>,
+) {
+    let word = |answer| Word {
+        conversation: conversation.clone(),
+        client,
+        answer,
+    };
+    let mut has_ended = false;
+
+    while let Some(answer) = answers.recv().await {
+        has_ended = answer.is_last();
+        if words.send(word(answer)).await.is_err() {
+            return; // the session has ended
+        }
+    }
+    if !has_ended {
+        // The node has stopped.
+        let lost = Answer::Failed(FailureReason::HeadLost);
+        let _ = words.send(word(lost)).await; // the session has ended
+    }
+}
+
+/// Returns whether an answer did not end of itself, and may go on when phones are others.
+fn is_interrupted(answer: &Answer) -> bool {
+    match answer {
+        Answer::Failed(reason) => match reason {
+            FailureReason::PhoneLost(_) | FailureReason::HeadLost | FailureReason::Replanned => {
+                true
+            }
+            FailureReason::StageFailed { .. } | FailureReason::Stopped => false,
+        },
+        // The run was ready when it was asked: it is being made ready again.
+        Answer::Refused(RefusalReason::NoModel) => true,
+        Answer::Refused(_)
+        | Answer::Queued { .. }
+        | Answer::Reading { .. }
+        | Answer::Token { .. }
+        | Answer::Done { .. } => false,
+    }
+}
+
+/// Returns whether a phase is one that ends by itself.
+fn is_passing(phase: RunPhase) -> bool {
+    use proto::standing::Trouble;
+
+    match phase {
+        RunPhase::Failed(Trouble::PhoneLost { .. }) => true,
+        RunPhase::Failed(_) => false,
+        RunPhase::Measuring | RunPhase::Preparing { .. } | RunPhase::Ready => true,
+    }
+}
+
+/// Returns what a screen is told of the history's trouble.
+pub(super) fn problem(error: HistoryError) -> Problem {
+    error.problem()
+}

@@ -1,0 +1,608 @@
+//! Models: getting them, what to expect of them, and having one run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use node::event_loop::{ForecastNews, Limits, ModelFile};
+use node::start::{Handle, WantError};
+use node::store::folder::Usage;
+use node::work::Wish;
+use proto::PeerId;
+use proto::device::Policy;
+use proto::forecast::ForecastError;
+use proto::phone::Refused;
+use proto::planning::Work;
+use tokio::sync::{mpsc, watch};
+
+use super::request::Reply;
+use super::worker::{self, Node, Worker};
+use super::{Config, OpenError};
+use crate::api::{
+    Fit, Forecasts, ImportResult, Model, ModelAvailability, ModelId, Notice, PhonePreparation,
+    PreparationStep, Problem, Run, RunPhase, ShardSource, Storage,
+};
+use crate::history::History;
+use crate::models::{self, Listed, Models, Network, Picked};
+use crate::view::{View, ids, outlook};
+
+/// Phones that a model is cut for at least: somebody may come while this phone runs it alone.
+const PHONES_MIN: u32 = 2;
+
+/// Bytes by which memory has to change before it is counted anew which models fit.
+const FIT_STEP_BYTES: u64 = 64 << 20;
+
+/// Folder of models within the data folder.
+const MODELS_FOLDER: &str = "models";
+
+/// What work beside the worker has come to.
+pub enum Done {
+    /// A model was read, to be run.
+    Read {
+        model: ModelId,
+        work: Result<Box<Work>, Problem>,
+    },
+    /// What is taken of the storage.
+    Storage(Storage),
+    /// A file was looked at that a person brought.
+    Imported,
+}
+
+/// The models of this phone.
+pub struct Shelf {
+    models: Models,
+    listing: watch::Receiver<Vec<Listed>>,
+    storage: Storage,
+    /// Where each was when last seen, to tell when it has come.
+    seen: BTreeMap<ModelId, ModelAvailability>,
+    /// Memory for which the fits were counted, in [`FIT_STEP_BYTES`]: of this phone, and of each member.
+    memory: (u64, Vec<u64>),
+    fits: BTreeMap<ModelId, (Fit, Option<Fit>)>,
+    /// Model that a person has started, until the node says so itself.
+    starting: Option<Starting>,
+}
+
+/// A model that is being read, to be run.
+struct Starting {
+    model: ModelId,
+    problem: Option<Problem>,
+}
+
+impl Shelf {
+    /// Looks at what is here.
+    pub async fn open(config: &Config, _history: &History) -> Result<Self, OpenError> {
+        let folder = config.data.join(MODELS_FOLDER);
+        let models = Models::open(models::Config::new(folder, config.models.clone()));
+        let models = models
+            .await
+            .map_err(|trouble| OpenError::Models(trouble.to_string()))?;
+        let mut listing = models.watch();
+        let seen = seen(&listing.borrow_and_update());
+
+        Ok(Self {
+            models,
+            listing,
+            storage: Storage::default(),
+            seen,
+            memory: Default::default(),
+            fits: BTreeMap::new(),
+            starting: None,
+        })
+    }
+
+    /// Waits until the list has changed.
+    pub async fn changed(&mut self) {
+        if self.listing.changed().await.is_err() {
+            std::future::pending().await // it lives as long as the models
+        }
+    }
+
+    /// Ends downloads, to go on with them another time.
+    pub async fn stop(&self) {
+        self.models.suspend().await;
+    }
+
+    /// Returns what is taken of the storage.
+    pub fn storage(&self) -> Storage {
+        self.storage.clone()
+    }
+
+    /// Returns the models as a screen shows them.
+    pub fn list(&self, view: &View) -> Vec<Model> {
+        let listing = self.listing.borrow();
+        let models = listing.iter().map(|listed| {
+            let fits = self.fits.get(&listed.id).cloned();
+            let (here, group) = fits.unwrap_or((Fit::Tight, None));
+            let mut model = listed.model(here, group);
+            if model.availability == ModelAvailability::NotHere
+                && let Some(phone) = holder(view, &model.id)
+            {
+                model.availability = ModelAvailability::InGroup {
+                    phone: ids::phone_id(phone),
+                };
+            }
+            model
+        });
+
+        models.collect()
+    }
+
+    /// Counts anew which models fit, if memory has changed.
+    fn refit(&mut self, view: &View, device_budget_bytes: u64, even_so: bool) {
+        let step = |bytes: u64| bytes / FIT_STEP_BYTES;
+        let members = view.board().members.iter();
+        let members = members.filter(|_| view.in_group()).map(|(phone, member)| {
+            let device = member.standing.device.as_ref();
+            match *phone == view.me() {
+                true => device_budget_bytes,
+                false => device.map_or(0, |device| device.budget_bytes),
+            }
+        });
+        let members = members
+            .filter(|bytes| *bytes > 0)
+            .map(step)
+            .collect::<Vec<_>>();
+        let memory = (step(device_budget_bytes), members);
+        if self.memory == memory && !even_so {
+            return;
+        }
+
+        let bytes = |steps: &u64| steps * FIT_STEP_BYTES;
+        let here = [bytes(&memory.0)];
+        let group = memory.1.iter().map(bytes).collect::<Vec<_>>();
+        let fits = self
+            .listing
+            .borrow()
+            .iter()
+            .map(|listed| {
+                let fit = |budgets: &[u64]| listed.card.shape.fit(budgets);
+                let in_group = (!group.is_empty()).then(|| fit(&group));
+                (listed.id.clone(), (fit(&here), in_group))
+            })
+            .collect();
+        self.fits = fits;
+        self.memory = memory;
+    }
+
+    /// Returns the models whose files are here.
+    fn here(&self) -> Vec<(ModelId, String)> {
+        let listing = self.listing.borrow();
+        let here = listing
+            .iter()
+            .filter(|listed| listed.availability == ModelAvailability::Here);
+
+        here.map(|listed| (listed.id.clone(), listed.card.name.clone()))
+            .collect()
+    }
+
+    fn get(&self, id: &ModelId) -> Result<Listed, Problem> {
+        Ok(self.models.get(id)?)
+    }
+}
+
+impl Worker {
+    /// Tells the node what this phone has and may do: when it has been started, and when that has changed.
+    pub(super) async fn instruct_node(&mut self) {
+        let Ok(handle) = self.handle() else {
+            return;
+        };
+
+        handle.set_limits(self.limits()).await;
+        handle.set_visible(self.decided.settings.visible).await;
+        handle.set_looking(self.looking).await;
+        handle.set_models(self.model_files().await).await;
+        self.weigh();
+    }
+
+    /// Returns what this phone's person allows it.
+    pub(super) fn limits(&self) -> Limits {
+        let settings = &self.decided.settings;
+        let percent = (settings.battery_floor * 100.0).round().clamp(0.0, 100.0);
+
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and 100"
+        )]
+        Limits {
+            policy: Policy {
+                battery_floor_percent: percent as u8,
+                only_while_charging: settings.only_while_charging,
+                use_metered: settings.use_metered,
+                memory_limit_bytes: settings.memory_limit_bytes,
+            },
+            shard_quota_bytes: Some(settings.storage_quota_bytes),
+        }
+    }
+
+    pub(super) async fn model_files(&self) -> Vec<ModelFile> {
+        let mut files = Vec::new();
+        for (id, name) in self.models.here() {
+            if let Ok(path) = self.models.models.path(&id).await {
+                let model = ids::model_of(&id).ok();
+                files.push(ModelFile { path, model, name });
+            }
+        }
+
+        files
+    }
+
+    /// The list of models has changed.
+    pub(super) async fn models_changed(&mut self) {
+        self.changed = true;
+        let now_seen = seen(&self.models.listing.borrow_and_update());
+        let before = std::mem::replace(&mut self.models.seen, now_seen.clone());
+        let is_here = |seen: &BTreeMap<ModelId, ModelAvailability>, id: &ModelId| {
+            seen.get(id) == Some(&ModelAvailability::Here)
+        };
+        let came = now_seen.keys();
+        let came = came.filter(|id| is_here(&now_seen, id) && !is_here(&before, id));
+        let went = before.keys();
+        let went = went.filter(|id| is_here(&before, id) && !is_here(&now_seen, id));
+        let has_moved = came.clone().chain(went).next().is_some();
+
+        for id in came {
+            if let Some(model) = self.model_name(id) {
+                self.tell(Notice::DownloadDone { model }).await;
+            }
+        }
+        self.refit(true);
+        if has_moved && let Ok(handle) = self.handle() {
+            handle.set_models(self.model_files().await).await;
+            self.weigh();
+        }
+    }
+
+    /// Counts anew which models fit, if memory has changed, or even so.
+    pub(super) fn refit(&mut self, even_so: bool) {
+        let device = self.view.device();
+        let device = device.unwrap_or_else(|| self.platform.device());
+
+        self.models
+            .refit(&self.view, device.memory_budget_bytes, even_so);
+    }
+
+    /// Asks what is taken of the storage.
+    fn weigh(&self) {
+        let (models, history) = (self.models.models.clone(), self.history.clone());
+        let (handle, done) = (self.handle().ok(), self.done_in.clone());
+        let quota_bytes = self.decided.settings.storage_quota_bytes;
+
+        tokio::spawn(async move {
+            let (models_bytes, free_bytes) = models.storage().await.unwrap_or_default();
+            let conversations_bytes = history.run(|archive| archive.bytes()).await;
+            let shards = match handle {
+                Some(handle) => handle.storage().await,
+                None => None,
+            };
+            let of_shards = |bytes: fn(&Usage) -> u64| shards.as_ref().map_or(0, bytes);
+            let storage = Storage {
+                models_bytes: models_bytes + of_shards(|usage| usage.needed_bytes),
+                shards_bytes: of_shards(|usage| usage.other_bytes),
+                conversations_bytes: conversations_bytes.unwrap_or_default(),
+                free_bytes,
+                quota_bytes,
+            };
+            let _ = done.send(worker::Done::Model(Done::Storage(storage))); // the session may have ended
+        });
+    }
+
+    pub(super) async fn model_done(&mut self, done: Done) {
+        match done {
+            Done::Storage(storage) => {
+                self.models.models.set_limits(models::Limits {
+                    quota_bytes: storage.quota_bytes,
+                    shards_bytes: storage.shards_bytes,
+                });
+                self.models.storage = storage;
+            }
+            Done::Imported => self.weigh(),
+            Done::Read { model, work } => self.run_read(model, work).await,
+        }
+    }
+
+    /// Says what models may take of the storage.
+    pub(super) fn limit_models(&self) {
+        self.weigh();
+    }
+
+    /// Returns what a model is called here.
+    pub(super) fn model_name(&self, id: &ModelId) -> Option<String> {
+        let listed = self.models.get(id).ok()?;
+
+        Some(listed.card.name.clone())
+    }
+
+    // Getting them
+
+    fn network_of(&self) -> Network {
+        let device = self.view.device();
+        let device = device.unwrap_or_else(|| self.platform.device());
+
+        Network {
+            is_metered: device.metered,
+            may_cost: self.decided.settings.use_metered,
+        }
+    }
+
+    pub(super) async fn download(&self, id: &ModelId) -> Result<(), Problem> {
+        let models = self.models.models.clone();
+
+        Ok(models.download(id, self.network_of()).await?)
+    }
+
+    pub(super) async fn pause_download(&self, id: &ModelId) -> Result<(), Problem> {
+        Ok(self.models.models.pause(id).await?)
+    }
+
+    pub(super) async fn delete_model(&mut self, id: &ModelId) -> Result<(), Problem> {
+        let run = self.run_state();
+        if run.is_some_and(|run| run.model == *id && run.head == Some(self.me())) {
+            return Err(Problem::Busy);
+        }
+        self.models.models.delete(id).await?;
+
+        self.weigh();
+        Ok(())
+    }
+
+    /// Looks at a file that a person brought, beside everything else.
+    pub(super) fn import(&self, path: PathBuf, reply: Reply<ImportResult>) {
+        let (models, done) = (self.models.models.clone(), self.done_in.clone());
+
+        tokio::spawn(async move {
+            let imported = models.import(Picked::Path(path)).await;
+            let imported = imported.map(|model| ImportResult::Imported { model });
+            let _ = reply.send(imported.map_err(Problem::from)); // nobody may wait for it
+            let _ = done.send(worker::Done::Model(Done::Imported)); // the session may have ended
+        });
+    }
+
+    /// Goes on with downloads that nobody has paused.
+    pub(super) async fn resume_downloads(&self) {
+        if let Err(trouble) = self.models.models.resume(self.network_of()).await {
+            tracing::info!(%trouble, "A download does not go on");
+        }
+    }
+
+    // What to expect of them
+
+    /// Says what to expect of a model, beside everything else: phones may have to be measured first.
+    pub(super) async fn forecast(&mut self, id: ModelId, reply: Reply<Forecasts>) {
+        let handle = match self.handle() {
+            Ok(handle) => handle,
+            Err(problem) => return drop(reply.send(Err(problem))),
+        };
+        let (models, me) = (self.models.models.clone(), self.me());
+        let is_here = self
+            .models
+            .get(&id)
+            .is_ok_and(|listed| listed.availability == ModelAvailability::Here);
+        if !is_here {
+            return drop(reply.send(Ok(outlook::unknown(me))));
+        }
+
+        tokio::spawn(async move {
+            let forecasts = match work_of(&models, &id).await {
+                Ok(work) => last_news(handle.forecast(work).await).await,
+                Err(problem) => Err(problem),
+            };
+            let _ = reply.send(forecasts); // nobody may wait for it
+        });
+    }
+
+    // Having one run
+
+    /// Has a model run: reads it beside everything else, if it is here, or asks a member that has it.
+    pub(super) async fn start_model(&mut self, id: &ModelId) -> Result<(), Problem> {
+        let handle = self.handle()?;
+        let listed = self.models.get(id)?;
+        if listed.availability != ModelAvailability::Here {
+            return self.start_elsewhere(&handle, id).await;
+        }
+        self.models.models.path(id).await?;
+
+        self.read_and_run(id.clone());
+        Ok(())
+    }
+
+    async fn start_elsewhere(&self, handle: &Handle, id: &ModelId) -> Result<(), Problem> {
+        let model = ids::model_of(id)?;
+
+        handle.run_elsewhere(model).await.map(drop).map_err(refused)
+    }
+
+    /// Reads a model of this phone's, and then has it run: a person here wants it, or the group does.
+    pub(super) fn read_and_run(&mut self, model: ModelId) {
+        self.changed = true;
+        self.models.starting = Some(Starting {
+            model: model.clone(),
+            problem: None,
+        });
+        let (models, done) = (self.models.models.clone(), self.done_in.clone());
+
+        tokio::spawn(async move {
+            let work = work_of(&models, &model).await.map(Box::new);
+            let _ = done.send(worker::Done::Model(Done::Read { model, work })); // the session may have ended
+        });
+    }
+
+    async fn run_read(&mut self, model: ModelId, work: Result<Box<Work>, Problem>) {
+        let Some(starting) = self.models.starting.as_mut() else {
+            return; // nobody wants it any more
+        };
+        if starting.model != model {
+            return; // nor this one
+        }
+
+        match (work, self.handle()) {
+            (Ok(work), Ok(handle)) => handle.run(*work, ids::model_of(&model).ok()).await,
+            (Err(problem), _) | (Ok(_), Err(problem)) => {
+                self.models.starting = Some(Starting {
+                    model,
+                    problem: Some(problem),
+                });
+            }
+        }
+    }
+
+    pub(super) async fn stop_model(&mut self) -> Result<(), Problem> {
+        self.models.starting = None;
+
+        self.handle()?.stop_running().await.map_err(refused)
+    }
+
+    /// The node says what is run: what this phone's person started is among it, or has been replaced.
+    pub(super) fn run_is_told(&mut self) {
+        let told = self.view.board().run.as_ref().and_then(|run| run.model);
+
+        if let Some(starting) = &self.models.starting
+            && told.is_some_and(|told| ids::model_id(told) == starting.model)
+        {
+            self.models.starting = None;
+        }
+    }
+
+    /// Returns what is run, or is about to be.
+    pub(super) fn run_state(&self) -> Option<Run> {
+        let starting = self.models.starting.as_ref();
+
+        match starting.and_then(|starting| self.run_to_be(starting)) {
+            Some(run) => Some(run),
+            None => self
+                .view
+                .run(|model| self.model_name(model), self.answer_ids()),
+        }
+    }
+
+    /// Returns a run of which the node has said nothing yet: this phone reads the model.
+    fn run_to_be(&self, starting: &Starting) -> Option<Run> {
+        let listed = self.models.get(&starting.model).ok()?;
+        let model = listed.model(Fit::Fits, None);
+        let reading = PhonePreparation {
+            phone: self.me(),
+            step: PreparationStep::Checking,
+            done_bytes: 0,
+            total_bytes: model.file_bytes,
+            rate_bytes_s: 0.0,
+            left_s: None,
+            source: ShardSource::OwnStorage,
+        };
+
+        Some(Run {
+            model: model.id,
+            model_name: model.name,
+            n_layers: model.n_layers,
+            phase: match &starting.problem {
+                None => RunPhase::Preparing {
+                    phones: vec![reading],
+                },
+                Some(problem) => RunPhase::Failed {
+                    problem: problem.clone(),
+                },
+            },
+            stages: Vec::new(),
+            head: None,
+            forecast: None,
+            measured: None,
+            queue: Vec::new(),
+        })
+    }
+
+    // Circumstances
+
+    /// The app is behind others, and may be stopped at any moment: answers are stopped and kept, others are told.
+    pub(super) async fn suspend(&mut self) {
+        self.suspended = true;
+        self.stop_all_answers().await;
+        self.models.models.suspend().await;
+
+        if let Ok(handle) = self.handle() {
+            handle.suspend().await;
+        }
+    }
+
+    /// The app is in front again.
+    pub(super) async fn resume(&mut self) {
+        if !std::mem::replace(&mut self.suspended, false) {
+            return;
+        }
+        self.ask_permissions();
+        self.resume_downloads().await;
+
+        if let Node::Up { handle, .. } = &self.node {
+            handle.resume().await;
+        }
+    }
+
+    /// The system is short of memory: what is only kept for later is given back.
+    pub(super) async fn low_memory(&mut self) {
+        tracing::warn!("The system is short of memory");
+
+        if let Ok(handle) = self.handle() {
+            handle.forget_spares().await;
+        }
+    }
+}
+
+/// Returns a model as what is to be run by whoever is here.
+async fn work_of(models: &Models, id: &ModelId) -> Result<Work, Problem> {
+    let work = models.work(id, &Wish::of(PHONES_MIN)).await?;
+
+    Ok(Work {
+        n_phones: 1,
+        ..work
+    })
+}
+
+/// Waits for the end of a forecast.
+async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Result<Forecasts, Problem> {
+    while let Some(news) = news.recv().await {
+        match news {
+            ForecastNews::Measuring { .. } => {}
+            ForecastNews::Done(forecasts) => return Ok(outlook::forecasts_of(&forecasts)),
+            ForecastNews::Failed(ForecastError::Busy) => return Err(Problem::Busy),
+            ForecastNews::Failed(error) => return Err(Problem::other(error)),
+        }
+    }
+
+    Err(Problem::Busy)
+}
+
+/// Returns a member that has a model.
+fn holder(view: &View, id: &ModelId) -> Option<PeerId> {
+    let model = ids::model_of(id).ok()?;
+    let mut members = view.board().members.iter();
+    let holder = members.find(|(phone, member)| {
+        let has_it = member
+            .standing
+            .models
+            .iter()
+            .any(|held| held.model == model);
+        has_it && **phone != view.me()
+    });
+
+    holder.map(|(phone, _)| *phone)
+}
+
+fn seen(listing: &[Listed]) -> BTreeMap<ModelId, ModelAvailability> {
+    let seen = listing.iter();
+
+    seen.map(|listed| (listed.id.clone(), listed.availability.clone()))
+        .collect()
+}
+
+/// Returns why the node does not do what a person wants.
+pub(super) fn refused(error: WantError) -> Problem {
+    match error {
+        WantError::Refused(refused) => refused_by(refused),
+        WantError::Stopped => Problem::Busy,
+    }
+}
+
+fn refused_by(refused: Refused) -> Problem {
+    match refused {
+        Refused::NotLeader => Problem::NotLeader,
+        Refused::NoMember => Problem::Unreachable,
+        Refused::NobodyHasIt => Problem::NoModel,
+    }
+}

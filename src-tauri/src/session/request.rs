@@ -1,0 +1,119 @@
+//! All that a session is asked.
+
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{
+    AnswerEvent, Conversation, ConversationId, Diagnostics, Forecasts, ImportResult, LeaveWhen,
+    MessageId, ModelId, PairingPurpose, PhoneId, Problem, Question, Sampling, SearchHit, Settings,
+};
+
+/// Where an answer to a request goes. Nobody may wait for it any more.
+pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+
+/// What a session is asked.
+#[derive(Debug)]
+pub enum Request {
+    /// To do something: replied to when it was taken up. What comes of it is seen in the state.
+    Do(Order, Reply<()>),
+    /// To answer a question. The stream begins with `begun` and ends with `end`.
+    Ask {
+        /// The question.
+        question: Question,
+        /// The stream.
+        events: mpsc::UnboundedSender<AnswerEvent>,
+        /// Whether it was taken.
+        reply: Reply<()>,
+    },
+    /// To make a conversation.
+    Create(Reply<ConversationId>),
+    /// To hand a conversation over.
+    Load(ConversationId, Reply<Conversation>),
+    /// To find words in all conversations.
+    Search(String, Reply<Vec<SearchHit>>),
+    /// To say what to expect of a model.
+    Forecast(ModelId, Reply<Forecasts>),
+    /// To take a model's file in.
+    Import(PathBuf, Reply<ImportResult>),
+    /// To say what helps to find out what is wrong.
+    Diagnostics(Reply<Diagnostics>),
+    /// To note that the system's circumstances are others.
+    Turn(Turn),
+    /// To leave as phones should, and end.
+    End(oneshot::Sender<()>),
+}
+
+/// What a person wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// To call this phone so.
+    Rename(String),
+    /// To be done with the welcome screen.
+    Welcome,
+    /// To have these settings.
+    SaveSettings(Settings),
+    /// To look for other phones, or not to.
+    Look(bool),
+    /// To found a group.
+    StartGroup,
+    /// To be in one group with a phone nearby.
+    Pair(PhoneId, PairingPurpose),
+    /// Yes, the codes are the same.
+    Confirm(PhoneId),
+    /// No, or enough.
+    Refuse(PhoneId),
+    /// An invite.
+    Invite,
+    /// No invite any more.
+    CloseInvite,
+    /// To use another phone's invite: a link or a typed code.
+    UseInvite(String),
+    /// To leave the group.
+    Leave(LeaveWhen),
+    /// A member out of the group.
+    Remove(PhoneId),
+    /// Another member to lead.
+    HandOver(PhoneId),
+    /// A phone out of computing, or in it again.
+    Exclude(PhoneId, bool),
+    /// Never to hear of a phone.
+    Block(PhoneId),
+    /// To hear of it again.
+    Unblock(PhoneId),
+    /// A model's file.
+    Download(ModelId),
+    /// To go on with that later.
+    PauseDownload(ModelId),
+    /// A model's file gone, or what there is of it.
+    DeleteModel(ModelId),
+    /// A model to run.
+    Start(ModelId),
+    /// None to run.
+    Stop,
+    /// A conversation to have this title.
+    RenameConversation(ConversationId, String),
+    /// A conversation gone.
+    DeleteConversation(ConversationId),
+    /// A message gone.
+    DeleteMessage(ConversationId, MessageId),
+    /// A conversation's next answers to be written so.
+    Configure(ConversationId, String, Sampling),
+    /// No more of an answer.
+    StopAnswer(ConversationId),
+}
+
+/// How the system's circumstances have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// The app was opened by a link.
+    Opened(String),
+    /// The app is behind others, and may be stopped at any moment.
+    Suspended,
+    /// It is in front again.
+    Resumed,
+    /// A person has answered the system's question.
+    Permissions,
+    /// The system is short of memory.
+    LowMemory,
+}

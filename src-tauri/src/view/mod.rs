@@ -1,0 +1,367 @@
+//! What this phone knows of others, as a screen shows it.
+//!
+//! A [`View`] hears every event of the node and the time of day, opens nothing and waits for nothing. It says what a
+//! person should be told of each event, once, and shows the rest whenever it is asked.
+//!
+//! | room | what it folds |
+//! | --- | --- |
+//! | [`around`] | phones nearby, pairings, phones never heard |
+//! | [`circle`] | the group: who belongs, who leads, who answers, what happened |
+//! | [`running`] | what is run, and how members are: the group's own [`proto::standing::Board`] |
+//! | [`outlook`] | forecasts |
+//! | [`doorway`] | the invite that is open |
+//! | [`names`], [`ids`] | what phones are called |
+
+pub mod around;
+pub mod circle;
+pub mod doorway;
+pub mod ids;
+pub mod names;
+pub mod outlook;
+pub mod running;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use node::event_loop::Event;
+use proto::PeerId;
+use proto::group::{Name, OutEvent, Purpose};
+use proto::standing::Board;
+
+use crate::api::{
+    BlockedPhone, Device, Group, Invite, MessageId, ModelId, NearbyPhone, NetworkState, Notice,
+    Pairing, Run,
+};
+use around::Around;
+use circle::Circle;
+use doorway::Doorway;
+use names::Names;
+
+/// What this phone knows of others.
+#[derive(Debug)]
+pub struct View {
+    me: PeerId,
+    names: Names,
+    around: Around,
+    circle: Circle,
+    doorway: Doorway,
+    board: Board,
+    /// Where this phone may be reached, the best first; `None` until that is known.
+    addresses: Option<Vec<Multiaddr>>,
+    /// What changed the group last: why a plan is made anew.
+    last_change: Option<Notice>,
+}
+
+impl View {
+    /// Begins alone.
+    pub fn new(me: PeerId) -> Self {
+        Self {
+            me,
+            names: Names::default(),
+            around: Around::default(),
+            circle: Circle::new(me),
+            doorway: Doorway::default(),
+            board: Board::default(),
+            addresses: None,
+            last_change: None,
+        }
+    }
+
+    /// Notes an event, and returns what a person should be told of it.
+    pub fn hear(&mut self, event: &Event, now_unix_ms: u64) -> Vec<Notice> {
+        self.names.hear(event);
+
+        let told = match event {
+            Event::Group(event) => self.group(event, now_unix_ms),
+            Event::Blocked(blocked) => {
+                self.around.set_blocked(blocked);
+                Vec::new()
+            }
+            Event::Addresses(addresses) => {
+                self.addresses = Some(addresses.clone());
+                Vec::new()
+            }
+            Event::Unreachable { phone, .. } => {
+                self.around.unreachable(*phone);
+                Vec::new()
+            }
+            Event::NotReached { .. } => {
+                self.around.not_reached();
+                Vec::new()
+            }
+            Event::Standing(board) => self.stands(board),
+            Event::Notice(_)
+            | Event::CannotSave(_)
+            | Event::Planned(_)
+            | Event::CannotPlan { .. }
+            | Event::Fetching(_)
+            | Event::DiskFailed(_)
+            | Event::Loading { .. }
+            | Event::RunWanted { .. }
+            | Event::Beat(_) => Vec::new(),
+        };
+        for notice in &told {
+            self.note(notice, now_unix_ms);
+        }
+        told
+    }
+
+    fn group(&mut self, event: &OutEvent, now_unix_ms: u64) -> Vec<Notice> {
+        let before = self.circle.ids();
+        let mut told = self.circle.hear(event);
+        told.extend(self.around.hear(event, &self.names));
+
+        if let OutEvent::Invited {
+            group,
+            secret,
+            lifetime,
+        } = event
+        {
+            self.doorway
+                .invited(*group, *secret, *lifetime, now_unix_ms);
+        }
+        let after = self.circle.ids();
+        if after.is_empty() {
+            self.doorway.close();
+            return told;
+        }
+        if before.is_empty() {
+            self.around.has_entered();
+        }
+        for &came in after.difference(&before) {
+            self.around.entered(came);
+            if !before.is_empty() {
+                self.doorway.close();
+            }
+        }
+        told
+    }
+
+    fn stands(&mut self, board: &Board) -> Vec<Notice> {
+        let told = running::notice_of(self.board.run.as_ref(), board.run.as_ref());
+        self.board = board.clone();
+
+        told.into_iter().collect()
+    }
+
+    fn note(&mut self, notice: &Notice, now_unix_ms: u64) {
+        if concerns_group(notice) {
+            self.circle.note(notice, now_unix_ms);
+        }
+        if changes_plan(notice) {
+            self.last_change = Some(notice.clone());
+        }
+    }
+
+    // What this phone's person does
+
+    /// The node runs, and is reached here; it tells more when it knows more.
+    pub fn is_at(&mut self, address: &Multiaddr) {
+        self.addresses.get_or_insert_with(|| vec![address.clone()]);
+    }
+
+    /// This phone has another name.
+    pub fn renamed(&mut self, name: &Name) {
+        self.names.note(self.me, name);
+    }
+
+    /// Tapped a phone nearby, or uses an invite of it; of a typed code it is not known whose it is.
+    pub fn asks(&mut self, phone: Option<PeerId>, purpose: Purpose, has_invite: bool) {
+        self.around.asks(phone, purpose, has_invite);
+    }
+
+    /// Said yes.
+    pub fn confirms(&mut self, phone: PeerId) {
+        self.around.confirms(phone);
+    }
+
+    /// Said no, or has seen enough.
+    pub fn puts_away(&mut self, phone: Option<PeerId>) {
+        self.around.puts_away(phone);
+    }
+
+    /// Wants a member out of the group.
+    pub fn removes(&mut self, phone: PeerId) {
+        self.circle.removes(phone);
+    }
+
+    /// Will leave when the answer is written.
+    pub fn will_leave(&mut self) {
+        self.circle.will_leave();
+    }
+
+    /// Wants to see the invite that comes next.
+    pub fn wants_invite(&mut self) {
+        self.doorway.open();
+    }
+
+    /// Has seen enough of it.
+    pub fn closes_invite(&mut self) {
+        self.doorway.close();
+    }
+
+    // What it shows
+
+    /// Returns this phone.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Returns the name of a phone, as far as it was told.
+    pub fn name_of(&self, phone: PeerId) -> String {
+        self.names.of(phone)
+    }
+
+    /// Returns whether this phone is in a group.
+    pub fn in_group(&self) -> bool {
+        self.circle.is_some()
+    }
+
+    /// Returns whether this phone leads its group, or is in none.
+    pub fn leads_here(&self) -> bool {
+        self.circle.leads_here()
+    }
+
+    /// Returns what the group says of its members.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Returns the group.
+    pub fn group_state(&self) -> Option<Group> {
+        let mut group = self.circle.group()?;
+        for member in &mut group.members {
+            if let Ok(peer) = ids::peer_of(&member.id)
+                && let Some(known) = self.board.members.get(&peer)
+            {
+                running::add_standing(member, known);
+            }
+        }
+
+        Some(group)
+    }
+
+    /// Returns what is run; see [`running::run_of`].
+    pub fn run(
+        &self,
+        name: impl Fn(&ModelId) -> Option<String>,
+        ids: impl Fn(PeerId, u64) -> MessageId,
+    ) -> Option<Run> {
+        let reason = || {
+            self.last_change.clone().unwrap_or(Notice::Continuing {
+                phones: self.circle.n_here().max(1),
+            })
+        };
+
+        running::run_of(&self.board, name, reason, ids)
+    }
+
+    /// Returns the names of the phones that compute, in ring order.
+    pub fn computing(&self) -> Vec<String> {
+        let stages = self.board.run.iter().flat_map(|run| run.stages.iter());
+
+        stages.map(|stage| self.names.of(stage.phone)).collect()
+    }
+
+    /// Returns how this phone is, as far as it has said so.
+    pub fn device(&self) -> Option<Device> {
+        let mine = self.board.members.get(&self.me)?;
+
+        mine.standing.device.as_ref().map(running::device_of)
+    }
+
+    /// Returns phones nearby.
+    pub fn nearby(&self) -> Vec<NearbyPhone> {
+        self.around.nearby(&self.circle.ids())
+    }
+
+    /// Returns what is known of a phone's version.
+    pub fn version(&self, phone: PeerId) -> crate::api::VersionMatch {
+        self.around.version(phone)
+    }
+
+    /// Returns pairings.
+    pub fn pairings(&self) -> Vec<Pairing> {
+        self.around.pairings(&self.names)
+    }
+
+    /// Returns phones that are never heard.
+    pub fn blocked(&self) -> Vec<BlockedPhone> {
+        self.around.blocked(&self.names)
+    }
+
+    /// Returns the invite that is open.
+    pub fn invite(&self, now_unix_ms: u64) -> Option<Invite> {
+        let addresses = self.addresses.as_deref().unwrap_or(&[]);
+
+        self.doorway.invite(self.me, addresses, now_unix_ms)
+    }
+
+    /// Returns where this phone may be reached.
+    pub fn addresses(&self) -> &[Multiaddr] {
+        self.addresses.as_deref().unwrap_or(&[])
+    }
+
+    /// Returns whether this phone can reach others.
+    pub fn network(&self) -> NetworkState {
+        match &self.addresses {
+            None => NetworkState::Looking,
+            Some(addresses) if addresses.iter().all(is_loopback) => NetworkState::NoWifi,
+            Some(_) => NetworkState::Ok,
+        }
+    }
+}
+
+/// Returns whether a notice is about the group, and not only about this phone.
+pub fn concerns_group(notice: &Notice) -> bool {
+    match notice {
+        Notice::PhoneJoined { .. }
+        | Notice::PhoneLeft { .. }
+        | Notice::PhoneLost { .. }
+        | Notice::Removed { .. }
+        | Notice::LeaderChanged { .. }
+        | Notice::Rebalanced { .. }
+        | Notice::Continuing { .. }
+        | Notice::ContinuingAlone
+        | Notice::TooSmall { .. }
+        | Notice::ModelReady { .. } => true,
+        Notice::YouWereRemoved
+        | Notice::PairingEnded { .. }
+        | Notice::DownloadDone { .. }
+        | Notice::FileSaved { .. } => false,
+    }
+}
+
+/// Returns whether a notice says why an answer pauses or goes on: it is told in the conversation, too.
+pub fn concerns_answer(notice: &Notice) -> bool {
+    let is_arrival = matches!(notice, Notice::PhoneJoined { .. });
+    let goes_on = matches!(
+        notice,
+        Notice::Continuing { .. } | Notice::ContinuingAlone | Notice::TooSmall { .. }
+    );
+
+    goes_on || (changes_plan(notice) && !is_arrival)
+}
+
+fn changes_plan(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::PhoneLeft { .. }
+            | Notice::PhoneLost { .. }
+            | Notice::Removed { .. }
+            | Notice::Rebalanced { .. }
+            | Notice::PhoneJoined { .. }
+    )
+}
+
+/// Returns whether an address is of this machine only.
+fn is_loopback(address: &Multiaddr) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only these are addresses of machines"
+    )]
+    address.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
+}

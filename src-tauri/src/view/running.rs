@@ -1,0 +1,227 @@
+//! What the group runs, and how its members are, as screens have it.
+
+use proto::PeerId;
+use proto::device::{Snapshot, Thermal};
+use proto::placement::Tiredness as Rest;
+use proto::standing::{
+    Board, MemberStanding, Preparation, PreparationStep as Step, Question, QuestionStage as Stage,
+    Run as Running, RunPhase as Phase, Speed as Pace, Trouble,
+};
+
+use super::ids::{model_id, phone_id};
+use crate::api;
+use crate::api::{
+    Device, Heat, Member, MessageId, ModelId, Notice, PhonePreparation, PreparationStep, Problem,
+    QuestionStage, QueuedQuestion, Run, RunPhase, ShardSource, Speed, Tiredness,
+};
+
+/// Adds to a member what it says of itself.
+pub fn add_standing(member: &mut Member, known: &MemberStanding) {
+    let standing = &known.standing;
+    member.excluded = known.is_excluded;
+    member.tired = standing.tiredness().and_then(tiredness);
+    member.layers_per_s = standing.layers_per_s.map(f64::from);
+    member.layers_computed = standing.layers_computed;
+    member.rtt_ms = known.rtt.map(|rtt| rtt.as_secs_f64() * 1e3);
+
+    if let Some(snapshot) = &standing.device {
+        let device = device_of(snapshot);
+        member.free_memory_bytes = device.free_memory_bytes;
+        member.total_memory_bytes = device.total_memory_bytes;
+        member.battery = device.battery;
+        member.charging = device.charging;
+        member.heat = device.heat;
+    }
+}
+
+/// Returns how a phone is.
+pub fn device_of(snapshot: &Snapshot) -> Device {
+    let battery = snapshot.battery;
+
+    Device {
+        free_memory_bytes: snapshot.free_bytes,
+        memory_budget_bytes: snapshot.budget_bytes,
+        total_memory_bytes: snapshot.total_bytes,
+        battery: battery.map(|battery| f64::from(battery.percent.min(100)) / 100.0),
+        charging: battery.is_none_or(|battery| battery.charging),
+        heat: heat(snapshot.thermal),
+        power_save: snapshot.power_save,
+        metered: snapshot.is_metered,
+    }
+}
+
+/// Returns what is run. `name` is what its model is called on this phone, if it is known here; `ids` names the answers
+/// of this phone's own questions, by their number.
+pub fn run_of(
+    board: &Board,
+    name: impl Fn(&ModelId) -> Option<String>,
+    reason: impl FnOnce() -> Notice,
+    ids: impl Fn(PeerId, u64) -> MessageId,
+) -> Option<Run> {
+    let run = board.run.as_ref()?;
+    let model = run.model.map_or_else(|| ModelId(String::new()), model_id);
+
+    Some(Run {
+        model_name: name(&model).unwrap_or_else(|| run.name.to_string()),
+        model,
+        n_layers: run.n_layers,
+        phase: phase_of(board, run, reason),
+        stages: run.stages.iter().map(stage_of).collect(),
+        head: run.head.map(phone_id),
+        forecast: run.forecast.map(speed_of),
+        measured: run.measured.map(speed_of),
+        queue: run
+            .questions
+            .iter()
+            .map(|question| QueuedQuestion {
+                answer: ids(question.asker, question.number),
+                asker: phone_id(question.asker),
+                stage: question_stage(question),
+            })
+            .collect(),
+    })
+}
+
+/// Returns what a person should be told of a change of what is run.
+pub fn notice_of(before: Option<&Running>, after: Option<&Running>) -> Option<Notice> {
+    let after = after?;
+    let same = before.filter(|before| before.model == after.model);
+    let was = same.map(|before| before.phase);
+    let phones = u32::try_from(after.stages.len()).unwrap_or(u32::MAX);
+
+    match (was, after.phase) {
+        (was, phase) if was == Some(phase) => None,
+        // Who comes to a group that runs something sees it; nobody has to say so.
+        (None, Phase::Ready) => None,
+        (Some(Phase::Preparing { again: true } | Phase::Failed(_)), Phase::Ready) => {
+            Some(match phones {
+                0 | 1 => Notice::ContinuingAlone,
+                phones => Notice::Continuing { phones },
+            })
+        }
+        (_, Phase::Ready) => Some(Notice::ModelReady {
+            model: after.name.to_string(),
+            phones,
+        }),
+        (Some(_), Phase::Failed(Trouble::TooSmall { missing_bytes })) => {
+            Some(Notice::TooSmall { missing_bytes })
+        }
+        (_, Phase::Measuring | Phase::Preparing { .. } | Phase::Failed(_)) => None,
+    }
+}
+
+/// Returns what is wrong with a run.
+pub fn problem_of(trouble: Trouble) -> Problem {
+    match trouble {
+        Trouble::TooSmall { missing_bytes } => Problem::MemoryShort { missing_bytes },
+        Trouble::CutOff => Problem::Isolated,
+        Trouble::PhoneLost { .. } => Problem::PhonesGone { phones: 1 },
+        Trouble::NotHandedOver => Problem::NotLeader,
+        Trouble::CannotLoad { .. } => Problem::other("a phone cannot load its part"),
+        Trouble::Other => Problem::other("no plan can be made"),
+    }
+}
+
+fn phase_of(board: &Board, run: &Running, reason: impl FnOnce() -> Notice) -> RunPhase {
+    match run.phase {
+        Phase::Measuring => RunPhase::Preparing { phones: Vec::new() },
+        Phase::Preparing { again: false } => RunPhase::Preparing {
+            phones: preparations(board, run),
+        },
+        Phase::Preparing { again: true } | Phase::Failed(Trouble::PhoneLost { .. }) => {
+            RunPhase::Reconfiguring { reason: reason() }
+        }
+        Phase::Ready => RunPhase::Ready,
+        Phase::Failed(trouble) => RunPhase::Failed {
+            problem: problem_of(trouble),
+        },
+    }
+}
+
+fn preparations(board: &Board, run: &Running) -> Vec<PhonePreparation> {
+    let phones = run.stages.iter().map(|stage| {
+        let known = board.members.get(&stage.phone);
+        let preparation = known.and_then(|member| member.standing.preparation);
+        preparation_of(stage.phone, preparation)
+    });
+
+    phones.collect()
+}
+
+fn preparation_of(phone: PeerId, preparation: Option<Preparation>) -> PhonePreparation {
+    let waiting = Preparation {
+        step: Step::Waiting,
+        done_bytes: 0,
+        total_bytes: 0,
+        rate_bytes_per_s: 0,
+        left_s: None,
+        source: None,
+    };
+    let preparation = preparation.unwrap_or(waiting);
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    PhonePreparation {
+        phone: phone_id(phone),
+        step: match preparation.step {
+            Step::Waiting => PreparationStep::Waiting,
+            Step::Fetching => PreparationStep::Fetching,
+            Step::Checking => PreparationStep::Checking,
+            Step::Loading => PreparationStep::Loading,
+            Step::Ready => PreparationStep::Ready,
+        },
+        done_bytes: preparation.done_bytes,
+        total_bytes: preparation.total_bytes,
+        rate_bytes_s: preparation.rate_bytes_per_s as f64,
+        left_s: preparation.left_s.map(f64::from),
+        source: match preparation.source {
+            None => ShardSource::OwnStorage,
+            Some(phone) => ShardSource::Phone {
+                phone: phone_id(phone),
+            },
+        },
+    }
+}
+
+fn stage_of(stage: &proto::standing::RunStage) -> api::Stage {
+    api::Stage {
+        phone: phone_id(stage.phone),
+        layers: [stage.layers.0, stage.layers.1],
+        ms_per_token: stage.ms_per_token.map(f64::from),
+    }
+}
+
+fn speed_of(pace: Pace) -> Speed {
+    let tpot_s = f64::from(pace.tpot_s);
+
+    Speed {
+        ttft_s: f64::from(pace.ttft_s),
+        tokens_per_s: if tpot_s > 0.0 { 1.0 / tpot_s } else { 0.0 },
+    }
+}
+
+fn question_stage(question: &Question) -> QuestionStage {
+    match question.stage {
+        Stage::Waiting { ahead } => QuestionStage::Waiting { ahead },
+        Stage::Reading { done, total } => QuestionStage::Reading { done, total },
+        Stage::Writing { tokens } => QuestionStage::Writing { tokens },
+    }
+}
+
+/// Returns why a phone rests; `None` if it does not, and only was not measured.
+pub fn tiredness(rest: Rest) -> Option<Tiredness> {
+    match rest {
+        Rest::Hot => Some(Tiredness::Hot),
+        Rest::LowBattery => Some(Tiredness::LowBattery),
+        Rest::NotCharging => Some(Tiredness::NotCharging),
+        Rest::Metered => Some(Tiredness::Metered),
+        Rest::Unmeasured => None,
+    }
+}
+
+fn heat(thermal: Thermal) -> Heat {
+    match thermal {
+        Thermal::Nominal => Heat::Cool,
+        Thermal::Fair => Heat::Warm,
+        Thermal::Serious | Thermal::Critical => Heat::Hot,
+    }
+}

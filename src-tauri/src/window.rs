@@ -1,0 +1,171 @@
+//! The system around the app, where it has a window: what [`Platform`] is there.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use node::device::Source;
+use tauri::AppHandle;
+use tauri_plugin_device::{DeviceError, DeviceExt, Holds};
+use tauri_plugin_dialog::{DialogExt, FilePath};
+use tauri_plugin_opener::OpenerExt;
+use tokio::sync::oneshot;
+
+use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
+use crate::platform::{Doing, Platform};
+use crate::view::running::device_of;
+
+/// What people read while the phone computes behind other apps.
+const SERVING: &str = "LinguaLinked";
+
+/// The app that has the window.
+pub struct Window(AppHandle);
+
+impl Window {
+    /// Takes the app that has it.
+    pub fn new(app: AppHandle) -> Self {
+        Self(app)
+    }
+}
+
+impl Debug for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Window")
+    }
+}
+
+impl Platform for Window {
+    fn source(&self, memory_limit_bytes: Option<u64>) -> Result<Box<dyn Source + Send>, Problem> {
+        Ok(self.0.device().source(memory_limit_bytes))
+    }
+
+    fn device(&self) -> Device {
+        device_of(&self.0.device().readings().borrow().snapshot)
+    }
+
+    fn does(&self, doing: Doing) {
+        let device = self.0.device();
+        let notice = doing.is_in_group.then(|| tauri_plugin_device::Notice {
+            title: SERVING.into(),
+            text: String::new(),
+        });
+        let held = device.hold(Holds {
+            multicast: doing.looks || doing.is_in_group,
+            low_latency_wifi: doing.computes || doing.keeps_screen_on,
+            processor: doing.computes,
+            screen: doing.keeps_screen_on,
+        });
+
+        for refused in [held, device.serve(notice)] {
+            if let Err(error) = refused {
+                tracing::warn!(%error, "The system does not let this phone work undisturbed");
+            }
+        }
+    }
+
+    fn permissions(&self) -> BoxFuture<'_, Vec<Permission>> {
+        let kinds = [
+            PermissionKind::LocalNetwork,
+            PermissionKind::Camera,
+            PermissionKind::Notifications,
+        ];
+        let ask = async move |kind| {
+            let status = self.0.device().permission(theirs(kind)).await;
+            let status = status.map_or(PermissionStatus::NotAsked, ours);
+            Permission { kind, status }
+        };
+
+        futures::future::join_all(kinds.map(ask)).boxed()
+    }
+
+    fn request_permission(&self, permission: PermissionKind) -> BoxFuture<'_, Result<(), Problem>> {
+        async move {
+            let asked = self.0.device().request_permission(theirs(permission));
+            asked.await.map(drop).map_err(problem)
+        }
+        .boxed()
+    }
+
+    fn open_settings(&self) -> Result<(), Problem> {
+        self.0.device().open_settings().map_err(problem)
+    }
+
+    #[cfg(desktop)]
+    fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>> {
+        futures::future::ready(Ok(ScanResult::NoCamera)).boxed()
+    }
+
+    #[cfg(mobile)]
+    fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>> {
+        crate::scanner::scan(&self.0).boxed()
+    }
+
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<PathBuf>, Problem>> {
+        let (sender, picked) = oneshot::channel();
+        let dialog = self.0.dialog().file().add_filter("GGUF", &["gguf"]);
+        dialog.pick_file(move |path| drop(sender.send(path)));
+
+        async move {
+            match picked.await.ok().flatten() {
+                Some(path) => Ok(Some(path_of(path)?)),
+                None => Ok(None),
+            }
+        }
+        .boxed()
+    }
+
+    fn save_text(
+        &self,
+        name: String,
+        text: String,
+    ) -> BoxFuture<'_, Result<Option<String>, Problem>> {
+        let (sender, picked) = oneshot::channel();
+        let dialog = self.0.dialog().file().set_file_name(name);
+        dialog.save_file(move |path| drop(sender.send(path)));
+
+        async move {
+            let Some(path) = picked.await.ok().flatten() else {
+                return Ok(None);
+            };
+            let path = path_of(path)?;
+            tokio::fs::write(&path, text)
+                .await
+                .map_err(Problem::other)?;
+            Ok(Some(path.display().to_string()))
+        }
+        .boxed()
+    }
+
+    fn open_link(&self, url: &str) -> Result<(), Problem> {
+        let opened = self.0.opener().open_url(url, None::<&str>);
+
+        opened.map_err(Problem::other)
+    }
+}
+
+fn path_of(path: FilePath) -> Result<PathBuf, Problem> {
+    path.into_path().map_err(Problem::other)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn problem(error: DeviceError) -> Problem {
+    Problem::other(error)
+}
+
+fn theirs(kind: PermissionKind) -> tauri_plugin_device::PermissionKind {
+    match kind {
+        PermissionKind::LocalNetwork => tauri_plugin_device::PermissionKind::LocalNetwork,
+        PermissionKind::Camera => tauri_plugin_device::PermissionKind::Camera,
+        PermissionKind::Notifications => tauri_plugin_device::PermissionKind::Notifications,
+    }
+}
+
+fn ours(status: tauri_plugin_device::PermissionStatus) -> PermissionStatus {
+    match status {
+        tauri_plugin_device::PermissionStatus::NotNeeded => PermissionStatus::NotNeeded,
+        tauri_plugin_device::PermissionStatus::NotAsked => PermissionStatus::NotAsked,
+        tauri_plugin_device::PermissionStatus::Granted => PermissionStatus::Granted,
+        tauri_plugin_device::PermissionStatus::Denied => PermissionStatus::Denied,
+    }
+}

@@ -1,0 +1,338 @@
+//! Whole sessions, several in one process, with real nodes on loopback and a real model: the app without its windows.
+
+#![allow(missing_docs, clippy::wildcard_enum_match_arm)]
+
+mod alone;
+mod phone;
+
+use app::api::{
+    AnswerEvent, AnswerOutcome, LeaveWhen, MessageBody, Notice, PairingPurpose, PairingStage,
+    Problem, Question, QuestionWhat,
+};
+use app::session::Order;
+use phone::{MEMORY_BYTES, Phone, answer};
+
+const QUESTION: &str = "Why is the sky blue?";
+
+/// Lets `guest` into the group of `host`, by a link as a camera reads it.
+async fn let_in(host: &Phone, guest: &Phone) {
+    host.order(Order::Invite).await;
+    let state = host
+        .until("an invite is shown", |state| state.invite.is_some())
+        .await;
+    let link = state.invite.as_ref().expect("it is").link.clone();
+    let n_members = state.group.as_ref().map_or(1, |group| group.members.len());
+
+    guest.order(Order::UseInvite(link)).await;
+
+    let is_in = |state: &app::api::AppState| {
+        let group = state.group.as_ref();
+        group.is_some_and(|group| group.members.len() == n_members + 1)
+    };
+    guest.until("it is in the group", is_in).await;
+    let state = host.until("it has let the other in", is_in).await;
+    assert_eq!(state.invite, None, "an invite lets one phone in");
+}
+
+/// Three phones in one group, the first with the model, which has to be shared.
+async fn group_of_three() -> [Phone; 3] {
+    let memory = Some(MEMORY_BYTES);
+    let anna = Phone::new("Anna", memory).await;
+    let ben = Phone::new("Ben", memory).await;
+    let cleo = Phone::new("Cleo", memory).await;
+    let_in(&anna, &ben).await;
+    let_in(&anna, &cleo).await;
+    anna.run_model().await;
+
+    [anna, ben, cleo]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_answers_on_every_phone_what_one_phone_would() {
+    let expected = alone::writes(QUESTION, 40).await;
+    let [anna, ben, cleo] = group_of_three().await;
+    let state = ben.until_ready().await;
+    let run = state.run.as_ref().expect("it runs");
+    assert!(
+        run.stages.len() > 1,
+        "the model was to be shared: {:?}",
+        run.stages
+    );
+    assert_eq!(run.model_name, "SmolLM2 135M");
+    assert_eq!(run.head.as_ref(), Some(&anna.now().me));
+
+    let (on_ben, on_cleo) = (ben.converse(40).await, cleo.converse(400).await);
+    let stream = ben.ask(&on_ben, QUESTION).await;
+    let mut other = cleo.ask(&on_cleo, "Tell me a very long story.").await;
+    let (message, heard) = stream.end().await;
+
+    let (text, outcome) = answer(&message);
+    assert_eq!(text, expected);
+    assert_eq!(*outcome, AnswerOutcome::CutOff);
+    let kinds = heard.iter().map(|event| match event {
+        AnswerEvent::Text { text } => text.as_str(),
+        _ => "",
+    });
+    assert_eq!(
+        kinds.collect::<String>(),
+        expected,
+        "the screen has heard all of it"
+    );
+    let MessageBody::Answer {
+        figures: Some(figures),
+        ..
+    } = &message.body
+    else {
+        panic!("an answer has figures");
+    };
+    assert_eq!(figures.completion_tokens, 40);
+    assert!(
+        figures.phones.len() > 1 && figures.phones[0] == "Anna",
+        "{:?}",
+        figures.phones
+    );
+
+    // One stops, the other was not touched.
+    let heard = other.words(20).await;
+    cleo.order(Order::StopAnswer(on_cleo.clone())).await;
+    let (stopped, _) = other.end().await;
+    let (text, outcome) = answer(&stopped);
+    assert!(text.starts_with(&heard), "what was heard stays");
+    assert_eq!(*outcome, AnswerOutcome::Stopped);
+
+    // What was said is there after a restart, and only where it was said.
+    let folder = ben.close().await;
+    let ben = Phone::open(folder).await;
+    let kept = ben
+        .session
+        .load_conversation(on_ben)
+        .await
+        .expect("it is kept");
+    assert_eq!(answer(&kept.messages[1]).0, expected);
+    assert_eq!(kept.title, QUESTION);
+    assert!(anna.now().conversations.is_empty());
+
+    // Back in its group, without a word from anybody; then it leaves.
+    ben.until("it is back", |state| {
+        state
+            .group
+            .as_ref()
+            .is_some_and(|group| group.members.len() == 3)
+    })
+    .await;
+    ben.order(Order::Leave(LeaveWhen::Now)).await;
+    ben.until("it is alone", |state| state.group.is_none())
+        .await;
+    anna.until("it has left", |state| {
+        state
+            .group
+            .as_ref()
+            .is_some_and(|group| group.members.len() == 2)
+    })
+    .await;
+    assert!(anna.told(|notice| matches!(notice, Notice::PhoneLeft { name, .. } if name == "Ben")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_goes_on_when_a_phone_is_lost_in_the_middle_of_it() {
+    let expected = alone::writes(QUESTION, 60).await;
+    let [anna, ben, cleo] = group_of_three().await;
+    let stages = ben
+        .until_ready()
+        .await
+        .run
+        .as_ref()
+        .expect("it runs")
+        .stages
+        .clone();
+    assert!(
+        stages.iter().any(|stage| stage.phone == cleo.now().me),
+        "Cleo has a part"
+    );
+    let on_ben = ben.converse(60).await;
+    let mut stream = ben.ask(&on_ben, QUESTION).await;
+    let begun = stream.words(20).await;
+    // The other two can run it without her, if they may use more memory.
+    cleo.crash();
+
+    let (message, heard) = stream.end().await;
+
+    let (text, outcome) = answer(&message);
+    match outcome {
+        AnswerOutcome::CutOff => assert_eq!(text, expected),
+        // Where two phones have too little memory, they say so.
+        AnswerOutcome::Failed {
+            problem: Problem::MemoryShort { .. },
+        } => {
+            assert!(expected.starts_with(text) && text.starts_with(&begun));
+        }
+        other => panic!("it ended otherwise: {other:?}"),
+    }
+    let notes = heard
+        .iter()
+        .filter(|event| matches!(event, AnswerEvent::Notice { .. }));
+    assert!(notes.count() > 0, "the conversation says what happened");
+    drop(anna);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_phone_alone_chats_edits_and_asks_again() {
+    let phone = Phone::new("Dora", None).await;
+    let id = phone.converse(12).await;
+    let early = Question {
+        conversation: id.clone(),
+        what: QuestionWhat::New {
+            text: QUESTION.into(),
+        },
+    };
+    assert_eq!(phone.session.ask(early).await.err(), Some(Problem::NoModel));
+    phone.run_model().await;
+
+    let (first, _) = phone.ask(&id, QUESTION).await.end().await;
+    let again = Question {
+        conversation: id.clone(),
+        what: QuestionWhat::Again,
+    };
+    let again = phone.session.ask(again).await.expect("it is taken");
+    let (second, heard) = phone::Stream(again).end().await;
+
+    assert_eq!(
+        answer(&first).0,
+        answer(&second).0,
+        "greedy answers are the same"
+    );
+    let AnswerEvent::Begun {
+        dropped_from,
+        added,
+    } = &heard[0]
+    else {
+        panic!("`begun` is the first");
+    };
+    assert_eq!(dropped_from.as_ref(), Some(&first.id));
+    assert_eq!(added.len(), 1);
+
+    let kept = phone
+        .session
+        .load_conversation(id.clone())
+        .await
+        .expect("kept");
+    assert_eq!(kept.messages.len(), 2);
+    let edit = Question {
+        conversation: id.clone(),
+        what: QuestionWhat::Edit {
+            message: kept.messages[0].id.clone(),
+            text: "What is two and two?".into(),
+        },
+    };
+    let edited = phone.session.ask(edit).await.expect("it is taken");
+    phone::Stream(edited).end().await;
+    let kept = phone
+        .session
+        .load_conversation(id.clone())
+        .await
+        .expect("kept");
+    assert!(matches!(
+        &kept.messages[0].body,
+        MessageBody::Question { text, asker } if text == "What is two and two?" && asker == "Dora"
+    ));
+
+    // Closed in the middle of an answer: what was heard is kept.
+    let story = phone.converse(500).await;
+    let mut stream = phone.ask(&story, "Tell me a very long story.").await;
+    let heard = stream.words(20).await;
+    let folder = phone.close().await;
+    let (message, _) = stream.end().await;
+    let phone = Phone::open(folder).await;
+    let kept = phone.session.load_conversation(story).await.expect("kept");
+    assert_eq!(answer(&message).1, &AnswerOutcome::Stopped);
+    assert_eq!(kept.messages[1], message);
+    assert!(answer(&message).0.starts_with(&heard));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_typed_code_lets_in_and_a_wrong_one_is_said_to_be_wrong() {
+    let (anna, ben) = (
+        Phone::new("Anna", None).await,
+        Phone::new("Ben", None).await,
+    );
+    anna.order(Order::StartGroup).await;
+    anna.until("it has founded a group", |state| state.group.is_some())
+        .await;
+    assert_eq!(anna.now().invite, None);
+    anna.order(Order::Invite).await;
+    let state = anna
+        .until("an invite is shown", |state| state.invite.is_some())
+        .await;
+    let code = state.invite.as_ref().expect("it is").typed_code.clone();
+    assert_eq!(code.replace('-', "").len(), 24);
+
+    let mut wrong = code.clone().into_bytes();
+    wrong[0] = if wrong[0] == b'0' { b'1' } else { b'0' };
+    let wrong = String::from_utf8(wrong).expect("it is ASCII");
+    let order = |text: &str| ben.session.order(Order::UseInvite(text.into()));
+    assert_eq!(order(&wrong).await, Err(Problem::Mistyped));
+    assert_eq!(order("hello").await, Err(Problem::NotALink));
+
+    assert_eq!(order(&code.to_lowercase()).await, Ok(()));
+    let state = ben.until("it is in", |state| state.group.is_some()).await;
+    assert!(state.pairings.is_empty(), "{:?}", state.pairings);
+    assert!(
+        anna.until("so it is", |state| state
+            .group
+            .as_ref()
+            .is_some_and(|g| g.members.len() == 2))
+            .await
+            .invite
+            .is_none()
+    );
+    let remove = Order::Remove(anna.now().me.clone());
+    assert_eq!(ben.session.order(remove).await, Err(Problem::NotLeader));
+    anna.order(Order::Remove(ben.now().me.clone())).await;
+    ben.until("it was removed", |state| state.group.is_none())
+        .await;
+    assert!(ben.told(|notice| *notice == Notice::YouWereRemoved));
+    anna.until("it is gone", |state| {
+        state.group.as_ref().is_some_and(|g| g.members.len() == 1)
+    })
+    .await;
+    assert!(anna.told(|notice| matches!(notice, Notice::Removed { name } if name == "Ben")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_done_says_why() {
+    let phone = Phone::new("Emil", None).await;
+    let nobody = app::api::PhoneId("12D3KooW".into());
+    let no_model = app::api::ModelId("00".into());
+    let orders = [
+        Order::Pair(nobody.clone(), PairingPurpose::Join),
+        Order::Start(no_model.clone()),
+        Order::Download(no_model),
+        Order::UseInvite(String::new()),
+        Order::RenameConversation(app::api::ConversationId("none".into()), "x".into()),
+    ];
+
+    for order in orders {
+        assert!(
+            phone.session.order(order.clone()).await.is_err(),
+            "{order:?}"
+        );
+    }
+    assert!(phone.session.open_link("file:///etc/passwd").is_err());
+    assert!(phone.session.open_link("https://example.org").is_ok());
+    assert_eq!(
+        phone.session.save_file("a.md".into(), "text".into()).await,
+        Ok(true)
+    );
+    assert!(
+        phone
+            .now()
+            .pairings
+            .iter()
+            .all(|pairing| pairing.stage != PairingStage::Compare)
+    );
+    let text = phone.session.diagnostics().await.expect("it goes on").text;
+    assert!(
+        text.contains("LinguaLinked") && !text.contains("Emil"),
+        "{text}"
+    );
+}

@@ -1,0 +1,348 @@
+//! A phone for tests: a whole session, in a folder of its own, behind a window that is not there.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use app::api::{
+    AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Message, MessageBody, Model,
+    ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus, Problem,
+    Question, QuestionWhat, RunPhase, Sampling, ScanResult,
+};
+use app::models;
+use app::platform::{Doing, Platform};
+use app::session::{Config, Order, Session};
+use app::view::running::device_of;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use node::device::{Desktop, Source};
+use node::discovery::Sources;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// How long anything may take here: a machine with two cores may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Memory of each phone: too little for the model as a whole, so that it has to be shared.
+pub const MEMORY_BYTES: u64 = 250_000_000;
+
+/// A phone.
+pub struct Phone {
+    pub session: Session,
+    pub folder: Arc<TempDir>,
+    pub bench: Arc<Bench>,
+    pub notices: Arc<Mutex<Vec<Notice>>>,
+    state: watch::Receiver<Arc<AppState>>,
+    task: JoinHandle<()>,
+}
+
+impl Phone {
+    /// Starts a new phone, named, that may use so much memory.
+    pub async fn new(name: &str, memory_bytes: Option<u64>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("there is room for a folder"));
+        let phone = Self::open(folder).await;
+        phone.order(Order::Rename(name.into())).await;
+        phone.order(Order::Welcome).await;
+        let mut settings = phone.now().settings.clone();
+        settings.memory_limit_bytes = memory_bytes;
+        phone.order(Order::SaveSettings(settings)).await;
+
+        phone
+    }
+
+    /// Starts the phone of a folder.
+    pub async fn open(folder: Arc<TempDir>) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let bench = Arc::new(Bench::default());
+        let config = Config {
+            data: folder.path().to_owned(),
+            listen: Some("/ip4/127.0.0.1/tcp/0".parse().expect("an address")),
+            sources: Sources {
+                mdns: false,
+                dns_sd: false,
+            },
+            models: models::Sources {
+                folder: Some(models_folder()),
+                base: None,
+            },
+        };
+
+        let (session, task) = Session::open(config, bench.clone())
+            .await
+            .expect("a session begins");
+        let phone = Self {
+            state: session.state(),
+            notices: Arc::default(),
+            session,
+            folder,
+            bench,
+            task,
+        };
+        phone.keep_notices();
+        phone
+            .until("the node is up", |state| {
+                state.network == app::api::NetworkState::Ok
+            })
+            .await;
+        phone
+    }
+
+    fn keep_notices(&self) {
+        let (mut told, kept) = (self.session.notices(), self.notices.clone());
+
+        tokio::spawn(async move {
+            while let Some(notice) = told.recv().await {
+                kept.lock().expect("nobody panics with it").push(notice);
+            }
+        });
+    }
+
+    /// Ends it as a window that is closed does. Its folder stays.
+    pub async fn close(self) -> Arc<TempDir> {
+        self.session.end().await;
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends")
+            .expect("and does not panic");
+
+        self.folder
+    }
+
+    /// Ends it as a crash does: nothing is told, nothing is saved.
+    pub fn crash(self) {
+        self.task.abort();
+    }
+
+    pub fn now(&self) -> Arc<AppState> {
+        self.state.borrow().clone()
+    }
+
+    /// Waits until the state is as wanted.
+    pub async fn until(&self, what: &str, is_so: impl Fn(&AppState) -> bool) -> Arc<AppState> {
+        let mut state = self.session.state();
+        let wait = state.wait_for(|state| is_so(state));
+
+        match timeout(PATIENCE, wait).await {
+            Ok(state) => state.expect("the session goes on").clone(),
+            Err(_) => panic!(
+                "{}: waited in vain until {what}: {:#?}",
+                self.now().name,
+                self.now()
+            ),
+        }
+    }
+
+    pub async fn order(&self, order: Order) {
+        let taken = self.session.order(order.clone()).await;
+
+        assert_eq!(taken, Ok(()), "{order:?}");
+    }
+
+    /// Gets the small model, from this machine.
+    pub async fn get_model(&self) -> ModelId {
+        let id = smollm2(&self.now()).id.clone();
+        self.order(Order::Download(id.clone())).await;
+        self.until("the model is here", |state| {
+            smollm2(state).availability == ModelAvailability::Here
+        })
+        .await;
+
+        id
+    }
+
+    /// Runs the small model with whoever is in the group.
+    pub async fn run_model(&self) {
+        let id = self.get_model().await;
+        self.order(Order::Start(id)).await;
+
+        self.until_ready().await;
+    }
+
+    pub async fn until_ready(&self) -> Arc<AppState> {
+        self.until("the model is ready", |state| {
+            let run = state.run.as_ref();
+            run.is_some_and(|run| run.phase == RunPhase::Ready)
+        })
+        .await
+    }
+
+    /// Makes a conversation whose answers are always the same.
+    pub async fn converse(&self, max_tokens: u32) -> ConversationId {
+        let id = self.session.create_conversation().await;
+        let id = id.expect("there is room for it");
+        self.order(Order::Configure(
+            id.clone(),
+            String::new(),
+            greedy(max_tokens),
+        ))
+        .await;
+
+        id
+    }
+
+    /// Asks, and returns the stream.
+    pub async fn ask(&self, id: &ConversationId, text: &str) -> Stream {
+        let what = QuestionWhat::New { text: text.into() };
+        let stream = self
+            .session
+            .ask(Question {
+                conversation: id.clone(),
+                what,
+            })
+            .await;
+
+        Stream(stream.expect("the question is taken"))
+    }
+
+    pub fn told(&self, is_it: impl Fn(&Notice) -> bool) -> bool {
+        let notices = self.notices.lock().expect("nobody panics with it");
+
+        notices.iter().any(is_it)
+    }
+}
+
+/// An answer, as a screen hears it.
+pub struct Stream(pub mpsc::UnboundedReceiver<AnswerEvent>);
+
+impl Stream {
+    pub async fn next(&mut self) -> AnswerEvent {
+        let event = timeout(PATIENCE, self.0.recv()).await;
+
+        event.expect("it goes on").expect("it ends with `end`")
+    }
+
+    /// Waits for some words.
+    pub async fn words(&mut self, at_least: usize) -> String {
+        let mut text = String::new();
+        while text.len() < at_least {
+            match self.next().await {
+                AnswerEvent::Text { text: more } => text += &more,
+                AnswerEvent::End { message } => panic!("it ended too soon: {message:?}"),
+                _ => {}
+            }
+        }
+
+        text
+    }
+
+    /// Waits for the end, and returns it with all that was heard.
+    pub async fn end(mut self) -> (Message, Vec<AnswerEvent>) {
+        let mut heard = Vec::new();
+        loop {
+            let event = self.next().await;
+            heard.push(event.clone());
+            if let AnswerEvent::End { message } = event {
+                assert_eq!(self.0.recv().await, None, "nothing follows the end");
+                return (message, heard);
+            }
+        }
+    }
+}
+
+/// Returns an answer's text and how it ended.
+pub fn answer(message: &Message) -> (&str, &AnswerOutcome) {
+    match &message.body {
+        MessageBody::Answer { text, outcome, .. } => (text, outcome),
+        other => panic!("no answer: {other:?}"),
+    }
+}
+
+pub fn smollm2(state: &AppState) -> &Model {
+    let models = state.models.iter();
+
+    models
+        .min_by_key(|model| model.file_bytes)
+        .expect("the catalogue is not empty")
+}
+
+/// Always the same text.
+pub fn greedy(max_tokens: u32) -> Sampling {
+    Sampling {
+        temperature: 0.0,
+        top_k: 40,
+        top_p: 0.95,
+        min_p: 0.05,
+        repetition_penalty: 1.0,
+        seed: Some(1),
+        max_tokens,
+    }
+}
+
+pub fn models_folder() -> PathBuf {
+    let folder = std::env::var_os("LINGUALINKED_MODELS");
+
+    folder
+        .expect("LINGUALINKED_MODELS says where test models are")
+        .into()
+}
+
+/// The system around a phone that has none: this machine.
+#[derive(Debug, Default)]
+pub struct Bench {
+    pub doing: Mutex<Doing>,
+    pub saved: Mutex<Vec<(String, String)>>,
+}
+
+impl Platform for Bench {
+    fn source(&self, memory_limit_bytes: Option<u64>) -> Result<Box<dyn Source + Send>, Problem> {
+        let desktop = Desktop::new(memory_limit_bytes).map_err(Problem::other)?;
+
+        Ok(Box::new(desktop))
+    }
+
+    fn device(&self) -> Device {
+        let desktop = Desktop::new(None);
+
+        device_of(&desktop.expect("this machine tells its memory").snapshot())
+    }
+
+    fn does(&self, doing: Doing) {
+        *self.doing.lock().expect("nobody panics with it") = doing;
+    }
+
+    fn permissions(&self) -> BoxFuture<'_, Vec<Permission>> {
+        let permission = Permission {
+            kind: PermissionKind::LocalNetwork,
+            status: PermissionStatus::NotNeeded,
+        };
+
+        futures::future::ready(vec![permission]).boxed()
+    }
+
+    fn request_permission(&self, _: PermissionKind) -> BoxFuture<'_, Result<(), Problem>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn open_settings(&self) -> Result<(), Problem> {
+        Err(Problem::other("this machine has none"))
+    }
+
+    fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>> {
+        futures::future::ready(Ok(ScanResult::NoCamera)).boxed()
+    }
+
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<PathBuf>, Problem>> {
+        futures::future::ready(Ok(None)).boxed()
+    }
+
+    fn save_text(
+        &self,
+        name: String,
+        text: String,
+    ) -> BoxFuture<'_, Result<Option<String>, Problem>> {
+        let path = format!("/saved/{name}");
+        let mut saved = self.saved.lock().expect("nobody panics with it");
+        saved.push((name, text));
+
+        futures::future::ready(Ok(Some(path))).boxed()
+    }
+
+    fn open_link(&self, _: &str) -> Result<(), Problem> {
+        Ok(())
+    }
+}

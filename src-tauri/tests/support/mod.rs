@@ -1,0 +1,3 @@
+//! What tests of the app share.
+
+pub mod server;
