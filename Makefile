@@ -34,13 +34,17 @@ endef
 LLAMA_1B := $(CACHE)/bench/llama-3.2-1b-q4_0.gguf
 ROUNDS = 5
 
-.PHONY: help setup screens display build app demo test bench fmt lint formatting clippy clean
+# Of `make bench-network`: forming, forecast, transfer or chat; all if nothing is said.
+PART =
+
+.PHONY: help setup screens display build app demo test bench bench-network fmt lint formatting clippy clean
 
 help:
 	@echo "make app     install what is missing, build the app, and open its window"
 	@echo "make demo    install what is missing, build, and ask three phones a question"
 	@echo "make test    install what is missing, check formatting and lints, run all tests"
 	@echo "make bench   measure groups of phones against plain llama.cpp, and print the figures"
+	@echo "make bench-network   measure groups in network namespaces; needs root"
 	@echo "make setup   only install what is missing to build"
 	@echo "make fmt     format the code"
 	@echo "make lint    check formatting, and clippy without a warning"
@@ -84,6 +88,11 @@ bench: build $(LLAMA_1B)
 	"$(BIN)/lingualinked" bench --rounds $(ROUNDS) --phones 1 --model "$(MODEL)"
 	"$(BIN)/lingualinked" bench --rounds $(ROUNDS) --phones 3 --model "$(MODEL)"
 	"$(BIN)/lingualinked" bench --rounds $(ROUNDS) --phones 3 --model "$(LLAMA_1B)"
+
+bench-network: setup
+	@.ci/setup netns
+	@.ci/models smollm2
+	@.ci/cargo bench --locked -p node --bench network -- $(PART)
 
 fmt: setup
 	cargo fmt --all

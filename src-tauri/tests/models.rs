@@ -51,7 +51,7 @@ enum End {
 }
 
 #[tokio::test]
-async fn whatever_aserver_does_a_model_is_right_or_not_here() {
+async fn whatever_a_server_does_a_model_is_right_or_not_here() {
     let cut = FILE_BYTES / 3;
     let mib = 1 << 20;
     let cases = [
@@ -579,9 +579,8 @@ async fn files_that_are_no_models_are_refused_in_words_that_help() {
     let path = own.path().join("a.gguf");
     synth("tiny-llama", &path);
     let good = fs::read(&path).unwrap();
-    let opt = good.iter().copied().collect::<Vec<_>>();
     let opt = replaced(
-        &opt,
+        &good,
         b"general.architecture\x08\0\0\0\x05\0\0\0\0\0\0\0llama",
         b"general.architecture\x08\0\0\0\x05\0\0\0\0\0\0\0mamba",
     );

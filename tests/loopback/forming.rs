@@ -50,6 +50,10 @@ pub fn trials() -> Vec<Trial> {
             phones_find_each_other_and_one_is_tapped,
         ),
         trial(
+            "forming::a_phone_is_seen_and_looks_as_its_person_wants",
+            a_phone_is_seen_and_looks_as_its_person_wants,
+        ),
+        trial(
             "forming::a_person_types_and_sees_nothing_that_moves_the_cursor",
             a_person_types_and_sees_nothing_that_moves_the_cursor,
         ),
@@ -266,6 +270,37 @@ fn phones_find_each_other_and_one_is_tapped() {
     assert_eq!(near["version"], 1);
     let (anna, ben) = (stop(anna), stop(ben));
     assert_eq!((anna.status, ben.status), (0, 0), "{anna:#?} {ben:#?}");
+}
+
+/// A phone may be unseen and still see, and it may rest and still be seen.
+fn a_phone_is_seen_and_looks_as_its_person_wants() {
+    let scratch = Scratch::new();
+    let (mut anna, ..) = phone(&scratch, "Anna", &["--discover", "dns-sd"]);
+    let peer_of_anna = peer_at(&mut anna);
+    anna.tell(&json!({ "command": "visible", "visible": false }));
+    let (mut ben, ..) = phone(&scratch, "Ben", &["--discover", "dns-sd"]);
+    let peer_of_ben = peer_at(&mut ben);
+    let is = |event: &'static str, peer: &Value| {
+        let peer = peer.clone();
+        move |line: &Value| line["event"] == event && line["peer"] == peer
+    };
+
+    anna.until(is("nearby", &peer_of_ben));
+    ben.tell(&json!({ "command": "status" }));
+    let status = ben.until_event("status");
+    let near = status["nearby"].as_array().expect("a list");
+    assert!(
+        near.iter().all(|near| near["peer"] != peer_of_anna),
+        "{status}"
+    );
+
+    ben.tell(&json!({ "command": "look", "looking": false }));
+    anna.tell(&json!({ "command": "visible", "visible": true }));
+    ben.tell(&json!({ "command": "look", "looking": true }));
+    ben.until(is("nearby", &peer_of_anna));
+    anna.tell(&json!({ "command": "visible", "visible": false }));
+    ben.until(is("faded", &peer_of_anna));
+    end([anna, ben]);
 }
 
 /// A person's lines do what orders do; what other phones say comes without anything that a terminal obeys.

@@ -62,15 +62,27 @@ impl Group {
         group
     }
 
-    fn form_in(folder: TempDir, n_phones: usize, n_places: usize, options: &[&str]) -> Self {
+    /// Puts up a network of `n_places` phones under Wi-Fi, none of which is started.
+    pub fn empty(n_places: usize, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+
+        Self::empty_in(folder, n_places, options)
+    }
+
+    fn empty_in(folder: TempDir, n_places: usize, options: &[&str]) -> Self {
         let net = Net::new(NetOptions::phones(n_places).profile(Profile::Wifi));
-        let mut group = Self {
+
+        Self {
             nodes: (0..n_places).map(|_| None).collect(),
             past: vec![Vec::new(); n_places],
             options: options.iter().map(|&option| option.to_owned()).collect(),
             net: net.expect("requirements() was asked"),
             folder,
-        };
+        }
+    }
+
+    fn form_in(folder: TempDir, n_phones: usize, n_places: usize, options: &[&str]) -> Self {
+        let mut group = Self::empty_in(folder, n_places, options);
 
         group.start(0);
         for phone in 1..n_phones {
@@ -89,8 +101,23 @@ impl Group {
 
     /// Starts a phone that asks the first one to be let in.
     pub fn join(&mut self, phone: usize) {
+        self.join_with(phone, &[]);
+    }
+
+    /// The same, with more options.
+    pub fn join_with(&mut self, phone: usize, more: &[&str]) {
         let host = self.address(0);
-        self.start_with(phone, &["--join", &host]);
+        self.start_with(phone, &[more, &["--join", &host]].concat());
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where a phone keeps what it keeps.
+    pub fn data_folder(&self, phone: usize) -> PathBuf {
+        self.folder.path().join(name(phone))
     }
 
     /// Starts a phone with more options.

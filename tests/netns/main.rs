@@ -15,6 +15,7 @@ mod group;
 mod looker;
 mod node;
 mod restarts;
+mod shards;
 
 use std::error::Error;
 
@@ -42,7 +43,12 @@ fn main() {
         &arguments,
         GROUPS_AT_ONCE,
         missing.is_some(),
-        &[elections::TESTS, restarts::TESTS, answers::TESTS],
+        &[
+            elections::TESTS,
+            restarts::TESTS,
+            answers::TESTS,
+            shards::TESTS,
+        ],
     );
     if alone.has_failed() || groups.has_failed() {
         std::process::exit(101);

@@ -132,6 +132,8 @@ enum Event {
     Notice { by: PeerId, gone: PeerId },
     /// The forger has something to send.
     Forge,
+    /// A phone wants to be woken.
+    Wake(PeerId),
 }
 
 /// A message on its way.
@@ -249,6 +251,7 @@ impl World {
             Event::Break => self.break_down(),
             Event::Notice { by, gone } => self.notice(by, gone),
             Event::Forge => self.forge(),
+            Event::Wake(phone) => self.wake(phone),
         }
     }
 
@@ -350,6 +353,34 @@ impl World {
 
         shell.machine.handle(event, now);
         self.act_all(phone);
+        self.wake_later(phone);
+    }
+
+    /// Has a phone woken when it wants to be.
+    fn wake_later(&mut self, phone: PeerId) {
+        let shell = self.phones.get(&phone);
+        let Some(at) = shell.and_then(|shell| shell.machine.poll_timeout()) else {
+            return;
+        };
+        let at = (at - self.origin).as_micros();
+
+        self.at(
+            Micros::try_from(at).expect("worlds are short"),
+            Event::Wake(phone),
+        );
+    }
+
+    fn wake(&mut self, phone: PeerId) {
+        let now = self.origin + Duration::from_micros(self.now);
+        let Some(shell) = self.phones.get_mut(&phone).filter(|shell| !shell.lost) else {
+            return;
+        };
+
+        if shell.machine.poll_timeout().is_some_and(|at| at <= now) {
+            shell.machine.handle_timeout(now);
+            self.act_all(phone);
+            self.wake_later(phone);
+        }
     }
 
     fn act_all(&mut self, phone: PeerId) {
@@ -396,6 +427,7 @@ impl World {
                 picks,
             } => self.job(phone, Job::Sample(step, hidden, picks)),
             OutEvent::Notice(notice) => self.noticed_by(phone, notice),
+            OutEvent::Answered(_) => {} // for who holds it against a forecast
         }
     }
 

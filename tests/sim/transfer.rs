@@ -15,13 +15,13 @@
 mod disk;
 mod scenario;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use gguf_tools::ShardHash;
+use gguf_tools::{CHUNK_BYTES, ShardHash};
 use proto::transfer::{
     ChunkHeader, ChunkIndex, Have, Held, IN_FLIGHT_MAX, InEvent, Message, Notice, OutEvent,
-    PROGRESS_EVERY, Purpose, SENDING_MAX, StoreFailure, Transfer, chunk_bytes, n_chunks,
+    PROGRESS_EVERY, Purpose, SENDING_MAX, StoreFailure, Throttle, Transfer, chunk_bytes, n_chunks,
 };
 use proto::wire::LENGTH_BYTES;
 use rand::{Rng, SeedableRng};
@@ -62,6 +62,8 @@ pub struct World {
     phones: Vec<Shell>,
     links: BTreeMap<(usize, usize), Link>,
     faults_left: usize,
+    /// Answers that are being written.
+    n_answers: u32,
     outcome: Outcome,
 }
 
@@ -113,6 +115,10 @@ struct Shell {
     sees: BTreeMap<usize, u32>,
     n_checking: usize,
     sending: BTreeMap<usize, usize>,
+    /// Bytes that may go out; `None` if nothing holds them back.
+    allowed: Option<u64>,
+    /// Chunks that wait to go out, and for whom, on which connection.
+    held_back: VecDeque<((usize, u32), ShardHash, ChunkIndex)>,
     progress_at: Option<Micros>,
 }
 
@@ -162,6 +168,7 @@ enum Event {
     Start(usize),
     Heal(usize, usize),
     Free(usize),
+    Answered,
     Hog(usize),
 }
 
@@ -210,6 +217,7 @@ impl World {
             phones: phones.collect(),
             links: pairs.collect(),
             faults_left: scenario.faults.len(),
+            n_answers: 0,
             outcome: Outcome::default(),
             scenario,
         };
@@ -300,6 +308,10 @@ impl World {
             Event::Start(phone) => self.start(phone),
             Event::Heal(a, b) => self.heal(a, b),
             Event::Free(phone) => self.free(phone),
+            Event::Answered => {
+                self.n_answers -= 1;
+                self.give_way();
+            }
             Event::Hog(phone) => self.hog(phone),
         }
     }
@@ -345,6 +357,7 @@ impl World {
             self.handle(phone, InEvent::Held { shard, bytes });
         }
         self.handle(phone, InEvent::Want(wanted));
+        self.handle(phone, InEvent::GiveWay(self.n_answers > 0));
         for other in 0..self.phones.len() {
             self.look_soon(phone, other);
         }
@@ -358,6 +371,8 @@ impl World {
         shell.sees.clear();
         shell.n_checking = 0;
         shell.sending.clear();
+        shell.allowed = None;
+        shell.held_back.clear();
         shell.progress_at = None;
 
         for other in 0..self.phones.len() {
@@ -443,7 +458,38 @@ impl World {
             OutEvent::Finish(shard) => self.store(phone, StoreOp::Finish(shard)),
             OutEvent::Close(_) => {}
             OutEvent::Serve { to, shard, chunk } => self.serve(phone, index(to), shard, chunk),
+            OutEvent::Throttle(throttle) => self.throttle(phone, throttle),
             OutEvent::Notice(notice) => self.notice(phone, notice),
+        }
+    }
+
+    /// Lets out what may go, in the order in which it was to.
+    fn throttle(&mut self, phone: usize, throttle: Throttle) {
+        let shell = &mut self.phones[phone];
+        shell.allowed = match (throttle, shell.allowed) {
+            (Throttle::Open, _) | (Throttle::Allow(_), None) => None,
+            (Throttle::Held, _) => Some(0),
+            (Throttle::Allow(bytes), Some(before)) => Some(before + u64::from(bytes)),
+        };
+
+        self.let_out(phone);
+    }
+
+    fn let_out(&mut self, phone: usize) {
+        loop {
+            let shell = &mut self.phones[phone];
+            let Some(&(to, shard, chunk)) = shell.held_back.front() else {
+                return;
+            };
+            let bytes = chunk_bytes(self.scenario.shards[place(shard)], chunk);
+            if let Some(allowed) = &mut shell.allowed {
+                if *allowed < bytes {
+                    return;
+                }
+                *allowed -= bytes;
+            }
+            shell.held_back.pop_front();
+            self.put_out(phone, to, shard, chunk);
         }
     }
 
@@ -468,6 +514,7 @@ impl World {
                     self.outcome.complete_at.insert(phone, self.now);
                 }
             }
+            Notice::Carried { n_bytes, .. } => assert!(n_bytes <= CHUNK_BYTES),
             Notice::Stalled(_) => self.outcome.stalled.push(phone),
             Notice::DiskFailed { .. } => self.outcome.n_full += 1,
             Notice::Impossible(shard) => panic!("{shard} is possible"),
@@ -590,6 +637,18 @@ impl World {
             return; // for ever
         }
 
+        shell.held_back.push_back(((to, number), shard, chunk));
+        self.let_out(phone);
+    }
+
+    fn put_out(
+        &mut self,
+        phone: usize,
+        (to, number): (usize, u32),
+        shard: ShardHash,
+        chunk: ChunkIndex,
+    ) {
+        let shell = &mut self.phones[phone];
         let bytes = chunk_bytes(self.scenario.shards[place(shard)], chunk);
         let took = bytes * 1_000_000 / self.scenario.phones[phone].bytes_per_s;
         shell.uplink_free_at = shell.uplink_free_at.max(self.now) + took;
@@ -744,6 +803,11 @@ impl World {
                 self.kill(phone);
                 self.phones[phone].left = true;
             }
+            Fault::Answer { off } => {
+                self.n_answers += 1;
+                self.give_way();
+                self.after(off, Event::Answered);
+            }
             Fault::Want { phone, wants } => {
                 self.phones[phone].wants.clone_from(&wants);
                 let wanted = self.scenario.wanted(&wants);
@@ -755,6 +819,15 @@ impl World {
     fn heal(&mut self, a: usize, b: usize) {
         self.link_mut(a, b).n_breaks -= 1;
         self.look_soon(a, b);
+    }
+
+    /// Tells every phone whether an answer is being written.
+    fn give_way(&mut self) {
+        let gives_way = self.n_answers > 0;
+
+        for phone in 0..self.phones.len() {
+            self.handle(phone, InEvent::GiveWay(gives_way));
+        }
     }
 
     fn free(&mut self, phone: usize) {
@@ -837,6 +910,8 @@ impl Shell {
             sees: BTreeMap::new(),
             n_checking: 0,
             sending: BTreeMap::new(),
+            allowed: None,
+            held_back: VecDeque::new(),
             progress_at: None,
         }
     }

@@ -79,6 +79,8 @@ pub enum Tiredness {
     NotCharging,
     /// What it sends and receives costs money.
     Metered,
+    /// It could not load or compute its part.
+    Failed,
 }
 
 /// Something that happened to a group.

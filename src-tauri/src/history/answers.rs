@@ -7,9 +7,11 @@
 //!                       └── killed; opened again: stopped ──┘
 //! ```
 //!
-//! Words come every 30 to 50 ms. Were they added to the message's own text, each time would write the whole answer anew, and its
-//! entry in the search; so each is a row of its own, a *piece*, which writes one page of 4 KiB to the log, however long the answer
-//! is. When the answer ends, its pieces become its text, in one transaction.
+//! Words come every 30 to 50 ms. Were they added to the message's own text, each time would write the whole answer anew;
+//! so each is a row of its own, a *piece*, which writes one page of 4 KiB to the log, however long the answer
+//! is: 4.5 kB handed to the file system, in 6 µs (`examples/history.rs`). An hour of answers a day, at 20 pieces a second, is 120 GB a
+//! year; the least of phones' flash is made for some ten thousand GB (a guess). When the answer ends, its pieces become its text, in
+//! one transaction.
 //!
 //! A piece's commit does not wait for the flash ([`Durability::Cached`]): the file system has it, so it outlives the app, however
 //! that dies. Only if the phone itself dies are the last seconds of an answer lost that the file system had not written
@@ -314,7 +316,7 @@ fn insert(
             asker,
             notice,
         ])?;
-    search::index(connection, connection.last_insert_rowid(), text)
+    search::keep_folded(connection, connection.last_insert_rowid(), text)
 }
 
 /// Returns the place of an answer that is being written, and its length.
@@ -360,7 +362,7 @@ fn finish(
         ],
     )?;
     connection.execute("DELETE FROM piece WHERE message = ?1", [seq])?;
-    search::index(connection, seq, &text)
+    search::keep_folded(connection, seq, &text)
 }
 
 /// An answer ends, however long the reason why it failed is.
@@ -368,16 +370,15 @@ fn bounded(outcome: AnswerOutcome) -> AnswerOutcome {
     // The screen shows 300 letters.
     const DETAIL_CHARS: usize = 1000;
 
-    match outcome {
-        AnswerOutcome::Failed {
-            problem: Problem::Other { detail },
-        } => AnswerOutcome::Failed {
-            problem: Problem::Other {
-                detail: detail.chars().take(DETAIL_CHARS).collect(),
-            },
-        },
-        other => other,
+    if let AnswerOutcome::Failed {
+        problem: Problem::Other { detail },
+    } = outcome
+    {
+        let detail = detail.chars().take(DETAIL_CHARS).collect();
+        let problem = Problem::Other { detail };
+        return AnswerOutcome::Failed { problem };
     }
+    outcome
 }
 
 /// An answer ends without figures if they are longer than any group's, whose phones' names are bounded.

@@ -87,6 +87,12 @@ impl Archive {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(IN_USE_WAIT)?;
+        // No other process can open it, and so no index of the log has to be shared through a third file.
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+        if pragma(&connection, "auto_vacuum")? != INCREMENTAL {
+            // To say it again would write to a file that is perhaps a later version's.
+            connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        }
         connection.execute_batch(PRAGMAS)?;
         MIGRATIONS.to_latest(&mut connection)?;
         check(&connection)?;
@@ -146,13 +152,12 @@ impl Archive {
     }
 }
 
-/// - `locking_mode`: no other process can open it, and no index of the log has to be shared through a third file.
-/// - `auto_vacuum` has to be set before the first table is made.
+/// `auto_vacuum`: pages that are free are given back when we ask for it. To be set before the first table is made.
+const INCREMENTAL: i64 = 2;
+
 /// - `synchronous`: see [`Durability`]. Both keep the database whole when the battery goes.
 /// - `trusted_schema`, `cell_size_check`: a file that somebody tampered with can do less.
 const PRAGMAS: &str = "
-    PRAGMA locking_mode = EXCLUSIVE;
-    PRAGMA auto_vacuum = INCREMENTAL;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
@@ -161,6 +166,10 @@ const PRAGMAS: &str = "
     PRAGMA trusted_schema = OFF;
     PRAGMA cell_size_check = ON;
 ";
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
 
 /// Reads all pages once, but compares no index with its table.
 fn check(connection: &Connection) -> Result<(), HistoryError> {
@@ -176,10 +185,7 @@ fn when_opening(error: HistoryError, path: &Path) -> HistoryError {
     let HistoryError::Database(source) = error else {
         return error;
     };
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "listed are those that the file does not cause"
-    )]
+    // Listed are those that the file does not cause.
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => HistoryError::InUse {
             path: path.to_owned(),

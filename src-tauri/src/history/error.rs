@@ -107,10 +107,6 @@ const ROOM_BYTES: u64 = 16 << 20;
 
 impl From<rusqlite::Error> for HistoryError {
     fn from(error: rusqlite::Error) -> Self {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "nobody treats the others differently"
-        )]
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
             Some(ErrorCode::DiskFull) => Self::StorageFull,

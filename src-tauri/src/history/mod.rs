@@ -71,12 +71,7 @@ impl History {
         Ok((Self { jobs }, found))
     }
 
-    /// Has the thread do something, after all that was asked before.
-    ///
-    /// ```ignore
-    /// let title = title.to_owned();
-    /// history.run(move |archive| archive.rename(&id, &title)).await?;
-    /// ```
+    /// Has the thread do something, after all that was asked before: `run(move |archive| archive.rename(&id, &title))`.
     ///
     /// # Errors
     ///

@@ -10,8 +10,7 @@ const OLDEST_FIRST: &[M<'static>] = &[M::up(FIRST)];
 /// - A message's place in its conversation is its `seq`. `outcome` is null while an answer is being written.
 /// - `outcome`, `figures` and `notice` are JSON, as the screens get them: nothing is looked for in them.
 /// - `piece` holds what there is of an answer that is being written (see [`answers`](super::answers)).
-/// - `search` holds the folded text of each question and each answer that has ended (see [`search`](super::search)). Its own
-///   option `secure-delete` takes a deleted text's trigrams out at once; without it they stay until segments are merged.
+/// - `folded` holds the text of each question and each answer that has ended, for [`search`](super::search).
 const FIRST: &str = "
     CREATE TABLE conversation (
         seq INTEGER PRIMARY KEY,
@@ -51,13 +50,10 @@ const FIRST: &str = "
         PRIMARY KEY (message, from_byte)
     ) STRICT, WITHOUT ROWID;
 
-    CREATE VIRTUAL TABLE search USING fts5 (
-        folded, tokenize = 'trigram case_sensitive 1', detail = none, columnsize = 0
-    );
-    INSERT INTO search (search, rank) VALUES ('secure-delete', 1);
-    CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
-        DELETE FROM search WHERE rowid = old.seq;
-    END;
+    CREATE TABLE folded (
+        message INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
+        text TEXT NOT NULL
+    ) STRICT;
 
     CREATE TABLE preference (
         key TEXT PRIMARY KEY,

@@ -80,10 +80,10 @@ fn tidy(text: &str) -> String {
         .filter(|&c| !turns_text(c))
         .collect();
     let words: Vec<&str> = shown.split_whitespace().collect();
-    words
-        .join(" ")
-        .trim_start_matches(['#', '>', '*', '-', '`', ' '])
-        .to_owned()
+    let line = words.join(" ");
+    let line = line.trim_start_matches(['#', '>', '`', ' ']);
+    let item = line.strip_prefix("- ").or(line.strip_prefix("* "));
+    item.unwrap_or(line).to_owned()
 }
 
 /// Embeddings, overrides and isolates, which would turn what stands beside the title.
@@ -112,6 +112,8 @@ mod tests {
             ),
             ("…", "…"),
             ("???\nwhat", "what"),
+            ("- one\n- two", "one"),
+            ("-5 degrees?", "-5 degrees?"),
         ] {
             assert_eq!(made_of(question), title);
         }

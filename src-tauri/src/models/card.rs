@@ -190,7 +190,7 @@ impl Shape {
     ///
     /// # Blocking
     ///
-    /// Microseconds for one phone, some 0.1 s for twelve.
+    /// It doubles with every phone: see [`Demand::missing_bytes`].
     pub fn fit(&self, budgets_bytes: &[u64]) -> Fit {
         let n_phones = u32::try_from(budgets_bytes.len()).unwrap_or(u32::MAX);
         let demand = self.demand(n_phones);

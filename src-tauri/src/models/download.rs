@@ -86,7 +86,7 @@ impl Download {
         for source in this.sources.clone() {
             let was_begun = filling.done_bytes() > 0;
             let (ended, back);
-            (this, back, ended) = this.from_source(filling, &source, was_begun).await?;
+            (this, back, ended) = this.fill_from(filling, &source, was_begun).await?;
             filling = back;
             match ended {
                 Ok(Ended::Stopped) => return Ok(Ended::Stopped),
@@ -133,7 +133,7 @@ impl Download {
     }
 
     /// Fills up from one source until the hash is right; from the start if what `was_begun` may be why it is not.
-    async fn from_source(
+    async fn fill_from(
         mut self,
         mut filling: Filling,
         source: &Source,

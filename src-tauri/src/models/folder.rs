@@ -179,7 +179,7 @@ mod tests {
         fs::write(folder.whole(&id), "").unwrap();
         fs::write(folder.note(&id), "").unwrap();
 
-        assert_eq!(folder.wholes().unwrap(), [id.clone()]);
+        assert_eq!(folder.wholes().unwrap(), std::slice::from_ref(&id));
 
         folder.remove(&id).unwrap();
         folder.remove(&id).unwrap();

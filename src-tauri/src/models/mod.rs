@@ -22,6 +22,8 @@
 //! | [`brought`] | files that people bring, used where they lie |
 //! | `folder` | where models lie, and room |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))] // in a test it is the assertion
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;

@@ -278,8 +278,7 @@ impl Worker {
     }
 
     fn figures(&self, cost: &proto::chat::Figures) -> Figures {
-        let run = self.view.board().run.as_ref();
-        let name = run.map_or_else(String::new, |run| run.name.to_string());
+        let name = self.name_of_run().unwrap_or_default();
 
         figures_of(
             cost,

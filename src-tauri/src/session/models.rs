@@ -312,6 +312,15 @@ impl Worker {
         Some(listed.card.name.clone())
     }
 
+    /// Returns what the model that is run is called here, or else where it runs.
+    pub(super) fn name_of_run(&self) -> Option<String> {
+        let run = self.view.board().run.as_ref()?;
+        let known = run.model.map(ids::model_id);
+        let known = known.and_then(|id| self.model_name(&id));
+
+        known.or_else(|| Some(run.name.to_string()))
+    }
+
     // Getting them
 
     fn network_of(&self) -> Network {

@@ -301,6 +301,7 @@ impl Worker {
         self.changed = true;
         let told = self.view.hear(&event, clock::unix_ms());
         for notice in told {
+            let notice = self.by_its_name_here(notice);
             self.tell(notice).await;
         }
         match event {
@@ -320,9 +321,21 @@ impl Worker {
             | Event::NotReached { .. }
             | Event::Blocked(_)
             | Event::Planned(_)
+            | Event::Reviewed(_)
             | Event::Fetching(_)
             | Event::Loading { .. }
             | Event::Beat(_) => {}
+        }
+    }
+
+    /// Calls a model as this phone's list does: what its file says is for nobody.
+    fn by_its_name_here(&self, notice: Notice) -> Notice {
+        match notice {
+            Notice::ModelReady { model, phones } => Notice::ModelReady {
+                model: self.name_of_run().unwrap_or(model),
+                phones,
+            },
+            notice => notice,
         }
     }
 

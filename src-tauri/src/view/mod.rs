@@ -20,6 +20,8 @@ pub mod names;
 pub mod outlook;
 pub mod running;
 
+use std::collections::BTreeSet;
+
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use node::event_loop::Event;
@@ -92,6 +94,7 @@ impl View {
             Event::Notice(_)
             | Event::CannotSave(_)
             | Event::Planned(_)
+            | Event::Reviewed(_)
             | Event::CannotPlan { .. }
             | Event::Fetching(_)
             | Event::DiskFailed(_)
@@ -119,21 +122,25 @@ impl View {
             self.doorway
                 .invited(*group, *secret, *lifetime, now_unix_ms);
         }
+        self.came_and_went(&before);
+        told
+    }
+
+    /// Who is a member is on no way any more; an invite lets one phone in, into a group.
+    fn came_and_went(&mut self, before: &BTreeSet<PeerId>) {
         let after = self.circle.ids();
-        if after.is_empty() {
+        let came = after.difference(before).copied().collect::<Vec<_>>();
+        let had_group = !before.is_empty();
+
+        if had_group && (after.is_empty() || !came.is_empty()) {
             self.doorway.close();
-            return told;
         }
-        if before.is_empty() {
+        if !had_group && !after.is_empty() {
             self.around.has_entered();
         }
-        for &came in after.difference(&before) {
-            self.around.entered(came);
-            if !before.is_empty() {
-                self.doorway.close();
-            }
+        for phone in came {
+            self.around.entered(phone);
         }
-        told
     }
 
     fn stands(&mut self, board: &Board) -> Vec<Notice> {
@@ -364,4 +371,44 @@ fn is_loopback(address: &Multiaddr) -> bool {
         Protocol::Ip6(ip) => ip.is_loopback(),
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proto::group::{Addresses, GroupId, Roster, Secret};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha12Rng;
+
+    use super::*;
+
+    const ME: PeerId = PeerId([1; 32]);
+
+    #[test]
+    fn an_invite_that_founds_a_group_is_shown() {
+        let mut view = View::new(ME);
+        let group = GroupId([9; 16]);
+        let roster = Roster::found(group, ME, Name::tidy("Me"), Addresses::default());
+        let secret = Secret::draw(&mut ChaCha12Rng::seed_from_u64(1));
+        view.is_at(&"/ip4/10.0.0.7/tcp/4001".parse().expect("an address"));
+        view.wants_invite();
+
+        for event in [
+            OutEvent::Joined(group),
+            OutEvent::Leader(None),
+            OutEvent::Members(Box::new(roster)),
+            OutEvent::Invited {
+                group,
+                secret,
+                lifetime: Duration::from_secs(60),
+            },
+        ] {
+            assert_eq!(view.hear(&Event::Group(event), 0), []);
+        }
+
+        assert!(view.invite(0).is_some());
+        assert!(view.in_group() && view.leads_here());
+        assert_eq!(view.network(), NetworkState::Ok);
+    }
 }

@@ -214,6 +214,7 @@ pub fn tiredness(rest: Rest) -> Option<Tiredness> {
         Rest::LowBattery => Some(Tiredness::LowBattery),
         Rest::NotCharging => Some(Tiredness::NotCharging),
         Rest::Metered => Some(Tiredness::Metered),
+        Rest::Failed => Some(Tiredness::Failed),
         Rest::Unmeasured => None,
     }
 }

@@ -106,6 +106,11 @@ pub enum Fault {
         /// Which phone.
         phone: usize,
     },
+    /// The group writes an answer for so long, and shards give way to it.
+    Answer {
+        /// For how long.
+        off: Micros,
+    },
     /// The plan changes: a phone shall have other shards.
     Want {
         /// Which phone.
@@ -259,7 +264,7 @@ fn roll_fault(n_phones: usize, n_shards: usize, rng: &mut ChaCha12Rng) -> Fault 
     let phone = rng.random_range(0..n_phones);
     let off = rng.random_range(0..10 * SECOND);
 
-    match rng.random_range(0..8) {
+    match rng.random_range(0..9) {
         0..=2 => Fault::Kill { phone, off },
         3 | 4 => Fault::Break {
             a: phone,
@@ -272,6 +277,7 @@ fn roll_fault(n_phones: usize, n_shards: usize, rng: &mut ChaCha12Rng) -> Fault 
             off,
         },
         6 if phone > 0 => Fault::Leave { phone },
+        7 => Fault::Answer { off },
         _ => Fault::Want {
             phone,
             wants: roll_wants(&[], n_shards, rng),

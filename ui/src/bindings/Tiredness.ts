@@ -3,4 +3,4 @@
 /**
  * Why a phone had better rest.
  */
-export type Tiredness = "low_battery" | "hot" | "not_charging" | "metered";
+export type Tiredness = "low_battery" | "hot" | "not_charging" | "metered" | "failed";

@@ -218,6 +218,8 @@ export function tired(why: Tiredness): string {
             return m.tired_not_charging();
         case "metered":
             return m.tired_metered();
+        case "failed":
+            return m.tired_failed();
     }
 }
 

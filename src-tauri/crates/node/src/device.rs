@@ -5,17 +5,24 @@
 //! [`proto::device`].
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use proto::device::{Battery, Policy, Snapshot, Thermal};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
 #[cfg(not(any(target_os = "android", target_os = "ios")))]
 mod desktop;
 
 #[cfg(not(any(target_os = "android", target_os = "ios")))]
 pub use desktop::Desktop;
+
+/// How often a phone looks how it is: heat takes tens of seconds, a battery minutes; and it costs some milliseconds.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Part of the memory that an app may use where the system does not say, and what it leaves to the
 /// rest in any case: the rule for a phone that is started for the first time.
@@ -33,6 +40,43 @@ pub trait Source: std::fmt::Debug {
     ///
     /// Some milliseconds: the system is asked.
     fn snapshot(&mut self) -> Snapshot;
+}
+
+/// A source that several threads ask.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Mutex<Box<dyn Source + Send>>>);
+
+impl Shared {
+    /// Shares a source.
+    pub fn new(source: Box<dyn Source + Send>) -> Self {
+        Self(Arc::new(Mutex::new(source)))
+    }
+
+    /// Looks from time to time how the phone is, on a thread of its own, which ends once nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// Any that the system returns when it starts no thread.
+    pub fn watch(mut self) -> io::Result<mpsc::Receiver<Snapshot>> {
+        let (snapshots, receiver) = mpsc::channel(1);
+        let look = move || {
+            while !snapshots.is_closed() {
+                thread::sleep(LOOK_EVERY);
+                let _ = snapshots.try_send(self.snapshot()); // the one before has not been taken yet: as well
+            }
+        };
+
+        thread::Builder::new().name("device".into()).spawn(look)?;
+        Ok(receiver)
+    }
+}
+
+impl Source for Shared {
+    fn snapshot(&mut self) -> Snapshot {
+        let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+
+        source.snapshot()
+    }
 }
 
 /// Why a phone's state cannot be told.

@@ -8,17 +8,17 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::engine::{
     ChatMessage, Detokenizer, Ends, Engine, EngineOptions, LayerShard, LoadError, LoadOptions,
     Role, RunError, Sampler, SamplingOptions, SequenceRun, StopStrings, Token,
 };
-use gguf_tools::{Manifest, ShardEntry};
+use gguf_tools::{Manifest, ModelHash, ShardEntry};
 use proto::chat::{Ask, Message, Prompt, RefusalReason};
 use proto::pipeline::{Pick, Sample};
 use proto::plan::Plan;
-use proto::profile::respondent;
+use proto::profile::respondent::{self, StageLayers, Work};
 use proto::reconfig::Cause;
 use proto::ring::InEvent;
 use proto::wire::{CacheOp, Step};
@@ -109,7 +109,12 @@ pub enum Job {
 #[derive(Debug)]
 pub enum EngineEvent {
     /// For the state machines.
-    Phone(InEvent<Hidden>),
+    Phone {
+        /// What there is to say.
+        event: InEvent<Hidden>,
+        /// What was computed for it, and how long that took.
+        work: Option<Work>,
+    },
     /// This phone was measured, or could not be.
     Measured(respondent::InEvent),
     /// For people: so much of what is being loaded is loaded.
@@ -156,7 +161,7 @@ impl Drop for LastWord {
             let event = InEvent::EngineFailed {
                 reason: "its engine has crashed: this is a bug".into(),
             };
-            let _ = self.0.send(EngineEvent::Phone(event)); // the event loop may have ended
+            let _ = self.0.send(EngineEvent::Phone { event, work: None }); // the event loop may have ended
         }
     }
 }
@@ -168,6 +173,11 @@ struct Worker {
     events: tokio_mpsc::UnboundedSender<EngineEvent>,
     /// The plan's shards that this phone runs, in order.
     layers: Vec<LayerShard>,
+    /// What they are, as far as their time depends on it.
+    stage: Option<StageLayers>,
+    /// Steps that have run since they were loaded, and tokens that were sampled.
+    n_steps: u32,
+    n_samples: u32,
     ends: Option<Ends>,
     answers: BTreeMap<RequestId, Writing>,
     /// Between two shards of the stage; swapped, never copied.
@@ -202,6 +212,9 @@ impl Worker {
             engine,
             events,
             layers: Vec::new(),
+            stage: None,
+            n_steps: 0,
+            n_samples: 0,
             ends: None,
             answers: BTreeMap::new(),
             spare: Vec::new(),
@@ -212,6 +225,7 @@ impl Worker {
 
     fn work(&mut self, job: Job) {
         let started = Instant::now();
+        let timed = self.timed(&job);
         let slowed = matches!(
             job,
             Job::Embed { .. } | Job::Compute { .. } | Job::Sample { .. }
@@ -256,13 +270,49 @@ impl Worker {
             thread::sleep(started.elapsed().mul_f64(self.config.slowdown - 1.0));
         }
         if let Some(event) = event {
-            let _ = self.events.send(EngineEvent::Phone(event)); // the event loop may have ended
+            let has_failed = matches!(event, InEvent::EngineFailed { .. });
+            let timed = timed.filter(|_| !has_failed);
+            let work = timed.map(|timed| timed.took(started.elapsed()));
+            let _ = self.events.send(EngineEvent::Phone { event, work }); // the event loop may have ended
+        }
+    }
+
+    /// Returns what is to be told of a job's time. The first steps after loading tell nothing: they read weights that
+    /// are nowhere near yet. Nor do steps of several conversations, of which a forecast says nothing.
+    fn timed(&mut self, job: &Job) -> Option<Timed> {
+        match job {
+            Job::Compute { step, .. } => {
+                self.n_steps = self.n_steps.saturating_add(1);
+                let [run] = step.runs[..] else { return None };
+                let stage = self.stage.filter(|_| self.n_steps > COLD_STEPS)?;
+                Some(Timed::Layers {
+                    stage,
+                    n_tokens: run.n_tokens,
+                    n_positions: run.position,
+                })
+            }
+            Job::Sample { picks, .. } => {
+                self.n_samples = self.n_samples.saturating_add(1);
+                let is_told = picks.len() == 1 && self.n_samples > COLD_STEPS;
+                let model = self.stage?.model;
+                is_told.then_some(Timed::Token { model })
+            }
+            Job::Load { .. }
+            | Job::Unload
+            | Job::LimitMemory(_)
+            | Job::Measure(_)
+            | Job::Open { .. }
+            | Job::Close { .. }
+            | Job::Embed { .. } => None,
         }
     }
 
     fn load(&mut self, plan: &Plan, manifest: &Manifest, files: &[ShardFile]) -> InEvent<Hidden> {
         let epoch = plan.epoch;
         self.unload();
+        self.n_steps = 0;
+        self.n_samples = 0;
+        self.stage = Some(stage_layers(plan, manifest, files));
 
         match self.load_all(plan, manifest, files) {
             Ok(()) => InEvent::Loaded { epoch },
@@ -481,6 +531,58 @@ impl Writing {
     }
 }
 
+/// Steps after loading whose time tells nothing.
+const COLD_STEPS: u32 = 3;
+
+/// A job whose time is to be told.
+#[derive(Debug, Clone, Copy)]
+enum Timed {
+    Layers {
+        stage: StageLayers,
+        n_tokens: u32,
+        n_positions: u32,
+    },
+    Token {
+        model: ModelHash,
+    },
+}
+
+impl Timed {
+    fn took(self, time: Duration) -> Work {
+        match self {
+            Self::Layers {
+                stage,
+                n_tokens,
+                n_positions,
+            } => Work::Layers {
+                stage,
+                n_tokens,
+                n_positions,
+                time,
+            },
+            Self::Token { model } => Work::Token { model, time },
+        }
+    }
+}
+
+/// Returns what a phone's layers are, as far as their time depends on it.
+fn stage_layers(plan: &Plan, manifest: &Manifest, files: &[ShardFile]) -> StageLayers {
+    let mut stage = StageLayers {
+        model: manifest.hash(),
+        n_layers: 0,
+        n_shards: 0,
+        weights_bytes: 0,
+        chunk_tokens: plan.chunk_tokens,
+    };
+    for (file, layers) in files.iter().filter_map(|f| Some((f, f.entry.layers()?))) {
+        stage.n_layers += layers.len();
+        stage.n_shards += 1;
+        stage.weights_bytes += file.entry.bytes;
+    }
+
+    stage
+}
+
 /// Why a step could not be computed.
 #[derive(Debug, thiserror::Error)]
 enum JobError {
@@ -572,7 +674,10 @@ mod tests {
         crashed.join().expect_err("it panics");
         assert!(matches!(
             outbox.try_recv(),
-            Ok(EngineEvent::Phone(InEvent::EngineFailed { .. }))
+            Ok(EngineEvent::Phone {
+                event: InEvent::EngineFailed { .. },
+                ..
+            })
         ));
     }
 }

@@ -22,7 +22,7 @@ use proto::group::message::{VERSION, decode, encode};
 use proto::group::{self, Group, Name, Purpose, Rank, Roster, Secret, TypedCode};
 use proto::phone::{InEvent, OutEvent, Phone, Refused};
 use proto::plan::Plan;
-use proto::planning::{Outlook, Work};
+use proto::planning::{Outlook, Review, Work};
 use proto::profile::{BurstFrame, respondent};
 use proto::relay::ClientId;
 use proto::ring::{self, Notice};
@@ -159,6 +159,8 @@ pub enum Event {
     CannotSave(GroupFileError),
     /// This phone, which leads, has made a plan; with what is expected of it, if phones were measured.
     Planned(Option<Box<Outlook>>),
+    /// This phone, which leads, has held an answer against what was expected of it.
+    Reviewed(Box<Review>),
     /// This phone leads, and can make no plan.
     CannotPlan {
         /// Why, for people.
@@ -241,6 +243,8 @@ pub struct EventLoop {
     pub jobs: thread_mpsc::Sender<Job>,
     /// What it says.
     pub engine_events: mpsc::UnboundedReceiver<EngineEvent>,
+    /// How this phone is, from time to time.
+    pub snapshots: mpsc::Receiver<Snapshot>,
     /// What screens want.
     pub commands: mpsc::Receiver<Command>,
     /// What they are told. Screens that do not look lose words of progress, never a plan or an end.
@@ -269,11 +273,27 @@ type Sending = BoxFuture<'static, InEvent<Hidden, Vec<u8>>>;
 /// What ended the wait.
 enum Input {
     Phone(InEvent<Hidden, Vec<u8>>),
+    /// What was computed, and what that took.
+    Computed {
+        event: ring::InEvent<Hidden>,
+        work: Option<respondent::Work>,
+    },
     Addresses(Vec<Multiaddr>),
-    Unreachable { phone: PeerId, reason: String },
-    Reached { address: Multiaddr, phone: PeerId },
-    NotReached { address: Multiaddr, reason: String },
-    Loading { fraction: f32 },
+    Unreachable {
+        phone: PeerId,
+        reason: String,
+    },
+    Reached {
+        address: Multiaddr,
+        phone: PeerId,
+    },
+    NotReached {
+        address: Multiaddr,
+        reason: String,
+    },
+    Loading {
+        fraction: f32,
+    },
     Store(StoreEvent),
     Sent(InEvent<Hidden, Vec<u8>>),
     Command(Command),
@@ -309,6 +329,9 @@ impl EventLoop {
             Some(event) = self.engine_events.recv() => engine_input(event),
             Some(event) = self.store.next() => Input::Store(event),
             Some(sent) = self.sending.next() => Input::Sent(sent),
+            Some(snapshot) = self.snapshots.recv() => {
+                Input::Phone(InEvent::Measured(respondent::InEvent::Snapshot(snapshot)))
+            }
             event = self.net.next() => net_input(event),
             command = self.commands.recv() => Input::Command(command.unwrap_or(Command::Stop)),
             () = at(timeout) => Input::Timeout,
@@ -319,6 +342,7 @@ impl EventLoop {
     fn note(&mut self, input: Input, now: Instant) -> ControlFlow<()> {
         match input {
             Input::Phone(event) => self.phone.handle(event, now),
+            Input::Computed { event, work } => self.computed(event, work, now),
             Input::Addresses(addresses) => self.readdressed(addresses, now),
             Input::Unreachable { phone, reason } => self.unreachable(phone, reason, now),
             Input::Reached { address, phone } => self.reached(&address, phone, now),
@@ -346,6 +370,18 @@ impl EventLoop {
         self.cancel_unheard(now);
         self.end_unheard_forecasts(now);
         ControlFlow::Continue(())
+    }
+
+    fn computed(
+        &mut self,
+        event: ring::InEvent<Hidden>,
+        work: Option<respondent::Work>,
+        now: Instant,
+    ) {
+        self.phone.handle(InEvent::Ring(event), now);
+        if let Some(work) = work {
+            self.phone.handle(InEvent::Computed(work), now);
+        }
     }
 
     fn command(&mut self, command: Command, now: Instant) {
@@ -390,6 +426,7 @@ impl EventLoop {
             Command::SetModels(models) => return self.set_models(models, now),
             Command::SetLimits(limits) => return self.set_limits(limits, now),
             Command::SetDevice(snapshot) => {
+                self.snapshots.close(); // who says it by itself need not be asked
                 InEvent::Measured(respondent::InEvent::Snapshot(snapshot))
             }
             Command::SetVisible(is_visible) => return self.net.set_visible(is_visible),
@@ -544,6 +581,7 @@ impl EventLoop {
                 OutEvent::Supply(event) => self.act_supply(event),
                 OutEvent::Measure(event) => self.act_measure(event),
                 OutEvent::Planned(outlook) => self.tell(Event::Planned(outlook)),
+                OutEvent::Reviewed(review) => self.tell(Event::Reviewed(review)),
                 OutEvent::CannotPlan { reason, trouble } => {
                     self.tell(Event::CannotPlan { reason, trouble });
                 }
@@ -651,6 +689,7 @@ impl EventLoop {
                 picks,
             }),
             Wish::Tell { client, answer } => self.answer(client, answer),
+            Wish::Answered(_) => unreachable!("the phone keeps these to itself"),
             Wish::Notice(notice) => self.tell(Event::Notice(notice)),
         }
     }
@@ -694,9 +733,11 @@ impl EventLoop {
             supply::OutEvent::Transfer(Wish::Serve { to, shard, chunk }) => {
                 self.store.serve(to, shard, chunk);
             }
+            supply::OutEvent::Transfer(Wish::Throttle(throttle)) => self.net.throttle(throttle),
             supply::OutEvent::Transfer(Wish::Notice(_))
             | supply::OutEvent::Load { .. }
-            | supply::OutEvent::Failed { .. } => unreachable!("the phone keeps these to itself"),
+            | supply::OutEvent::Failed { .. }
+            | supply::OutEvent::Carried { .. } => unreachable!("the phone keeps these to itself"),
         }
     }
 
@@ -819,7 +860,7 @@ impl EventLoop {
 
 fn engine_input(event: EngineEvent) -> Input {
     match event {
-        EngineEvent::Phone(event) => Input::Phone(InEvent::Ring(event)),
+        EngineEvent::Phone { event, work } => Input::Computed { event, work },
         EngineEvent::Measured(event) => Input::Phone(InEvent::Measured(event)),
         EngineEvent::Loading { fraction } => Input::Loading { fraction },
     }

@@ -8,7 +8,7 @@ use proto::plan::Sizes;
 use proto::profile::respondent;
 use proto::profile::{Costs, Curve, Figure, FigureError, Pace, Profile, Share};
 
-use crate::device::Source;
+use crate::device::{Shared, Source};
 use crate::engine_thread::EngineConfig;
 use crate::figures::{FRESH, Figures};
 
@@ -26,7 +26,7 @@ pub enum MeasureError {
 /// Measures this phone, unless that is known from another time, and sees how it is.
 #[derive(Debug)]
 pub struct Gauge {
-    device: Box<dyn Source + Send>,
+    device: Shared,
     figures: Figures,
     /// Where samples are written.
     folder: PathBuf,
@@ -34,7 +34,7 @@ pub struct Gauge {
 
 impl Gauge {
     /// Keeps figures, and while it measures samples, in a phone's data folder.
-    pub fn new(device: Box<dyn Source + Send>, data_folder: &Path) -> Self {
+    pub fn new(device: Shared, data_folder: &Path) -> Self {
         Self {
             device,
             figures: Figures::new(data_folder),

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::device::{self, DeviceError, Source};
+use crate::device::{self, DeviceError, Shared, Source};
 use crate::discovery::Sources;
 use crate::engine_thread::{self, EngineConfig};
 use crate::event_loop::{
@@ -141,12 +141,13 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
     }
     let address = net.settle().await.ok_or(StartError::Nowhere)?;
 
-    let mut device: Box<dyn Source + Send> = match config.device {
+    let device: Box<dyn Source + Send> = match config.device {
         Some(device) => device,
         None => device::of_this_system()?,
     };
-    phone.handle(first_snapshot(&mut *device), Instant::now());
-    let gauge = Gauge::new(device, &config.data_folder);
+    let mut device = Shared::new(device);
+    phone.handle(first_snapshot(&mut device), Instant::now());
+    let gauge = Gauge::new(device.clone(), &config.data_folder);
     let (jobs, engine_events) = engine_thread::start(config.engine, gauge);
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let (events, outbox) = mpsc::unbounded_channel();
@@ -159,6 +160,7 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
         described: None,
         jobs,
         engine_events,
+        snapshots: device.watch()?,
         commands: inbox,
         events,
         group_file,

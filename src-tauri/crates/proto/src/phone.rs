@@ -37,7 +37,7 @@ use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
 use crate::placement;
 use crate::plan::Plan;
-use crate::planning::{Outlook, Planning, Work};
+use crate::planning::{Outlook, Planning, Review, Work};
 use crate::profile::respondent::{self, Respondent};
 use crate::profile::{self, BurstFrame, PROBE_EPOCH};
 use crate::reconfig::{Cause, Status};
@@ -57,6 +57,10 @@ use telling::Told;
 /// ([`group::LOST_AFTER_DISCONNECT`]), with a heartbeat's room.
 const REPLAN_AFTER: Duration = Duration::from_millis(2000);
 
+/// How long after the last sign of computing shards still give way: a stage is idle between two tokens, and who has read
+/// an answer asks again. A guess: longer than a token takes that anybody would wait for.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
+
 /// What happened.
 #[derive(Debug)]
 pub enum InEvent<H, C> {
@@ -68,6 +72,8 @@ pub enum InEvent<H, C> {
     Shards(transfer::InEvent<C>),
     /// This phone was measured, or is otherwise than it was.
     Measured(respondent::InEvent),
+    /// The engine has computed something, and took so long.
+    Computed(respondent::Work),
     /// A person wants a model to be run that this phone has, in place of what is run. A phone that does not lead is let
     /// lead for that.
     Run {
@@ -120,12 +126,15 @@ pub enum OutEvent<H, C> {
     Group(group::OutEvent),
     /// Something about what it computes. Shards that are to be loaded are here.
     Ring(ring::OutEvent<H>),
-    /// Something about shards; but for [`supply::OutEvent::Load`] and [`supply::OutEvent::Failed`].
+    /// Something about shards; but for [`supply::OutEvent::Load`], [`supply::OutEvent::Failed`] and
+    /// [`supply::OutEvent::Carried`].
     Supply(supply::OutEvent<C>),
     /// Measure this phone, or send activations of no meaning.
     Measure(respondent::OutEvent),
     /// The leader has made a plan; `None` where nothing was measured for it.
     Planned(Option<Box<Outlook>>),
+    /// The leader has held an answer against its forecast.
+    Reviewed(Box<Review>),
     /// The leader cannot make a plan with the phones that are here.
     CannotPlan {
         /// Why, for people.
@@ -169,6 +178,9 @@ pub struct Phone<H, C> {
     replan_at: Option<Instant>,
     /// Whether the group was told that an answer is being written here.
     writing: bool,
+    /// Whether shards were told to give way to an answer, and until when if nothing more is computed.
+    gives_way: bool,
+    quiet_at: Option<Instant>,
     /// Whom the ring was told to obey.
     leader: Option<PeerId>,
     /// What is known of what this phone would run, beside its planning.
@@ -199,6 +211,8 @@ impl<H, C> Phone<H, C> {
             respondent: Respondent::new(),
             replan_at: None,
             writing: false,
+            gives_way: false,
+            quiet_at: None,
             leader: None,
             started: running::Started::default(),
             standings: Standings::new(me, now),
@@ -222,6 +236,13 @@ impl<H, C> Phone<H, C> {
             InEvent::Ring(event) => self.ring_event(event, now),
             InEvent::Shards(event) => self.supply.handle(event, now),
             InEvent::Measured(event) => self.measured(event, now),
+            InEvent::Computed(work) => {
+                let event = respondent::InEvent::Computed(work);
+                self.respondent.handle(event, now);
+                if !self.respondent.wants_anything() {
+                    return; // as after nearly every step: nothing follows from it
+                }
+            }
             InEvent::Run { work, model } => self.run(*work, model, now),
             InEvent::RunElsewhere(model) => self.run_elsewhere(model),
             InEvent::Stop => self.stop_wanted_here(now),
@@ -252,6 +273,9 @@ impl<H, C> Phone<H, C> {
         if self.respondent.poll_timeout().is_some_and(|due| due <= now) {
             self.respondent.handle_timeout(now);
         }
+        if self.ring.poll_timeout().is_some_and(|due| due <= now) {
+            self.ring.handle_timeout(now);
+        }
         if let Some(planning) = &mut self.planning
             && planning.poll_timeout().is_some_and(|due| due <= now)
         {
@@ -273,6 +297,7 @@ impl<H, C> Phone<H, C> {
     /// Returns when to wake the phone, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waits_to_plan = self.planning.is_some() && self.leads() && self.has_lost_its_plan();
+        let quiet_at = self.quiet_at.filter(|_| self.gives_way);
         let replan_at = self.replan_at.filter(|_| waits_to_plan);
 
         let parts = [
@@ -280,6 +305,7 @@ impl<H, C> Phone<H, C> {
             self.respondent.poll_timeout(),
             self.planning.as_ref().and_then(Planning::poll_timeout),
             self.supply.poll_timeout(),
+            self.ring.poll_timeout(),
             self.forecasting
                 .as_ref()
                 .and_then(Forecasting::poll_timeout),
@@ -287,6 +313,7 @@ impl<H, C> Phone<H, C> {
             self.told.poll_timeout(),
             self.started.give_up_at(),
             replan_at,
+            quiet_at,
         ];
 
         parts.into_iter().flatten().min()
@@ -366,6 +393,10 @@ impl<H, C> Phone<H, C> {
             } => self.offered(from, is_fresh, now),
             ring::InEvent::Control {
                 from,
+                message: Control::Stop,
+            } => self.stopped_by(from, now),
+            ring::InEvent::Control {
+                from,
                 message: Control::StopWanted,
             } => self.stop_wanted_by(from, now),
             ring::InEvent::Control {
@@ -418,6 +449,7 @@ impl<H, C> Phone<H, C> {
             self.tell_leader(now);
             self.plan_if_due(now);
             self.tell_writing(now);
+            self.tell_way(now);
             self.measure_if_idle();
             self.go_on_forecasting(now);
             self.tell_standing(now);
@@ -508,6 +540,15 @@ impl<H, C> Phone<H, C> {
                 self.preparing(&plan, &manifest, now);
                 return self.supply.prepare(plan, manifest, now);
             }
+            ring::OutEvent::Answered(figures) => {
+                let planning = self
+                    .planning
+                    .as_mut()
+                    .filter(|_| self.leader == Some(self.me));
+                let review = planning.and_then(|planning| planning.answered(&figures, now));
+                let review = review.map(|review| OutEvent::Reviewed(Box::new(review)));
+                return self.events.extend(review);
+            }
             ring::OutEvent::Unload => {
                 self.prepared_nothing(now);
                 self.supply.stop(now);
@@ -563,6 +604,18 @@ impl<H, C> Phone<H, C> {
                     reason,
                 };
                 self.ring.handle(failed, now);
+            }
+            supply::OutEvent::Carried {
+                from,
+                n_bytes,
+                time,
+            } => {
+                let event = respondent::InEvent::Received {
+                    from,
+                    n_bytes,
+                    time,
+                };
+                self.respondent.handle(event, now);
             }
             event => {
                 if let supply::OutEvent::Progress(progress) = &event {
@@ -628,6 +681,7 @@ impl<H, C> Phone<H, C> {
         if old == leader {
             return;
         }
+        self.told.run_changed();
         self.tell_members(now);
         self.ring.handle(ring::InEvent::Leader(leader), now);
         if let Some(leader) = leader {
@@ -650,12 +704,25 @@ impl<H, C> Phone<H, C> {
         }
     }
 
+    /// Tells the shards when the group begins to compute, and when it has been quiet for a while.
+    fn tell_way(&mut self, now: Instant) {
+        if self.ring.is_writing() || self.group.is_writing() {
+            self.quiet_at = Some(now + QUIET_AFTER);
+        }
+        let gives_way = self.quiet_at.is_some_and(|at| at > now);
+
+        if std::mem::replace(&mut self.gives_way, gives_way) != gives_way {
+            let event = transfer::InEvent::GiveWay(gives_way);
+            self.supply.handle(event, now);
+        }
+    }
+
     fn leads(&self) -> bool {
         self.leader == Some(self.me)
     }
 
     fn has_lost_its_plan(&self) -> bool {
-        self.ring.reconfig().status() == Status::Failed(Cause::Lost)
+        matches!(self.ring.reconfig().status(), Status::Failed(_))
     }
 
     /// Returns the phones that can compute.
@@ -678,6 +745,7 @@ impl<H, C> Phone<H, C> {
 
     /// Makes a plan, if this phone leads, has a model to run, and another plan may be possible or better than the last.
     fn plan_if_due(&mut self, now: Instant) {
+        self.replan_at.take_if(|at| *at <= now);
         let phones = if self.leads() {
             self.phones_here()
         } else {
@@ -695,7 +763,7 @@ impl<H, C> Phone<H, C> {
             Status::None => phones.len() >= planning.work().n_phones,
             Status::Preparing => false,
             Status::InForce => !self.ring.is_writing(),
-            Status::Failed(_) => self.replan_at.is_none_or(|at| at <= now),
+            Status::Failed(_) => self.replan_at.is_none(),
         };
         // Neighbours in the ring dial each other: each has to know first where the others are.
         let all_know = phones.iter().all(|&phone| self.group.is_up_to_date(phone));
@@ -710,7 +778,10 @@ impl<H, C> Phone<H, C> {
             Err(error) if status == Status::InForce => {
                 tracing::warn!(%error, "No better plan can be made");
             }
-            Err(error) => self.cannot_plan(Trouble::of(&error), error.to_string()),
+            Err(error) => {
+                self.ring.handle(ring::InEvent::NoPlan, now);
+                self.cannot_plan(Trouble::of(&error), error.to_string());
+            }
         }
     }
 

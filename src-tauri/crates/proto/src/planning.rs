@@ -14,8 +14,11 @@ use std::time::Instant;
 
 use gguf_tools::{Manifest, Sample};
 
+use crate::chat::Figures;
 use crate::group::Roster;
-use crate::placement::{self, Objective, Placement, Problem, SolveError};
+use crate::placement::{
+    self, Forecast, Measured, Miss, Objective, Placement, Problem, SolveError, StagePlacement,
+};
 use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes, Spare};
 use crate::profile::survey::{self, Survey};
 use crate::profile::{Candidate, Costs, Group, Knowledge, Message, problem};
@@ -23,6 +26,10 @@ use crate::{Epoch, PeerId};
 
 /// Links that are measured at once: phones on one Wi-Fi share the air.
 const PROBES_AT_ONCE: usize = 1;
+
+/// Tokens of an answer at least for it to be held against the forecast: of fewer, the first one's neighbours weigh too
+/// much.
+const REVIEWED_TOKENS_MIN: u32 = 8;
 
 /// A model that is to be run.
 #[derive(Debug, Clone)]
@@ -64,6 +71,23 @@ pub struct Outlook {
     pub placement: Placement,
 }
 
+/// An answer beside what was expected of it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Review {
+    /// Tokens of its prompt that were not in the caches already.
+    pub prompt_tokens: u32,
+    /// Tokens of the answer.
+    pub completion_tokens: u32,
+    /// What it took.
+    pub measured: Measured,
+    /// What was expected of such a prompt when the plan was made.
+    pub forecast: Forecast,
+    /// How far that was out.
+    pub miss: Miss,
+    /// What was expected just before, corrected by the work until then; `None` if a figure has gone missing since.
+    pub corrected: Option<Forecast>,
+}
+
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanningError {
@@ -93,6 +117,8 @@ pub struct Planning {
     unfit: BTreeMap<PeerId, String>,
     /// Phones that the last plan was made for, whether it was possible or not.
     planned_for: Option<BTreeSet<PeerId>>,
+    /// What was expected of the last plan that was made of measurements.
+    outlook: Option<Outlook>,
 }
 
 impl Work {
@@ -114,6 +140,7 @@ impl Work {
     fn survey_config(&self) -> survey::Config {
         survey::Config {
             sample: Arc::clone(&self.sample),
+            model: self.manifest.hash(),
             chunk_numbers: self.sizes.chunk_tokens * self.manifest.n_embd,
             activation: self.sizes.activation,
             probes_at_once: PROBES_AT_ONCE,
@@ -142,6 +169,7 @@ impl Planning {
             tired: BTreeSet::new(),
             unfit: BTreeMap::new(),
             planned_for: None,
+            outlook: None,
         }
     }
 
@@ -279,9 +307,72 @@ impl Planning {
                 let problem = self.problem_for(objective, roster, now);
                 let placement = placement::solve(&problem)?;
                 let plan = self.plan_of(epoch, &problem, &placement)?;
-                Ok((plan, Some(Outlook { problem, placement })))
+                let outlook = Outlook { problem, placement };
+                self.outlook = Some(outlook.clone());
+                Ok((plan, Some(outlook)))
             }
         }
+    }
+
+    /// Holds an answer that had the ring to itself against what was expected of it, and learns from the difference what
+    /// hops take; what computing takes, phones say themselves. `None` if nothing was expected, or the answer is too short.
+    pub fn answered(&mut self, figures: &Figures, now: Instant) -> Option<Review> {
+        let outlook = self.outlook.as_ref()?;
+        if figures.completion_tokens < REVIEWED_TOKENS_MIN {
+            return None;
+        }
+        let prompt_tokens = figures.prompt_tokens.saturating_sub(figures.cached_tokens);
+        let measured = Measured {
+            ttft_s: figures.ttft_ms / 1e3,
+            tpot_s: figures.tpot_ms / 1e3,
+        };
+        let (stages, objective) = (&outlook.placement.stages, outlook.problem.objective);
+
+        let forecast = forecast_of(outlook.problem.clone(), stages, prompt_tokens)?;
+        let known = self.problem_for(objective, None, now);
+        let corrected = forecast_of(known, stages, prompt_tokens);
+        let stages = stages.clone();
+        if let Some(corrected) = corrected {
+            self.learn_hops(&stages, &corrected, measured.tpot_s, now);
+        }
+
+        Some(Review {
+            prompt_tokens,
+            completion_tokens: figures.completion_tokens,
+            miss: forecast.miss(measured),
+            measured,
+            forecast,
+            corrected,
+        })
+    }
+
+    /// What a lap takes beside computing are hops: corrects the ways of the ring by it, once it is known from the work
+    /// itself what each phone computes.
+    fn learn_hops(
+        &mut self,
+        stages: &[StagePlacement],
+        expected: &Forecast,
+        tpot_s: f64,
+        now: Instant,
+    ) {
+        let surveyed = self.survey.phones(now);
+        let all_tell = stages.iter().all(|stage| {
+            let known = surveyed.get(&stage.phone).map(|phone| &phone.knowledge);
+            matches!(known, Some(Knowledge::Measured(profile)) if profile.pace.decode.is_some())
+        });
+        let hops_s = tpot_s - expected.compute_s;
+        if !all_tell || expected.hops_s <= 0.0 || hops_s <= 0.0 {
+            return;
+        }
+
+        let around = stages.iter().map(|stage| stage.phone).chain([self.me]);
+        let from = std::iter::once(self.me).chain(stages.iter().map(|stage| stage.phone));
+        let ways = from.zip(around).filter(|(from, to)| from != to);
+        let hops = survey::InEvent::Hops {
+            ways: ways.collect(),
+            ratio: hops_s / expected.hops_s,
+        };
+        self.survey.handle(hops, now);
     }
 
     /// Returns the phones that could take part.
@@ -314,7 +405,7 @@ impl Planning {
     }
 
     fn problem_for(&self, objective: Objective, roster: Option<&Roster>, now: Instant) -> Problem {
-        let (surveyed, links, fit) = (self.survey.phones(now), self.survey.links(now), self.fit());
+        let (surveyed, links) = (self.survey.phones(now), self.survey.links(now));
         let names = self.phones.iter().map(|&phone| {
             let member = roster.and_then(|roster| roster.member(phone));
             let name = member.map_or("this phone".into(), |member| member.name.to_string());
@@ -339,7 +430,8 @@ impl Planning {
         let candidates = known.iter().map(|(id, name, profile, snapshot)| Candidate {
             id: *id,
             name,
-            is_excluded: !fit.contains(id) && !self.tired.contains(id),
+            is_excluded: self.excluded.contains(id),
+            is_unfit: self.unfit.contains_key(id),
             profile: *profile,
             snapshot: *snapshot,
             flash_quota_bytes: self.work.flash_quota_bytes,
@@ -382,5 +474,158 @@ impl Planning {
         plan.validate(manifest)?;
 
         Ok(plan)
+    }
+}
+
+/// Returns what to expect of stages for a prompt of so many tokens; `None` if a figure is missing.
+fn forecast_of(
+    mut problem: Problem,
+    stages: &[StagePlacement],
+    prompt_tokens: u32,
+) -> Option<Forecast> {
+    problem.workload.prompt_tokens = prompt_tokens.max(1);
+    problem.validate().ok()?;
+
+    placement::evaluate(&problem, stages).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Snapshot, Thermal};
+    use crate::placement::Reason;
+    use crate::profile::testing::{SNAPSHOT, figure, profile, sample};
+    use crate::profile::{Found, ProbeId};
+    use crate::testing::{ANNA, BELA, CARL, SIZES, manifest};
+
+    /// Who could not do its part gets none until it has left and come back.
+    #[test]
+    fn an_unfit_phone_is_planned_around_until_it_leaves() {
+        let now = Instant::now();
+        let mut planning = planning(Rule::Even);
+        let all = BTreeSet::from([ANNA, BELA, CARL]);
+        planning.set_phones(all.clone(), now);
+        let phones = |planning: &mut Planning| {
+            let (plan, _) = planning.plan(Epoch(1), None, now).expect("it is possible");
+            plan.phones().collect::<BTreeSet<_>>()
+        };
+        assert_eq!(phones(&mut planning), all);
+        assert!(!planning.is_due());
+
+        planning.unfit(BELA, "its engine has crashed".into());
+        assert!(planning.is_due());
+        assert_eq!(phones(&mut planning), BTreeSet::from([ANNA, CARL]));
+
+        planning.set_phones(BTreeSet::from([ANNA, CARL]), now);
+        planning.set_phones(all.clone(), now);
+        assert!(planning.is_due());
+        assert_eq!(phones(&mut planning), all);
+    }
+
+    /// What a phone says of itself between two plans counts for the next.
+    #[test]
+    fn a_phone_that_became_hot_gets_nothing_in_the_next_plan() {
+        let now = Instant::now();
+        let mut planning = planning(Rule::Best(Objective::Latency));
+        survey(&mut planning, &[ANNA, BELA], now);
+        planning.plan(Epoch(1), None, now).expect("it is possible");
+
+        let hot = Snapshot {
+            thermal: Thermal::Serious,
+            ..SNAPSHOT
+        };
+        planning.hear(BELA, Message::Snapshot(hot), now);
+        let (_, outlook) = planning.plan(Epoch(2), None, now).expect("it is possible");
+
+        let outlook = outlook.expect("phones were measured");
+        let of = |phone| {
+            let place = outlook.problem.phones.iter().position(|p| p.id == phone);
+            &outlook.placement.verdicts[place.expect("it is known")].reason
+        };
+        assert_eq!(*of(BELA), Reason::Tired(placement::Tiredness::Hot));
+    }
+
+    /// An answer is held against the forecast; what was out of it in the hops is learnt.
+    #[test]
+    fn an_answer_is_held_against_its_forecast() {
+        let now = Instant::now();
+        let mut planning = planning(Rule::Best(Objective::Latency));
+        survey(&mut planning, &[ANNA, BELA], now);
+        assert_eq!(
+            planning.answered(&FIGURES, now),
+            None,
+            "nothing was forecast"
+        );
+        planning.plan(Epoch(1), None, now).expect("it is possible");
+
+        let review = planning.answered(&FIGURES, now).expect("it was forecast");
+
+        let miss = FIGURES.tpot_ms / 1e3 / review.forecast.tpot_s - 1.0;
+        assert!((review.miss.tpot - miss).abs() < 1e-9);
+        assert_eq!(review.prompt_tokens, 20);
+        assert_eq!(
+            review.corrected,
+            Some(review.forecast),
+            "the work has told nothing yet"
+        );
+        let short = Figures {
+            completion_tokens: 2,
+            ..FIGURES
+        };
+        assert_eq!(planning.answered(&short, now), None);
+    }
+
+    const FIGURES: Figures = Figures {
+        prompt_tokens: 30,
+        cached_tokens: 10,
+        completion_tokens: 20,
+        ttft_ms: 100.0,
+        tpot_ms: 20.0,
+        bytes_per_token: 0,
+    };
+
+    fn planning(rule: Rule) -> Planning {
+        let work = Work {
+            manifest: Arc::new(manifest(&[2; 4])),
+            sample: Arc::new(sample()),
+            sizes: SIZES,
+            n_phones: 1,
+            rule,
+            prompt_tokens: 16,
+            costs: Costs {
+                context_bytes: 1 << 20,
+                scratch_bytes: 1 << 20,
+            },
+            flash_quota_bytes: 0,
+        };
+
+        Planning::new(ANNA, work)
+    }
+
+    /// Has phones come, measure themselves and their links.
+    fn survey(planning: &mut Planning, phones: &[PeerId], now: Instant) {
+        planning.set_phones(phones.iter().copied().collect(), now);
+
+        while let Some((to, order)) = planning.poll() {
+            let message = match order {
+                Message::Measure { .. } => Message::Measured {
+                    profile: Box::new(profile(0.001)),
+                    snapshot: SNAPSHOT,
+                },
+                Message::Probe { probe, .. } => found(probe),
+                other => panic!("no order: {other:?}"),
+            };
+            planning.hear(to, message, now);
+        }
+        assert!(planning.is_due());
+    }
+
+    fn found(probe: ProbeId) -> Message {
+        let found = Found::Way {
+            rtt_s: figure(0.01),
+            goodput_bytes_per_s: Some(figure(1e7)),
+        };
+
+        Message::Probed { probe, found }
     }
 }

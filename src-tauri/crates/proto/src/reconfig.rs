@@ -320,6 +320,15 @@ impl Reconfig {
         }
     }
 
+    /// A phone's engine cannot go on in the middle of a plan: the next has to do without it.
+    pub fn stage_failed(&mut self, from: PeerId, epoch: Epoch, reason: &str) {
+        let has_part = self.current(epoch).is_some_and(|p| p.plan.needs(from));
+
+        if self.leads() && has_part {
+            self.fail(from, Cause::CannotLoad, reason);
+        }
+    }
+
     /// Returns the next thing to do.
     pub fn poll(&mut self) -> Option<OutEvent> {
         self.events.pop_front()

@@ -9,17 +9,24 @@
 //!
 //! A question is passed on once: what comes from a phone of the ring to one that is not the head is
 //! refused, so that two phones that disagree on the head cannot play ball.
+//!
+//! Who asks while the next plan is being prepared waits here, for [`WAIT_MAX`] at most, and is answered by that plan.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::chat::{Answer, Ask, FailureReason, RefusalReason};
+use crate::chat::{Answer, Ask, FailureReason, Figures, Finish, RefusalReason};
 use crate::plan::Plan;
 use crate::wire::Chat;
 use crate::{PeerId, RequestId};
 
 /// Questions that one phone may have on their way. The same guess as at the head.
 const OPEN_MAX: usize = 64;
+
+/// How long a question waits for the next plan. Shards of a model of 1 GB take as long on Wi-Fi, and a plan that fails is
+/// followed by another within seconds. A guess.
+const WAIT_MAX: Duration = Duration::from_secs(90);
 
 /// A screen, or another program on this phone; numbered by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +63,14 @@ pub enum OutEvent {
     },
 }
 
+/// A question that waits for the next plan.
+#[derive(Debug)]
+struct Waiting {
+    asker: Asker,
+    ask: Arc<Ask>,
+    until: Instant,
+}
+
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asker {
@@ -70,6 +85,10 @@ pub struct Relay {
     plan: Option<Arc<Plan>>,
     next_number: u64,
     open: BTreeMap<u64, Asker>,
+    /// Whether another plan takes the last one's place, and is not in force yet.
+    is_preparing: bool,
+    /// Questions that wait for it, oldest first.
+    waiting: VecDeque<Waiting>,
     events: VecDeque<OutEvent>,
 }
 
@@ -81,24 +100,39 @@ impl Relay {
             plan: None,
             next_number: 0,
             open: BTreeMap::new(),
+            is_preparing: false,
+            waiting: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
 
-    /// A plan is in force: questions go to its head.
-    pub fn plan_in_force(&mut self, plan: Arc<Plan>) {
+    /// A plan is in force: questions go to its head, those that have waited first.
+    pub fn plan_in_force(&mut self, plan: Arc<Plan>, now: Instant) {
         self.plan = Some(plan);
+        self.is_preparing = false;
+
+        for Waiting { asker, ask, .. } in std::mem::take(&mut self.waiting) {
+            match asker {
+                Asker::Guest { phone, number } => self.asked_by(phone, number, ask, now),
+                Asker::Client(_) => self.pass_on(asker, ask, now),
+            }
+        }
     }
 
-    /// There is no plan any more, nor anybody to ask.
+    /// There is no plan any more, nor will there be one soon, nor anybody to ask.
     pub fn no_plan(&mut self) {
         self.plan = None;
+        self.is_preparing = false;
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.refuse(waiting.asker, RefusalReason::NoModel);
+        }
     }
 
-    /// Another plan is being prepared: what was asked under the last one is not answered any more, and nothing is
-    /// asked until the next is in force.
+    /// Another plan is being prepared: what was asked under the last one is not answered any more, and who asks from
+    /// now on waits until the next is in force.
     pub fn plan_replaced(&mut self) {
         self.plan = None;
+        self.is_preparing = true;
         for number in self.open.keys().copied().collect::<Vec<_>>() {
             self.answered(number, Answer::Failed(FailureReason::Replanned));
         }
@@ -127,8 +161,8 @@ impl Relay {
     }
 
     /// A screen of this phone asks.
-    pub fn ask(&mut self, client: ClientId, ask: Arc<Ask>) {
-        self.pass_on(Asker::Client(client), ask);
+    pub fn ask(&mut self, client: ClientId, ask: Arc<Ask>, now: Instant) {
+        self.pass_on(Asker::Client(client), ask, now);
     }
 
     /// A screen of this phone wants no more.
@@ -137,9 +171,9 @@ impl Relay {
     }
 
     /// Takes note of what another phone says.
-    pub fn handle(&mut self, from: PeerId, message: Chat) {
+    pub fn handle(&mut self, from: PeerId, message: Chat, now: Instant) {
         match message {
-            Chat::Ask { number, ask } => self.asked_by(from, number, ask),
+            Chat::Ask { number, ask } => self.asked_by(from, number, ask, now),
             Chat::Cancel { number } if self.is_head() => {
                 let request = RequestId {
                     asker: from,
@@ -159,7 +193,7 @@ impl Relay {
             Chat::Answer { number, answer } => {
                 if self.head() == Some(from) {
                     self.answered(number, answer);
-                } else {
+                } else if self.open.contains_key(&number) {
                     tracing::warn!(%from, "Answer from a phone that is not the head, dropped");
                 }
             }
@@ -184,9 +218,9 @@ impl Relay {
     /// A phone is gone: what it asked is not wanted any more, what it was to answer fails, and nothing more
     /// is asked of it.
     pub fn phone_lost(&mut self, phone: PeerId) {
-        self.cancel_where(
-            |asker| matches!(asker, Asker::Guest { phone: guest, .. } if guest == phone),
-        );
+        let asked = |asker| matches!(asker, Asker::Guest { phone: guest, .. } if guest == phone);
+        self.waiting.retain(|waiting| !asked(waiting.asker));
+        self.cancel_where(asked);
 
         if self.head() == Some(phone) {
             for number in self.open.keys().copied().collect::<Vec<_>>() {
@@ -196,6 +230,18 @@ impl Relay {
         }
     }
 
+    /// Refuses those who have waited for too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.until <= now) {
+            self.refuse(waiting.asker, RefusalReason::NoModel);
+        }
+    }
+
+    /// Returns when that is.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiting| waiting.until)
+    }
+
     /// Returns the next thing to do.
     pub fn poll(&mut self) -> Option<OutEvent> {
         self.events.pop_front()
@@ -203,10 +249,10 @@ impl Relay {
 
     /// Returns whether no question is on its way.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.waiting.is_empty()
     }
 
-    fn asked_by(&mut self, from: PeerId, number: u64, ask: Arc<Ask>) {
+    fn asked_by(&mut self, from: PeerId, number: u64, ask: Arc<Ask>, now: Instant) {
         if self.is_head() {
             let request = RequestId {
                 asker: from,
@@ -228,21 +274,26 @@ impl Relay {
                     number,
                 },
                 ask,
+                now,
             );
         }
     }
 
-    fn pass_on(&mut self, asker: Asker, ask: Arc<Ask>) {
+    fn pass_on(&mut self, asker: Asker, ask: Arc<Ask>, now: Instant) {
+        let n_open = self.open.len() + self.waiting.len();
         let refusal = match self.head() {
-            None => Some(RefusalReason::NoModel),
-            Some(_) if self.open.len() >= OPEN_MAX => Some(RefusalReason::Busy {
-                waiting: u32::try_from(self.open.len()).expect("bounded by OPEN_MAX"),
+            None if !self.is_preparing => Some(RefusalReason::NoModel),
+            _ if n_open >= OPEN_MAX => Some(RefusalReason::Busy {
+                waiting: u32::try_from(n_open).expect("bounded by OPEN_MAX"),
             }),
             // Asked here already, so that nothing crosses the network that the head would refuse.
-            Some(_) => ask.validate().err(),
+            _ => ask.validate().err(),
         };
         if let Some(reason) = refusal {
-            return self.tell(asker, Answer::Refused(reason));
+            return self.refuse(asker, reason);
+        }
+        if self.head().is_none() {
+            return self.wait(asker, ask, now);
         }
 
         let number = self.next_number;
@@ -260,6 +311,18 @@ impl Relay {
         });
     }
 
+    /// Keeps a question for the next plan.
+    fn wait(&mut self, asker: Asker, ask: Arc<Ask>, now: Instant) {
+        let ahead = u32::try_from(self.waiting.len()).expect("bounded by OPEN_MAX");
+
+        self.waiting.push_back(Waiting {
+            asker,
+            ask,
+            until: now + WAIT_MAX,
+        });
+        self.tell(asker, Answer::Queued { ahead });
+    }
+
     fn answered(&mut self, number: u64, answer: Answer) {
         let Some(&asker) = self.open.get(&number) else {
             return; // a late word after the end
@@ -272,6 +335,15 @@ impl Relay {
     }
 
     fn cancel_where(&mut self, wanted: impl Fn(Asker) -> bool) {
+        let (gone, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|waiting| wanted(waiting.asker));
+        self.waiting = waiting;
+        for Waiting { asker, .. } in gone {
+            let (finish, figures) = (Finish::Cancelled, Figures::default());
+            self.tell(asker, Answer::Done { finish, figures });
+        }
+
         let numbers = self.open.iter().filter(|(_, asker)| wanted(**asker));
 
         for number in numbers.map(|(number, _)| *number).collect::<Vec<_>>() {
@@ -285,6 +357,10 @@ impl Relay {
                 },
             });
         }
+    }
+
+    fn refuse(&mut self, asker: Asker, reason: RefusalReason) {
+        self.tell(asker, Answer::Refused(reason));
     }
 
     fn tell(&mut self, asker: Asker, answer: Answer) {
@@ -316,7 +392,7 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{Finish, Prompt, Sampling};
+    use crate::chat::{Prompt, Sampling};
     use crate::testing::{self, ANNA, BELA, CARL};
 
     const SCREEN: ClientId = ClientId(1);
@@ -331,6 +407,7 @@ mod tests {
                 number: 7,
                 ask: ask("hello"),
             },
+            Instant::now(),
         );
         let asked = sent(&mut relay);
         relay.handle(
@@ -339,6 +416,7 @@ mod tests {
                 number: 0,
                 answer: done(),
             },
+            Instant::now(),
         );
 
         assert!(matches!(asked[..], [(ANNA, Chat::Ask { number: 0, .. })]));
@@ -352,7 +430,7 @@ mod tests {
     #[test]
     fn an_answer_from_a_phone_that_is_not_the_head_is_dropped() {
         let mut relay = in_force(BELA);
-        relay.ask(SCREEN, ask("hello"));
+        relay.ask(SCREEN, ask("hello"), Instant::now());
         sent(&mut relay);
 
         relay.handle(
@@ -361,6 +439,7 @@ mod tests {
                 number: 0,
                 answer: done(),
             },
+            Instant::now(),
         );
 
         assert!(relay.poll().is_none());
@@ -377,6 +456,7 @@ mod tests {
                 number: 7,
                 ask: ask("hello"),
             },
+            Instant::now(),
         );
 
         let refusal = Answer::Refused(RefusalReason::NoModel);
@@ -396,11 +476,11 @@ mod tests {
     #[test]
     fn nothing_is_asked_of_a_head_that_is_gone() {
         let mut relay = in_force(BELA);
-        relay.ask(SCREEN, ask("before"));
+        relay.ask(SCREEN, ask("before"), Instant::now());
         sent(&mut relay);
 
         relay.phone_lost(ANNA);
-        relay.ask(SCREEN, ask("after"));
+        relay.ask(SCREEN, ask("after"), Instant::now());
 
         let told = std::iter::from_fn(|| relay.poll()).map(|event| {
             let OutEvent::Tell { answer, .. } = event else {
@@ -416,10 +496,99 @@ mod tests {
         assert!(relay.is_idle());
     }
 
+    /// Who asks between two plans waits, is told so, and is asked for under the next one, in order.
+    #[test]
+    fn who_asks_between_two_plans_waits_for_the_next() {
+        let (mut relay, now) = (in_force(ANNA), Instant::now());
+        relay.plan_replaced();
+
+        relay.ask(SCREEN, ask("mine"), now);
+        let number = 7;
+        let guests = Chat::Ask {
+            number,
+            ask: ask("a guest's"),
+        };
+        relay.handle(CARL, guests, now);
+        let queued = |event: &OutEvent| match event {
+            OutEvent::Tell { answer, .. } => answer.clone(),
+            OutEvent::Send {
+                message: Chat::Answer { answer, .. },
+                ..
+            } => answer.clone(),
+            other => panic!("{other:?}"),
+        };
+        let told = std::iter::from_fn(|| relay.poll()).map(|event| queued(&event));
+        let ahead = |ahead| Answer::Queued { ahead };
+        assert_eq!(told.collect::<Vec<_>>(), [ahead(0), ahead(1)]);
+
+        relay.plan_in_force(Arc::new(testing::plan(&[ANNA, BELA])), now);
+        let asked = std::iter::from_fn(|| relay.poll()).map(|event| match event {
+            OutEvent::Ask { request, .. } => request.asker,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(asked.collect::<Vec<_>>(), [ANNA, CARL]);
+    }
+
+    /// Nobody waits for ever, nor once nothing is to be waited for; and whoever has enough of it is let go.
+    #[test]
+    fn waiting_comes_to_an_end() {
+        let now = Instant::now();
+        let refused = Answer::Refused(RefusalReason::NoModel);
+        let cancelled = Answer::Done {
+            finish: Finish::Cancelled,
+            figures: Figures::default(),
+        };
+        type End<'a> = &'a dyn Fn(&mut Relay);
+        let too_late: End<'_> = &|relay| relay.handle_timeout(now + WAIT_MAX);
+        let no_plan: End<'_> = &|relay| relay.no_plan();
+        let enough: End<'_> = &|relay| relay.cancel(SCREEN);
+
+        for (end, expected) in [
+            (too_late, &refused),
+            (no_plan, &refused),
+            (enough, &cancelled),
+        ] {
+            let mut relay = in_force(ANNA);
+            relay.plan_replaced();
+            relay.ask(SCREEN, ask("hello"), now);
+            relay.poll();
+            assert_eq!(relay.poll_timeout(), Some(now + WAIT_MAX));
+            relay.handle_timeout(now + WAIT_MAX / 2);
+            assert!(!relay.is_idle());
+
+            end(&mut relay);
+
+            let Some(OutEvent::Tell { answer, .. }) = relay.poll() else {
+                panic!("nobody is told");
+            };
+            assert_eq!(answer, *expected);
+            assert!(relay.is_idle() && relay.poll_timeout().is_none());
+        }
+    }
+
+    #[test]
+    fn so_many_wait_and_no_more() {
+        let (mut relay, now) = (in_force(ANNA), Instant::now());
+        relay.plan_replaced();
+
+        for client in 0..200 {
+            relay.ask(ClientId(client), ask("hello"), now);
+        }
+
+        let told = std::iter::from_fn(|| relay.poll());
+        let is_refused = |event: &OutEvent| {
+            let OutEvent::Tell { answer, .. } = event else {
+                return false;
+            };
+            matches!(answer, Answer::Refused(RefusalReason::Busy { .. }))
+        };
+        assert_eq!(told.filter(is_refused).count(), 200 - OPEN_MAX);
+    }
+
     /// Returns the relay of `me` in a ring of Anna, who is the head, and Bela.
     fn in_force(me: PeerId) -> Relay {
         let mut relay = Relay::new(me);
-        relay.plan_in_force(Arc::new(testing::plan(&[ANNA, BELA])));
+        relay.plan_in_force(Arc::new(testing::plan(&[ANNA, BELA])), Instant::now());
 
         relay
     }

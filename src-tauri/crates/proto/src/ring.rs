@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use gguf_tools::Manifest;
 
-use crate::chat::{Answer, Ask, RefusalReason};
+use crate::chat::{Answer, Ask, Figures, RefusalReason};
 use crate::pipeline::{self, Pick, Pipeline, Sample, Token};
 use crate::plan::{Plan, STAGES_MAX};
 use crate::questions::Questions;
@@ -41,6 +41,8 @@ pub enum InEvent<H> {
     PhoneLost(PeerId),
     /// This phone is in no group any more.
     Alone,
+    /// There is no plan, and none can be made: nobody need wait for one.
+    NoPlan,
     /// A person wants no more of what is run.
     Stop,
     /// The leader runs nothing: this member, which was not there when it was stopped, is told so.
@@ -220,6 +222,8 @@ pub enum OutEvent<H> {
         /// What to sample.
         picks: Vec<Pick>,
     },
+    /// See [`pipeline::OutEvent::Answered`].
+    Answered(Figures),
     /// A person would notice this.
     Notice(Notice),
 }
@@ -286,11 +290,12 @@ impl<H> Ring<H> {
             InEvent::Announce(phone) => self.announce_to(phone),
             InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
             InEvent::Alone => self.alone_again(now),
+            InEvent::NoPlan => self.relay.no_plan(),
             InEvent::Stop => self.stop(now),
             InEvent::AnnounceStop(phone) => self.announce_stop_to(phone),
             InEvent::Control { from, message } => self.control(from, message, now),
-            InEvent::Chat { from, message } => self.relay.handle(from, message),
-            InEvent::Ask { client, ask } => self.relay.ask(client, ask),
+            InEvent::Chat { from, message } => self.relay.handle(from, message, now),
+            InEvent::Ask { client, ask } => self.relay.ask(client, ask, now),
             InEvent::Cancel { client } => self.relay.cancel(client),
             InEvent::Loaded { epoch } => self.reconfig.loaded(epoch),
             InEvent::LoadFailed {
@@ -327,12 +332,21 @@ impl<H> Ring<H> {
             InEvent::Sampled { step, samples } => {
                 self.pipe(pipeline::InEvent::Sampled { step, samples }, now);
             }
-            InEvent::EngineFailed { reason } => {
-                self.pipe(pipeline::InEvent::EngineFailed { reason }, now);
-            }
+            InEvent::EngineFailed { reason } => self.engine_failed(reason, now),
         }
 
         self.exchange(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.relay.handle_timeout(now);
+        self.exchange(now);
+    }
+
+    /// Returns when that is.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.relay.poll_timeout()
     }
 
     /// Returns the next thing to do.
@@ -390,6 +404,7 @@ impl<H> Ring<H> {
                 self.reconfig.neighbour_lost(from, epoch, neighbour);
             }
             Control::StageFailed { epoch, reason } => {
+                self.reconfig.stage_failed(from, epoch, &reason);
                 let event = pipeline::InEvent::StageFailed {
                     from,
                     epoch,
@@ -426,7 +441,7 @@ impl<H> Ring<H> {
             self.give_up_pipeline(now);
             self.events.push_back(OutEvent::Unload);
         }
-        self.relay.plan_in_force(Arc::clone(&plan));
+        self.relay.plan_in_force(Arc::clone(&plan), now);
         self.events
             .push_back(OutEvent::Notice(Notice::InForce { plan }));
     }
@@ -467,6 +482,15 @@ impl<H> Ring<H> {
             self.events
                 .push_back(OutEvent::SendControl { to: phone, message });
         }
+    }
+
+    /// This phone's engine cannot go on: the answers end, and whoever leads plans without it.
+    fn engine_failed(&mut self, reason: String, now: Instant) {
+        if let Some(epoch) = self.plan().map(|plan| plan.epoch) {
+            self.reconfig.stage_failed(self.me, epoch, &reason);
+        }
+
+        self.pipe(pipeline::InEvent::EngineFailed { reason }, now);
     }
 
     fn phone_lost(&mut self, phone: PeerId, now: Instant) {
@@ -524,7 +548,7 @@ impl<H> Ring<H> {
                 OutEvent::Load { plan, manifest }
             }
             reconfig::OutEvent::InForce { plan } => {
-                self.relay.plan_in_force(Arc::clone(&plan));
+                self.relay.plan_in_force(Arc::clone(&plan), now);
                 tracing::info!(epoch = %plan.epoch, stages = plan.stages.len(), "Plan in force");
                 OutEvent::Notice(Notice::InForce { plan })
             }
@@ -598,10 +622,8 @@ impl<H> Ring<H> {
                 step,
                 hidden,
             },
-            Wish::SendFailure { to, epoch, reason } => OutEvent::SendControl {
-                to,
-                message: Control::StageFailed { epoch, reason },
-            },
+            Wish::SendFailure { to, epoch, reason } => return self.say_failed(to, epoch, reason),
+            Wish::Answered(figures) => OutEvent::Answered(figures),
             Wish::SendNeighbourLost {
                 to,
                 epoch,
@@ -613,6 +635,19 @@ impl<H> Ring<H> {
         };
 
         self.events.push_back(event);
+    }
+
+    /// Tells the head that this phone cannot go on; and the leader, should that be another.
+    fn say_failed(&mut self, head: PeerId, epoch: Epoch, reason: String) {
+        let leader = self
+            .leader
+            .filter(|&leader| leader != head && leader != self.me);
+
+        for to in leader.into_iter().chain([head]) {
+            let reason = reason.clone();
+            let message = Control::StageFailed { epoch, reason };
+            self.events.push_back(OutEvent::SendControl { to, message });
+        }
     }
 
     fn route_relay(&mut self, event: relay::OutEvent, now: Instant) {
@@ -640,9 +675,9 @@ impl<H> Ring<H> {
 mod tests {
     use super::*;
     use crate::chat::{FailureReason, Prompt, Sampling};
-    use crate::testing::{self, ANNA};
+    use crate::testing::{self, ANNA, BELA};
 
-    /// Whoever asks while the next plan is loaded is told at once: the engine would read the question with what the
+    /// Whoever asks while the next plan is loaded waits for it: the engine would read the question with what the
     /// last plan had loaded, and write nonsense. And what was being written then never goes on, so it is broken off.
     #[test]
     fn between_two_plans_nothing_is_asked_and_nothing_left_open() {
@@ -656,14 +691,55 @@ mod tests {
         ring.handle(propose(2), now);
         ring.handle(ask(2), now);
         let failed = Answer::Failed(FailureReason::Replanned);
-        let refused = Answer::Refused(RefusalReason::NoModel);
-        let expected = vec![(ClientId(1), failed), (ClientId(2), refused)];
+        let queued = Answer::Queued { ahead: 0 };
+        let expected = vec![(ClientId(1), failed), (ClientId(2), queued)];
         assert_eq!(told(&mut ring), (expected, 1));
-        assert!(ring.is_idle());
 
         ring.handle(InEvent::Loaded { epoch: Epoch(2) }, now);
+        assert_eq!(told(&mut ring), (vec![], 1));
         ring.handle(ask(3), now);
         assert_eq!(told(&mut ring), (vec![], 1));
+    }
+
+    /// A phone whose engine fails in the middle of a plan must not stay in it: the plan is broken by it, here or there.
+    #[test]
+    fn a_plan_does_not_outlive_an_engine() {
+        let now = Instant::now();
+        let reason = || "its engine has crashed".to_owned();
+        let (here, there) = (
+            InEvent::EngineFailed { reason: reason() },
+            InEvent::Control {
+                from: BELA,
+                message: Control::StageFailed {
+                    epoch: Epoch(1),
+                    reason: reason(),
+                },
+            },
+        );
+
+        for (failed, event) in [(ANNA, here), (BELA, there)] {
+            let mut ring = Ring::<()>::new(ANNA);
+            let plan = testing::plan(&[ANNA, BELA]);
+            let manifest = Arc::new(testing::manifest(&[2, 2]));
+            let plan = Arc::new(plan);
+            ring.handle(InEvent::Propose { plan, manifest }, now);
+            ring.handle(InEvent::Loaded { epoch: Epoch(1) }, now);
+            let ready = InEvent::Control {
+                from: BELA,
+                message: Control::Ready { epoch: Epoch(1) },
+            };
+            ring.handle(ready, now);
+            assert!(ring.reconfig().in_force().is_some());
+
+            ring.handle(event, now);
+
+            let broken = std::iter::from_fn(|| ring.poll()).find_map(|event| match event {
+                OutEvent::Notice(Notice::Broken { phone, cause, .. }) => Some((phone, cause)),
+                _ => None,
+            });
+            assert_eq!(broken, Some((failed, Cause::CannotLoad)));
+            assert!(ring.reconfig().in_force().is_none());
+        }
     }
 
     fn propose(epoch: u64) -> InEvent<()> {

@@ -58,6 +58,15 @@ pub enum OutEvent<C> {
     Progress(Progress),
     /// The disk cannot go on with shards that are not needed yet.
     DiskFailed(StoreFailure),
+    /// See [`Notice::Carried`].
+    Carried {
+        /// Who sent.
+        from: PeerId,
+        /// How many bytes.
+        n_bytes: u64,
+        /// What they took.
+        time: Duration,
+    },
 }
 
 /// One phone's shards.
@@ -250,6 +259,15 @@ impl<C> Supply<C> {
             Notice::Distrusted(peer) => {
                 tracing::warn!(%peer, "Member sends wrong chunks, asked no more");
             }
+            Notice::Carried {
+                from,
+                n_bytes,
+                time,
+            } => self.events.push_back(OutEvent::Carried {
+                from,
+                n_bytes,
+                time,
+            }),
         }
     }
 

@@ -131,6 +131,7 @@ impl Permissions {
 }
 
 /// Returns a permission's name in the Kotlin part.
+#[cfg(target_os = "android")]
 pub(crate) fn alias(kind: PermissionKind) -> &'static str {
     match kind {
         PermissionKind::LocalNetwork => "localNetwork",

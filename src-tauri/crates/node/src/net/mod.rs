@@ -32,6 +32,7 @@
 
 mod door;
 pub mod frame;
+mod gate;
 mod members;
 mod pace;
 mod reader;
@@ -53,7 +54,7 @@ use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use proto::PeerId;
 use proto::group::Sighting;
-use proto::transfer::{self, ChunkHeader};
+use proto::transfer::{self, ChunkHeader, Throttle};
 use proto::wire::{Chat, Control, StreamKind};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -66,6 +67,7 @@ use crate::discovery::store::Origin;
 use crate::discovery::{Discovery, DiscoveryEvent, Found, Seen, Sources};
 use crate::identity;
 use frame::{Activation, ReadError};
+use gate::Gate;
 use members::Members;
 use reader::{Reader, ReaderId, Report};
 use streams::{Incoming, Opener};
@@ -269,6 +271,8 @@ pub struct Net {
     /// Whether this phone has let go of everybody, and nobody may connect.
     is_suspended: bool,
     writers: BTreeMap<(PeerId, StreamKind), Writer>,
+    /// What all writers of chunks pass.
+    gate: Gate,
     n_writers: u64,
     /// Their tasks, each of which ends with how it went.
     writing: JoinSet<Written>,
@@ -338,6 +342,7 @@ impl Net {
             readdress_at: None,
             is_suspended: false,
             writers: BTreeMap::new(),
+            gate: Gate::default(),
             n_writers: 0,
             writing: JoinSet::new(),
             readers: BTreeMap::new(),
@@ -552,6 +557,11 @@ impl Net {
         self.queue(to, StreamKind::Chunk, Frame { bytes, sent });
     }
 
+    /// Has chunks go out so from now on, those that are queued too.
+    pub fn throttle(&self, throttle: Throttle) {
+        self.gate.set(throttle);
+    }
+
     /// Waits for the next thing that comes.
     ///
     /// # Cancel safety
@@ -640,9 +650,10 @@ impl Net {
         self.n_writers += 1;
         let (frames, queue) = mpsc::channel(WRITE_QUEUE);
         let opener = self.opener.clone();
+        let gate = (kind == StreamKind::Chunk).then(|| self.gate.clone());
 
         let task = self.writing.spawn(async move {
-            let result = writer::run(opener, peer, kind, queue).await;
+            let result = writer::run(opener, peer, kind, gate, queue).await;
             Written {
                 id,
                 to,

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
+use proto::transfer::PIECE_BYTES;
 use proto::wire::StreamKind;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
+use super::gate::Gate;
 use super::streams::{OpenError, Opener};
 
 /// Tells a phone's streams of one kind from each other.
@@ -46,7 +48,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(5);
 /// How often it is asked again meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Writes what is queued, until the queue is dropped.
+/// Writes what is queued, until the queue is dropped. What has a gate passes it piece by piece.
 ///
 /// # Errors
 ///
@@ -55,18 +57,31 @@ pub async fn run(
     opener: Opener,
     peer: libp2p::PeerId,
     kind: StreamKind,
+    gate: Option<Gate>,
     mut frames: mpsc::Receiver<Frame>,
 ) -> Result<(), WriteError> {
     let mut stream = open(&opener, peer, kind).await?;
 
     while let Some(frame) = frames.recv().await {
         let Frame { bytes, sent } = frame;
-        stream.write_all(&bytes).await?;
+        match &gate {
+            None => stream.write_all(&bytes).await?,
+            Some(gate) => write_gated(&mut stream, gate, &bytes).await?,
+        }
         stream.flush().await?;
         drop(sent);
     }
 
     let _ = stream.close().await; // the peer may be gone already
+    Ok(())
+}
+
+async fn write_gated(stream: &mut Stream, gate: &Gate, bytes: &[u8]) -> std::io::Result<()> {
+    for piece in bytes.chunks(PIECE_BYTES as usize) {
+        gate.pass(piece.len() as u32).await; // at most PIECE_BYTES
+        stream.write_all(piece).await?;
+    }
+
     Ok(())
 }
 

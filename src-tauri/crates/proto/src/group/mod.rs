@@ -308,6 +308,13 @@ impl Group {
             .and_then(|membership| membership.presence(peer))
     }
 
+    /// Returns whether the leader, or this phone, said last that an answer is being written.
+    pub fn is_writing(&self) -> bool {
+        let membership = self.membership.as_ref();
+
+        membership.map_or(self.phone.writing, |m| m.is_writing(&self.phone))
+    }
+
     /// Returns whether a member knows who belongs and where they are. Only the leader can tell of others.
     pub fn is_up_to_date(&self, peer: PeerId) -> bool {
         peer == self.phone.id

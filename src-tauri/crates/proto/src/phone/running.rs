@@ -82,7 +82,7 @@ impl<H, C> Phone<H, C> {
         let run = self.standings.run();
         let is_mine = run.is_none_or(|run| run.started_by == self.me);
 
-        if self.leads() || is_mine || self.planning.is_some() {
+        if self.leads() || is_mine || self.waits_for_lead() {
             Ok(())
         } else {
             Err(Refused::NotLeader)
@@ -254,6 +254,28 @@ impl<H, C> Phone<H, C> {
             Some(leader) => self.send_control(leader, Control::StopWanted),
         }
         self.told.run_changed();
+    }
+
+    /// The leader runs nothing any more. What this phone would run if it led is over, too, unless it is just for that
+    /// that the leader makes room.
+    pub(super) fn stopped_by(&mut self, from: PeerId, now: Instant) {
+        if self.leader == Some(from) && !self.waits_for_lead() {
+            self.planning = None;
+            self.started = Started {
+                wanted: self.started.wanted,
+                ..Started::default()
+            };
+            self.told.run_changed();
+        }
+
+        let message = Control::Stop;
+        self.ring
+            .handle(ring::InEvent::Control { from, message }, now);
+    }
+
+    /// Returns whether a person has just started something here, and another phone leads.
+    pub(super) fn waits_for_lead(&self) -> bool {
+        self.started.give_up_at.is_some()
     }
 
     /// The person who started what is run wants no more of it.

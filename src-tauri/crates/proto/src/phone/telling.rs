@@ -314,8 +314,12 @@ impl<H, C> Phone<H, C> {
         });
     }
 
-    /// Returns what this phone runs, as it tells.
+    /// Returns what this phone runs, as it tells. What it would run if it led is nobody's business.
     fn run_told(&mut self) -> Option<Run> {
+        if !self.leads() && !self.waits_for_lead() {
+            return None;
+        }
+
         let questions = self.ring.questions();
         let (open, measured) = (questions.open().collect(), questions.measured());
         let n_questions = u32::try_from(questions.len()).unwrap_or(u32::MAX);

@@ -122,6 +122,23 @@ fn what_is_stopped_is_stopped_everywhere() {
     world.assert_runs(MODEL);
 }
 
+/// As a program does that is started to run its model whenever it leads.
+#[test]
+fn what_a_member_would_run_if_it_led_is_stopped_too_and_not_told() {
+    let mut world = World::new(&[ANNA, BELA]);
+    world.tell(BELA, run(even(2), OTHER_MODEL));
+    world.join(BELA, ANNA);
+    world.tell(ANNA, run(even(2), MODEL));
+    world.run_for(5 * SECOND);
+    world.assert_runs(MODEL);
+    assert_eq!(world.phones[&BELA].check_stop(), Err(Refused::NotLeader));
+
+    world.tell(ANNA, InEvent::Stop);
+    world.run_for(5 * SECOND);
+
+    world.assert_nothing_runs();
+}
+
 #[test]
 fn a_model_that_is_started_takes_the_place_of_what_is_run_whoever_leads() {
     let mut world = World::running(&[ANNA, BELA, CARL]);
@@ -379,6 +396,9 @@ fn a_phone_that_is_suspended_leaves_nobody_waiting_and_comes_back() {
     assert_eq!(stages.len(), 3);
 }
 
+/// From whom, to whom, and what.
+type Coming = (PeerId, PeerId, InEvent<(), ()>);
+
 /// Phones, and what is on its way between them.
 struct World {
     now: Instant,
@@ -387,7 +407,7 @@ struct World {
     connected: BTreeSet<(PeerId, PeerId)>,
     away: BTreeSet<PeerId>,
     /// What happens when, to whom; the counter keeps ties in order.
-    coming: BTreeMap<(Instant, u64), (PeerId, PeerId, InEvent<(), ()>)>,
+    coming: BTreeMap<(Instant, u64), Coming>,
     n_coming: u64,
     budget_bytes: u64,
     n_standings: u32,
@@ -442,12 +462,7 @@ impl World {
     fn formed(ids: &[PeerId]) -> Self {
         let mut world = Self::new(ids);
         for &id in &ids[1..] {
-            let ask = group::Command::Ask {
-                peer: ids[0],
-                purpose: Purpose::Join,
-            };
-            world.tell(id, InEvent::Group(group::InEvent::Command(ask)));
-            world.run_for(5 * SECOND);
+            world.join(id, ids[0]);
         }
 
         for id in ids {
@@ -455,6 +470,16 @@ impl World {
             assert_eq!(world.phones[id].members().len(), ids.len() - 1);
         }
         world
+    }
+
+    fn join(&mut self, newcomer: PeerId, host: PeerId) {
+        let ask = group::Command::Ask {
+            peer: host,
+            purpose: Purpose::Join,
+        };
+        self.tell(newcomer, InEvent::Group(group::InEvent::Command(ask)));
+
+        self.run_for(5 * SECOND);
     }
 
     /// The same, with a model evenly on all, which the first has.
@@ -591,7 +616,7 @@ impl World {
                     let here = transfer::InEvent::Finished(shard);
                     self.send(me, me, InEvent::Shards(here));
                 }
-                OutEvent::Supply(_) | OutEvent::Planned(_) => {}
+                OutEvent::Supply(_) | OutEvent::Planned(_) | OutEvent::Reviewed(_) => {}
                 OutEvent::Measure(event) => self.act_measure(me, event),
                 OutEvent::CannotPlan { reason, .. } => panic!("{me}: {reason}"),
                 OutEvent::Show(board) => self.show(me, *board),
@@ -694,6 +719,7 @@ impl World {
                 ring::InEvent::Loaded { epoch: plan.epoch }
             }
             Wish::Unload => return self.shell(me, |shell| shell.is_loaded = false),
+            Wish::Answered(_) => unreachable!("the phone keeps these to itself"),
             Wish::Open { request, .. } => ring::InEvent::Opened {
                 request,
                 prompt: vec![1, 2, 3],

@@ -63,6 +63,8 @@ struct Request {
     first_token_at: Option<Instant>,
     last_token_at: Option<Instant>,
     figures: Figures,
+    /// Whether nobody else had a question open as long as this one was.
+    is_alone: bool,
     /// Bytes sent for decode steps, this request's share.
     decode_bytes: u64,
 }
@@ -175,6 +177,10 @@ impl<H> Head<H> {
             return self.answer(request, Answer::Refused(reason));
         }
 
+        let is_alone = self.requests.is_empty();
+        for other in self.requests.values_mut() {
+            other.is_alone = false;
+        }
         self.requests.insert(
             request,
             Request {
@@ -184,6 +190,7 @@ impl<H> Head<H> {
                 first_token_at: None,
                 last_token_at: None,
                 figures: Figures::default(),
+                is_alone,
                 decode_bytes: 0,
             },
         );
@@ -648,12 +655,16 @@ impl<H> Head<H> {
         };
         let opening = matches!(entry.state, State::Opening);
         let figures = entry.final_figures();
+        let is_alone = entry.is_alone;
         entry.state = State::Leaving { index };
 
         self.queue.retain(|&other| other != request);
         self.ready.retain(|&other| other != request);
         self.reading.retain(|&other| other != request);
         self.answer(request, Answer::Done { finish, figures });
+        if is_alone && finish != Finish::Cancelled {
+            self.events.push_back(OutEvent::Answered(figures));
+        }
 
         if let Some(index) = index {
             self.sequences[index].idle_since = Some(now);

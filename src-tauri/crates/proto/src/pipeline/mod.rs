@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::chat::{Answer, Ask, FailureReason, RefusalReason};
+use crate::chat::{Answer, Ask, FailureReason, Figures, RefusalReason};
 use crate::plan::Plan;
 use crate::wire::{self, Step};
 use crate::{Epoch, PeerId, RequestId, SequenceId, StepId};
@@ -214,6 +214,8 @@ pub enum OutEvent<H> {
         /// What there is to tell.
         answer: Answer,
     },
+    /// An answer was written to its end, and had the ring to itself: what it took is what a forecast says.
+    Answered(Figures),
 }
 
 /// One token to be sampled.

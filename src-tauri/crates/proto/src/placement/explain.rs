@@ -252,6 +252,7 @@ impl fmt::Display for Reason {
             Self::Tired(Tiredness::NotCharging) => write!(f, "works only while it is charged"),
             Self::Tired(Tiredness::Metered) => write!(f, "is on a network that costs money"),
             Self::Tired(Tiredness::Unmeasured) => write!(f, "could not be measured"),
+            Self::Tired(Tiredness::Failed) => write!(f, "could not do its part"),
             Self::NotConsidered => write!(f, "was not considered: others are quicker"),
         }
     }

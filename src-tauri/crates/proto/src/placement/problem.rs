@@ -101,6 +101,8 @@ pub enum Tiredness {
     Metered,
     /// What it can do could not be measured.
     Unmeasured,
+    /// It could not do its part of a plan, and has not left since.
+    Failed,
 }
 
 /// What one layer shard needs.

@@ -107,7 +107,10 @@ fn needed_bytes(problem: &Problem) -> u64 {
 
 /// Returns the least that must be added for some plan to fit, if only phones that `may_grow` get
 /// any.
-fn least_missing_bytes(problem: &Problem, may_grow: impl Fn(usize) -> bool) -> Option<u64> {
+pub(super) fn least_missing_bytes(
+    problem: &Problem,
+    may_grow: impl Fn(usize) -> bool,
+) -> Option<u64> {
     let head = problem.head_index();
     let ends_missing_bytes = memory::shortfall_bytes(problem, head, 0..0);
     if ends_missing_bytes > 0 && !may_grow(head) {

@@ -31,7 +31,7 @@ use crate::plan::Sizes;
 /// What one more shard adds to a step: 45 µs, measured with SmolLM2-135M as 30 one-layer shards on
 /// a desktop core. A phone's may be twice that; a shard of any model that needs a group takes
 /// milliseconds.
-const SHARD_S: f64 = 45e-6;
+pub(super) const SHARD_S: f64 = 45e-6;
 
 /// llama.cpp rounds the positions of a cache up to a multiple of this.
 const CONTEXT_STEP: u32 = 256;
@@ -68,6 +68,8 @@ pub struct Candidate<'a> {
     pub name: &'a str,
     /// Whether a person left it out.
     pub is_excluded: bool,
+    /// Whether it could not do its part of a plan.
+    pub is_unfit: bool,
     /// What it can do; `None` if that could not be measured.
     pub profile: Option<&'a Profile>,
     /// How it is; `None` if it has not said so.
@@ -250,6 +252,7 @@ fn workload(n_embd: u32, sizes: &Sizes, prompt_tokens: u32) -> Workload {
 
 fn availability(phone: &Candidate<'_>) -> Availability {
     let tiredness = phone.snapshot.and_then(Snapshot::tiredness);
+    let tiredness = tiredness.or(phone.is_unfit.then_some(Tiredness::Failed));
 
     match (phone.is_excluded, tiredness, phone.profile) {
         (true, ..) => Availability::Excluded,
@@ -401,6 +404,13 @@ mod tests {
                 },
                 Availability::Excluded,
             ),
+            (
+                Candidate {
+                    is_unfit: true,
+                    ..anna(&quick)
+                },
+                Availability::Tired(Tiredness::Failed),
+            ),
         ];
         let links = links(&[ANNA, BELA]);
         let manifest = manifest(&[2; 4]);
@@ -469,6 +479,7 @@ mod tests {
             id: ANNA,
             name: "Anna",
             is_excluded: false,
+            is_unfit: false,
             profile: Some(profile),
             snapshot: Some(&SNAPSHOT),
             flash_quota_bytes: 1 << 30,

@@ -12,8 +12,9 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use gguf_tools::Sample;
+use gguf_tools::{ModelHash, Sample};
 use serde::{Deserialize, Serialize};
 
 use super::figure::Figure;
@@ -38,6 +39,8 @@ pub enum Message {
     Measure {
         /// The model's sample.
         sample: Arc<Sample>,
+        /// The model, as its manifest's hash names it.
+        model: ModelHash,
     },
     /// A phone tells the leader what it can do, and how it is.
     Measured {
@@ -91,7 +94,21 @@ pub enum Message {
     /// A phone tells the leader that it is otherwise than it was.
     Snapshot(Snapshot),
     /// A phone tells the leader how its work goes, beside what its profile says.
-    Pace(Pace),
+    Pace {
+        /// The model that it runs.
+        model: ModelHash,
+        /// How that goes.
+        pace: Pace,
+    },
+    /// A phone tells the leader what it has received of a shard: as fast as the link carries it.
+    Received {
+        /// Who sent it.
+        from: PeerId,
+        /// How many bytes.
+        n_bytes: u64,
+        /// What they took.
+        time: Duration,
+    },
 }
 
 /// What a measuring of a link sends.
@@ -178,6 +195,7 @@ mod tests {
         let messages = [
             Message::Measure {
                 sample: Arc::new(sample()),
+                model: ModelHash::of(b"a model"),
             },
             Message::Measured {
                 profile: Box::new(profile(0.001)),
@@ -196,7 +214,15 @@ mod tests {
             Message::Pong { probe, number },
             Message::Arrived { probe, burst: 1 },
             Message::Snapshot(SNAPSHOT),
-            Message::Pace(Pace::UNKNOWN),
+            Message::Pace {
+                model: ModelHash::of(b"a model"),
+                pace: Pace::UNKNOWN,
+            },
+            Message::Received {
+                from: BELA,
+                n_bytes: 8 << 20,
+                time: Duration::from_millis(700),
+            },
         ];
 
         for message in messages {

@@ -54,6 +54,8 @@ pub struct Pace {
     pub decode: Option<Figure>,
     /// Of prefill chunks; `None` until there was one.
     pub prefill: Option<Figure>,
+    /// Of the ends, from hidden states to tokens; `None` until there was one.
+    pub ends: Option<Figure>,
 }
 
 /// A figure that grows with the positions in the cache: two points and the line through them.
@@ -156,7 +158,12 @@ impl Profile {
     /// Returns it as it is after `time` without a new measurement.
     #[must_use]
     pub fn aged(mut self, time: Duration) -> Self {
-        let pace = [&mut self.pace.decode, &mut self.pace.prefill];
+        let Pace {
+            decode,
+            prefill,
+            ends,
+        } = &mut self.pace;
+        let pace = [decode, prefill, ends];
         let figures = [
             &mut self.embed_s,
             &mut self.logits_s,
@@ -173,9 +180,16 @@ impl Profile {
         self
     }
 
-    /// Returns the seconds of the ends for one token: embedding, logits, sampling.
+    /// Returns the seconds of the ends for one token, as the work went of late: embedding, logits, sampling.
     pub fn ends_decode_s(&self) -> f64 {
-        self.embed_s.value() + self.logits_s.value() + self.sample_s.value()
+        let pace = self.pace.ends.map_or(1.0, |pace| pace.value());
+
+        self.embed_s.value() + self.token_s() * pace
+    }
+
+    /// Returns the seconds from a hidden state to a token, as they were measured.
+    pub(super) fn token_s(&self) -> f64 {
+        self.logits_s.value() + self.sample_s.value()
     }
 }
 
@@ -184,6 +198,7 @@ impl Pace {
     pub const UNKNOWN: Self = Self {
         decode: None,
         prefill: None,
+        ends: None,
     };
 
     /// Returns another phone's pace as far as it is believed: between a hundredth and a hundred
@@ -197,6 +212,7 @@ impl Pace {
         Self {
             decode: bound(self.decode),
             prefill: bound(self.prefill),
+            ends: bound(self.ends),
         }
     }
 }

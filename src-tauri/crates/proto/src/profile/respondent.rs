@@ -25,11 +25,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gguf_tools::Sample;
+use gguf_tools::{ModelHash, Sample};
 
+use super::bridge::SHARD_S;
 use super::figure::Figure;
 use super::message::{BurstFrame, Depth, Found, Message, ProbeId};
-use super::phone::{Pace, Profile};
+use super::phone::Profile;
 use crate::PeerId;
 use crate::device::Snapshot;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX};
@@ -69,8 +70,14 @@ const BURST_TIMEOUT: Duration = Duration::from_secs(8);
 /// soon a balancer could make use of it.
 const PACE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Bytes that are received of one phone before the leader is told how fast they came: about a second of Wi-Fi, and
+/// enough chunks that one that was held up does not count for much. A guess.
+const RECEIVED_ENOUGH: u64 = 8 << 20;
 /// Orders that wait, at most: more would be late. What is beyond is not carried out.
 const ORDERS_MAX: usize = 8;
+
+/// Models of which it is kept what this phone said of itself: the one that is run, and some that were only asked about.
+const SAID_MAX: usize = 4;
 
 /// What happened.
 #[derive(Debug)]
@@ -105,23 +112,66 @@ pub enum InEvent {
     },
     /// The engine has run a step.
     Computed(Work),
+    /// Bytes of a shard came as fast as the link carries them.
+    Received {
+        /// From whom.
+        from: PeerId,
+        /// How many.
+        n_bytes: u64,
+        /// What they took.
+        time: Duration,
+    },
     /// This phone is otherwise than it was.
     Snapshot(Snapshot),
     /// A phone cannot be reached.
     PhoneLost(PeerId),
 }
 
-/// A step that was computed.
+/// Something that was computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Work {
-    /// Layers that it ran through.
+pub enum Work {
+    /// A step of one conversation through this phone's layers.
+    Layers {
+        /// The layers.
+        stage: StageLayers,
+        /// Tokens in the step: 1 is a decode step.
+        n_tokens: u32,
+        /// Positions in the cache before it.
+        n_positions: u32,
+        /// What it took.
+        time: Duration,
+    },
+    /// One hidden state was made a token.
+    Token {
+        /// The model, as its manifest's hash names it.
+        model: ModelHash,
+        /// What it took.
+        time: Duration,
+    },
+}
+
+/// The layers that a phone runs, as far as their time depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageLayers {
+    /// The model, as its manifest's hash names it.
+    pub model: ModelHash,
+    /// How many they are.
     pub n_layers: u32,
-    /// Tokens in it: 1 is a decode step.
-    pub n_tokens: u32,
-    /// Positions in the cache before it.
-    pub n_positions: u32,
-    /// What it took.
-    pub time: Duration,
+    /// In how many shards.
+    pub n_shards: u32,
+    /// Bytes of their weights.
+    pub weights_bytes: u64,
+    /// Tokens in a prefill chunk.
+    pub chunk_tokens: u32,
+}
+
+impl Work {
+    fn model(&self) -> ModelHash {
+        match self {
+            Self::Layers { stage, .. } => stage.model,
+            Self::Token { model, .. } => *model,
+        }
+    }
 }
 
 /// What is wanted.
@@ -161,12 +211,27 @@ pub struct Respondent {
     probing: Option<Probing>,
     /// Orders that wait, and whose they are.
     orders: VecDeque<(PeerId, Message)>,
-    /// What this phone said of itself, whose pace the work tells.
-    profile: Option<Box<Profile>>,
+    /// What this phone said of itself, by model, the latest last: the work tells the pace of one of them.
+    said: VecDeque<Said>,
+    /// Model that is being measured, and bytes of a layer of its sample.
+    measuring: Option<(ModelHash, u64)>,
+    /// Who sends shards, how much of them came since the leader was told, and what that took.
+    received: Option<(PeerId, u64, Duration)>,
+    /// Model that was run last.
+    worked_on: Option<ModelHash>,
     /// When the pace may be told again; `None` if there is nothing to tell.
     pace_due: Option<Instant>,
     pace_told: Option<Instant>,
     out: VecDeque<OutEvent>,
+}
+
+/// What this phone said of itself.
+#[derive(Debug)]
+struct Said {
+    model: ModelHash,
+    /// Bytes of a layer of the sample that it was measured with.
+    sample_layer_bytes: u64,
+    profile: Box<Profile>,
 }
 
 /// A link that is being measured.
@@ -205,7 +270,10 @@ impl Respondent {
             measuring_for: None,
             probing: None,
             orders: VecDeque::new(),
-            profile: None,
+            said: VecDeque::new(),
+            measuring: None,
+            received: None,
+            worked_on: None,
             pace_due: None,
             pace_told: None,
             out: VecDeque::new(),
@@ -225,6 +293,11 @@ impl Respondent {
                 }
             }
             InEvent::Computed(work) => self.computed(work, now),
+            InEvent::Received {
+                from,
+                n_bytes,
+                time,
+            } => self.received(from, n_bytes, time),
             InEvent::Snapshot(snapshot) => self.tell(Message::Snapshot(snapshot)),
             InEvent::PhoneLost(phone) => {
                 if self.probing.as_ref().is_some_and(|p| p.to == phone) {
@@ -262,6 +335,11 @@ impl Respondent {
         self.out.pop_front()
     }
 
+    /// Returns whether [`Self::poll`] has something.
+    pub fn wants_anything(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// A new leader knows nothing of what the old one had ordered.
     fn follow(&mut self, leader: PeerId) {
         if self.leader != Some(leader) {
@@ -282,7 +360,8 @@ impl Respondent {
             | Message::NotMeasured { .. }
             | Message::Probed { .. }
             | Message::Snapshot(_)
-            | Message::Pace(_) => {}
+            | Message::Pace { .. }
+            | Message::Received { .. } => {}
         }
     }
 
@@ -306,8 +385,9 @@ impl Respondent {
         }
 
         match self.orders.pop_front() {
-            Some((from, Message::Measure { sample })) => {
+            Some((from, Message::Measure { sample, model })) => {
                 self.measuring_for = Some(from);
+                self.measuring = Some((model, sample.layer_bytes().max(1)));
                 self.measure(sample);
             }
             Some((from, Message::Probe { probe, to, depth })) => {
@@ -322,7 +402,17 @@ impl Respondent {
     }
 
     fn measured(&mut self, profile: Box<Profile>, snapshot: Snapshot) {
-        self.profile = Some(profile.clone());
+        if let Some((model, sample_layer_bytes)) = self.measuring.take() {
+            self.said.retain(|said| said.model != model);
+            if self.said.len() == SAID_MAX {
+                self.said.pop_front();
+            }
+            self.said.push_back(Said {
+                model,
+                sample_layer_bytes,
+                profile: profile.clone(),
+            });
+        }
         if let Some(to) = self.measuring_for.take() {
             self.send(to, Message::Measured { profile, snapshot });
         }
@@ -497,38 +587,62 @@ impl Respondent {
         }
     }
 
+    /// Takes note of how long something took beside what the profile says.
     fn computed(&mut self, work: Work, now: Instant) {
-        let Some(profile) = &mut self.profile else {
+        let model = work.model();
+        let Some(said) = self.said.iter_mut().find(|said| said.model == model) else {
             return;
         };
-        let n_layers = f64::from(work.n_layers);
-        let (wanted_s, pace) = if work.n_tokens == 1 {
-            let wanted_s = profile.decode_s.at(work.n_positions) * n_layers;
-            (wanted_s, &mut profile.pace.decode)
-        } else {
-            let a_token_s = profile.prefill_s.at(work.n_positions) * n_layers;
-            let wanted_s = a_token_s * f64::from(work.n_tokens);
-            (wanted_s, &mut profile.pace.prefill)
+        let Some((ratio, pace)) = pace_of(&mut said.profile, said.sample_layer_bytes, work) else {
+            return;
         };
 
-        let ratio = work.time.as_secs_f64() / wanted_s;
         match pace {
             Some(known) => *known = known.after(ratio),
             None => *pace = Figure::new(ratio, 0.0).ok(),
         }
         let due = self.pace_told.map_or(now, |told| told + PACE_INTERVAL);
         self.pace_due.get_or_insert(due);
+        self.worked_on = Some(model);
         if due <= now {
             self.tell_pace(now);
+        }
+    }
+
+    fn received(&mut self, from: PeerId, n_bytes: u64, time: Duration) {
+        let before = self.received.take_if(|(sender, ..)| *sender == from);
+        let (_, bytes_before, time_before) = before.unwrap_or((from, 0, Duration::ZERO));
+        let (n_bytes, time) = (
+            bytes_before.saturating_add(n_bytes),
+            time_before.saturating_add(time),
+        );
+
+        if n_bytes < RECEIVED_ENOUGH {
+            self.received = Some((from, n_bytes, time));
+        } else {
+            self.tell(Message::Received {
+                from,
+                n_bytes,
+                time,
+            });
         }
     }
 
     fn tell_pace(&mut self, now: Instant) {
         self.pace_due = None;
         self.pace_told = Some(now);
-        let pace = self.profile.as_ref().map(|profile| profile.pace);
+        let worked_on = self
+            .said
+            .iter()
+            .find(|said| Some(said.model) == self.worked_on);
 
-        self.tell(Message::Pace(pace.unwrap_or(Pace::UNKNOWN)));
+        if let Some(&Said {
+            model, ref profile, ..
+        }) = worked_on
+        {
+            let pace = profile.pace;
+            self.tell(Message::Pace { model, pace });
+        }
     }
 
     fn probing_of(&mut self, from: PeerId, probe: ProbeId) -> Option<&mut Probing> {
@@ -545,6 +659,47 @@ impl Respondent {
 
     fn send(&mut self, to: PeerId, message: Message) {
         self.out.push_back(OutEvent::Send { to, message });
+    }
+}
+
+/// Returns how many times as long as measured something took, and the pace that this tells; `None` if it tells none.
+///
+/// The other direction of what [`problem`](super::problem) makes of a profile: the shard's own cost is the same on both
+/// sides, so it is no part of a pace.
+fn pace_of(
+    profile: &mut Profile,
+    sample_layer_bytes: u64,
+    work: Work,
+) -> Option<(f64, &mut Option<Figure>)> {
+    match work {
+        Work::Token { time, .. } => {
+            let ratio = time.as_secs_f64() / profile.token_s();
+            Some((ratio, &mut profile.pace.ends))
+        }
+        Work::Layers {
+            stage,
+            n_tokens,
+            n_positions,
+            time,
+        } => {
+            let took_s = time.as_secs_f64() - f64::from(stage.n_shards) * SHARD_S;
+            let n_sampled = stage.weights_bytes as f64 / sample_layer_bytes as f64;
+            let decode_s = profile.decode_s.at(n_positions) * n_sampled;
+            if n_tokens == 1 {
+                return Some((took_s / decode_s, &mut profile.pace.decode));
+            }
+            if 2 * n_tokens < stage.chunk_tokens {
+                return None; // as much a decode step as a chunk
+            }
+
+            let chunk_tokens = f64::from(stage.chunk_tokens);
+            let a_token_s = profile.prefill_s.at(n_positions) * f64::from(stage.n_layers);
+            let chunk_s = a_token_s * chunk_tokens;
+            let beyond_first = f64::from(n_tokens - 1) / (chunk_tokens - 1.0).max(1.0);
+            // As `Seconds::of_chunk` has it for a chunk that is not full.
+            let wanted_s = decode_s.min(chunk_s) + (chunk_s - decode_s).max(0.0) * beyond_first;
+            Some((took_s / wanted_s, &mut profile.pace.prefill))
+        }
     }
 }
 
@@ -637,9 +792,10 @@ fn median(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::super::testing::{SNAPSHOT, profile, sample};
     use super::*;
-    use crate::testing::{ANNA, CARL};
+    use crate::testing::{ANNA, BELA, CARL};
 
     const PROBE: ProbeId = ProbeId(1);
+    const MODEL: ModelHash = ModelHash([7; 32]);
     const FULL: Depth = Depth::Full {
         n_numbers: 128 * 512,
         activation: ActivationType::F32,
@@ -653,6 +809,7 @@ mod tests {
             from,
             message: Message::Measure {
                 sample: Arc::new(sample()),
+                model: MODEL,
             },
         };
         let mut told = Vec::new();
@@ -780,14 +937,28 @@ mod tests {
             profile: Box::new(profile(0.001)),
             snapshot: SNAPSHOT,
         };
+        let order = InEvent::Message {
+            from: ANNA,
+            message: Message::Measure {
+                sample: Arc::new(sample()),
+                model: MODEL,
+            },
+        };
+        member.handle(order, start);
         member.handle(measured, start);
-        member.poll();
+        while member.poll().is_some() {}
 
         let mut told = Vec::new();
         for second in 0..60 {
             let now = start + Duration::from_secs(second);
-            let work = Work {
-                n_layers: 10,
+            let work = Work::Layers {
+                stage: StageLayers {
+                    model: MODEL,
+                    n_layers: 10,
+                    n_shards: 0,
+                    weights_bytes: 10 * sample().layer_bytes(),
+                    chunk_tokens: 128,
+                },
                 n_tokens: 1,
                 n_positions: 64,
                 time: Duration::from_millis(30),
@@ -801,7 +972,7 @@ mod tests {
 
         assert!((5..=7).contains(&told.len()), "{}", told.len());
         let Some(OutEvent::Send {
-            message: Message::Pace(pace),
+            message: Message::Pace { pace, .. },
             ..
         }) = told.last()
         else {
@@ -810,6 +981,73 @@ mod tests {
         // The profile says 10 ms.
         assert!((pace.decode.unwrap().value() - 3.0).abs() < 0.01);
         assert_eq!(pace.prefill, None);
+    }
+
+    /// What the work tells is what the forecast is made of: the same time comes out again.
+    #[test]
+    fn a_pace_corrects_the_forecast_by_just_what_it_was_out() {
+        let stage = StageLayers {
+            model: MODEL,
+            n_layers: 10,
+            n_shards: 5,
+            weights_bytes: 20,
+            chunk_tokens: 128,
+        };
+        let mut profile = profile(0.001);
+        let layers = |n_tokens, n_positions, time| Work::Layers {
+            stage,
+            n_tokens,
+            n_positions,
+            time,
+        };
+
+        // Twenty bytes where the sample's layers have one each: 20 ms, and the shards' own.
+        let decode = layers(1, 64, Duration::from_micros(40_225));
+        let (ratio, _) = pace_of(&mut profile, 1, decode).expect("a decode step tells a pace");
+        assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+
+        // A tenth of a millisecond for each of 128 tokens and ten layers.
+        let chunk = layers(128, 0, Duration::from_micros(64_225));
+        let (ratio, _) = pace_of(&mut profile, 1, chunk).expect("a whole chunk tells a pace");
+        assert!((ratio - 0.5).abs() < 1e-9, "{ratio}");
+
+        let little = layers(20, 0, Duration::from_millis(50)); // of 128
+        assert!(pace_of(&mut profile, 1, little).is_none());
+        let token = Work::Token {
+            model: MODEL,
+            time: Duration::from_micros(4_200),
+        };
+        let (ratio, _) = pace_of(&mut profile, 1, token).expect("the ends have a pace");
+        assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+    }
+
+    #[test]
+    fn how_fast_shards_came_is_told_once_there_is_enough_of_them() {
+        let (mut member, now) = member();
+        let received = |from, n_bytes| InEvent::Received {
+            from,
+            n_bytes,
+            time: Duration::from_millis(100),
+        };
+
+        for _ in 0..7 {
+            member.handle(received(CARL, 1 << 20), now);
+        }
+        member.handle(received(BELA, 1 << 20), now); // another link: from the beginning
+        assert_eq!(member.poll(), None);
+        for _ in 0..7 {
+            member.handle(received(BELA, 1 << 20), now);
+        }
+
+        let Some(OutEvent::Send { message, .. }) = member.poll() else {
+            panic!("it tells nothing");
+        };
+        let expected = Message::Received {
+            from: BELA,
+            n_bytes: 8 << 20,
+            time: Duration::from_millis(800),
+        };
+        assert_eq!(message, expected);
     }
 
     /// Measures a link with this round trip and goodput, and returns what was found.

@@ -57,6 +57,8 @@ const PROBES_BESIDE: u32 = 1 << 31;
 pub struct Config {
     /// The model's sample.
     pub sample: Arc<Sample>,
+    /// The model, as its manifest's hash names it.
+    pub model: ModelHash,
     /// Numbers in the activation of a prefill chunk.
     pub chunk_numbers: u32,
     /// Their type on the wire.
@@ -79,17 +81,12 @@ pub enum InEvent {
         /// What.
         message: Message,
     },
-    /// Some bytes took some time from one phone to another in the course of the work: a shard's
-    /// chunk, for instance.
-    Transferred {
-        /// Who sent.
-        from: PeerId,
-        /// Who received.
-        to: PeerId,
-        /// Bytes.
-        bytes: u64,
-        /// What they took.
-        time: Duration,
+    /// The hops of a ring took so many times as long as the ways between its phones say.
+    Hops {
+        /// The ways, each once.
+        ways: Vec<(PeerId, PeerId)>,
+        /// How many times as long.
+        ratio: f64,
     },
 }
 
@@ -225,12 +222,11 @@ impl Survey {
             InEvent::Joined(phone) => self.joined(phone, now),
             InEvent::Left(phone) => self.left(phone),
             InEvent::Message { from, message } => self.hear(from, message, now),
-            InEvent::Transferred {
-                from,
-                to,
-                bytes,
-                time,
-            } => self.transferred((from, to), bytes, time, now),
+            InEvent::Hops { ways, ratio } => {
+                for way in ways {
+                    self.hopped(way, ratio);
+                }
+            }
         }
 
         self.go_on(now);
@@ -345,7 +341,8 @@ impl Survey {
         self.is_done = false;
 
         let sample = Arc::clone(&self.config.sample);
-        self.send(phone, Message::Measure { sample });
+        let model = self.config.model;
+        self.send(phone, Message::Measure { sample, model });
     }
 
     fn left(&mut self, phone: PeerId) {
@@ -380,7 +377,7 @@ impl Survey {
                 phone.knowledge = Knowledge::Failed { reason };
             }
             Message::Snapshot(snapshot) => phone.snapshot = Some(snapshot.bounded()),
-            Message::Pace(pace) => {
+            Message::Pace { model, pace } if model == self.config.model => {
                 if let Knowledge::Measured(profile) = &mut phone.knowledge {
                     profile.pace = pace.bounded();
                 }
@@ -391,8 +388,14 @@ impl Survey {
                     self.found(probe, found, now);
                 }
             }
-            // Words between members.
-            Message::Measure { .. }
+            Message::Received {
+                from: sender,
+                n_bytes,
+                time,
+            } => self.transferred((sender, from), n_bytes, time, now),
+            // Of another model, and words between members.
+            Message::Pace { .. }
+            | Message::Measure { .. }
             | Message::Probe { .. }
             | Message::Ping { .. }
             | Message::Pong { .. }
@@ -439,6 +442,15 @@ impl Survey {
         way.rtt_s = way.rtt_s.aged(now.saturating_duration_since(*at));
         way.goodput_bytes_per_s = way.goodput_bytes_per_s.after(rate);
         *at = now;
+    }
+
+    /// Corrects a way by what activations took on it. Most of a token's hop is delay, so that is what is corrected; and
+    /// the figure keeps its age, so that it is pinged again all the same.
+    fn hopped(&mut self, pair: Pair, ratio: f64) {
+        if let Some((LinkKnowledge::Way(way), _)) = self.links.get_mut(&pair) {
+            let (rtt_s, age) = (way.rtt_s.value(), way.rtt_s.age());
+            way.rtt_s = way.rtt_s.after(rtt_s * ratio).aged(age);
+        }
     }
 
     /// Starts what can be started, and says so when all is known.
@@ -723,11 +735,14 @@ mod tests {
         world.run();
 
         for _ in 0..40 {
-            let event = InEvent::Transferred {
+            let message = Message::Received {
                 from: ANNA,
-                to: BELA,
-                bytes: 1 << 20,
+                n_bytes: 1 << 20,
                 time: Duration::from_millis(500),
+            };
+            let event = InEvent::Message {
+                from: BELA,
+                message,
             };
             world.survey.handle(event, world.now);
         }
@@ -737,6 +752,30 @@ mod tests {
         };
         let wanted = (1 << 20) as f64 / 0.5;
         assert!((way.goodput_bytes_per_s.value() / wanted - 1.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn the_work_tells_what_hops_take() {
+        let mut world = World::new(1);
+        world.join([ANNA, BELA, CARL]);
+        world.run();
+        let rtt_s = |world: &World, pair| match world.survey.links(world.now)[&pair] {
+            LinkKnowledge::Way(way) => way.rtt_s.value(),
+            LinkKnowledge::Unreachable => panic!("they can talk"),
+        };
+        let before = rtt_s(&world, (ANNA, BELA));
+
+        for _ in 0..40 {
+            // What is left of the difference, as an answer would show it.
+            let ratio = 1.5 * before / rtt_s(&world, (ANNA, BELA));
+            let ways = vec![(ANNA, BELA), (BELA, ANNA)];
+            world
+                .survey
+                .handle(InEvent::Hops { ways, ratio }, world.now);
+        }
+
+        assert!((rtt_s(&world, (BELA, ANNA)) / before - 1.5).abs() < 0.05);
+        assert_eq!(rtt_s(&world, (ANNA, CARL)), before);
     }
 
     proptest! {
@@ -795,6 +834,7 @@ mod tests {
             let start = Instant::now();
             let config = Config {
                 sample: Arc::new(sample()),
+                model: ModelHash::of(b"a model"),
                 chunk_numbers: 128 * 64,
                 activation: ActivationType::F32,
                 probes_at_once,

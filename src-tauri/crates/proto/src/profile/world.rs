@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gguf_tools::ModelHash;
+
 use super::testing::{SNAPSHOT, profile, sample};
 use super::{
     BurstFrame, Knowledge, LinkKnowledge, Message, Profile, Respondent, Survey, respondent, survey,
@@ -17,6 +19,9 @@ const CHUNK_NUMBERS: u32 = 128 * 2048;
 
 /// What a phone needs to measure itself.
 const MEASURING: Duration = Duration::from_millis(1500);
+
+/// The model that is measured.
+const MODEL: ModelHash = ModelHash([7; 32]);
 
 /// What a link is.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +85,14 @@ fn a_member_cannot_play_the_leader() {
     };
     let mut world = World::new(3, wifi);
     let sample = Arc::new(sample());
-    world.send(id(2), id(1), Message::Measure { sample });
+    world.send(
+        id(2),
+        id(1),
+        Message::Measure {
+            sample,
+            model: MODEL,
+        },
+    );
 
     world.run();
 
@@ -124,6 +136,7 @@ impl<L: Fn(u8, u8) -> Link> World<L> {
         let start = Instant::now();
         let config = survey::Config {
             sample: Arc::new(sample()),
+            model: MODEL,
             chunk_numbers: CHUNK_NUMBERS,
             activation: ActivationType::F32,
             probes_at_once: 1,

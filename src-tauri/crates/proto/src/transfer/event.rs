@@ -7,6 +7,7 @@ use gguf_tools::ShardHash;
 
 use super::chunks::{ChunkIndex, ChunkSet};
 use super::message::Message;
+use super::outlet::Throttle;
 use crate::PeerId;
 
 /// A shard that this phone shall have.
@@ -107,6 +108,8 @@ pub enum InEvent<B> {
     },
     /// A person has made room, or time has passed: try the disk again.
     Retry,
+    /// The group computes, and chunks give way to that; or it does not any more.
+    GiveWay(bool),
     /// Answer to [`OutEvent::Serve`]: the chunk has been handed to the network, or nobody is there to take it.
     Served {
         /// For whom it was.
@@ -205,6 +208,8 @@ pub enum OutEvent<B> {
         /// The chunk.
         chunk: ChunkIndex,
     },
+    /// Let chunks go out so: those that wait already, too.
+    Throttle(Throttle),
     /// Something that the phone, or a person, would notice.
     Notice(Notice),
 }
@@ -229,6 +234,16 @@ pub enum Notice {
     Impossible(ShardHash),
     /// A member sends what is not what it should be so often that it is asked no more.
     Distrusted(PeerId),
+    /// Bytes came from a member as fast as the link between us carries them: one chunk behind another, and nothing
+    /// beside them.
+    Carried {
+        /// Who sent them.
+        from: PeerId,
+        /// How many.
+        n_bytes: u64,
+        /// What they took.
+        time: Duration,
+    },
 }
 
 /// How far the shards of one [`Purpose`] are.

@@ -35,6 +35,10 @@ const HEDGE_MIN: Duration = Duration::from_millis(200);
 /// How long a chunk is thought to take a holder that never sent one: 1 MiB/s, a poor link.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a holder may take over a chunk at least while chunks give way to an answer: twice as long as three phones
+/// that are served together at the least rate of [`super::outlet`] wait. A guess.
+const GIVING_WAY_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Members whose lies are remembered: more than a group has, so that leaving and coming back clears nobody.
 const LIARS_MAX: usize = 64;
 
@@ -49,6 +53,8 @@ pub(super) struct Fetching<B> {
     lies: BTreeMap<PeerId, u32>,
     /// The disk has failed: nothing is asked for.
     paused: bool,
+    /// The group computes, and chunks come slowly for that.
+    gives_way: bool,
     /// What [`Notice::Stalled`] said last.
     stalled: Vec<ShardHash>,
     meter: Meter,
@@ -71,6 +77,7 @@ impl<B> Fetching<B> {
             holders: BTreeMap::new(),
             lies: BTreeMap::new(),
             paused: false,
+            gives_way: false,
             stalled: Vec::new(),
             meter: Meter::default(),
             events: VecDeque::new(),
@@ -187,8 +194,11 @@ impl<B> Fetching<B> {
         let Some(holder) = self.holders.get_mut(&from) else {
             return;
         };
-        match holder.arrived(shard, chunk, now) {
-            Arrival::InFlight => self.unask(shard, chunk),
+        match holder.arrived(shard, chunk, self.gives_way, now) {
+            Arrival::InFlight { took } => {
+                self.unask(shard, chunk);
+                self.carried(from, n_bytes, took);
+            }
             Arrival::Late => {}
             Arrival::Unasked => {
                 return tracing::debug!(%from, ?chunk, "Chunk that nobody asked for, dropped");
@@ -215,6 +225,30 @@ impl<B> Fetching<B> {
             }
         }
         self.ask_more(now);
+    }
+
+    /// Says what a link carries, if nobody else sends at the same time.
+    fn carried(&mut self, from: PeerId, n_bytes: u32, took: Option<Duration>) {
+        let mut others = self.holders.iter().filter(|(peer, _)| **peer != from);
+        let is_alone = others.all(|(_, holder)| holder.n_in_flight() == 0);
+
+        if let Some(time) = took.filter(|_| is_alone) {
+            self.events.push_back(OutEvent::Notice(Notice::Carried {
+                from,
+                n_bytes: n_bytes.into(),
+                time,
+            }));
+        }
+    }
+
+    /// Somebody waits for an answer, or nobody does any more.
+    pub(super) fn give_way(&mut self, gives_way: bool, now: Instant) {
+        self.gives_way = gives_way;
+        if gives_way {
+            for holder in self.holders.values_mut() {
+                holder.be_patient(GIVING_WAY_PATIENCE, now);
+            }
+        }
     }
 
     /// Takes note that a chunk is on disk, and returns whether that is news.
@@ -452,10 +486,15 @@ impl<B> Fetching<B> {
         fetch.ask(chunk);
         let n_bytes = fetch.chunk_bytes(chunk);
 
+        let patience = if self.gives_way {
+            GIVING_WAY_PATIENCE
+        } else {
+            Duration::ZERO
+        };
         let holder = self.holders.get_mut(&choice.holder);
         holder
             .expect("chosen from the holders")
-            .ask(shard, chunk, n_bytes, now);
+            .ask(shard, chunk, n_bytes, patience, now);
         self.send(choice.holder, Message::Request { shard, chunk });
         self.meter.touch(now);
     }
@@ -502,6 +541,10 @@ impl<B> Fetching<B> {
 
     /// Returns a chunk that its holder takes long over, and another who would be much quicker.
     fn choose_second(&self, now: Instant) -> Option<Choice> {
+        if self.gives_way {
+            return None; // all are slow, and twice would be more
+        }
+
         self.idle_holders().into_iter().find_map(|(peer, holder)| {
             let wait = holder.wait(gguf_tools::CHUNK_BYTES).unwrap_or(UNKNOWN_WAIT);
             if self.lies_of(peer) > 0 || holder.silences() > 0 {

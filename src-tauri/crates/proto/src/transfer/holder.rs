@@ -84,7 +84,10 @@ pub(super) struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// It was awaited.
-    InFlight,
+    InFlight {
+        /// What the link took for it, if that was busy with it and nothing else.
+        took: Option<Duration>,
+    },
     /// It had been given up on.
     Late,
     /// It was never asked for.
@@ -111,8 +114,16 @@ impl Holder {
         Some(self.unanswered_since? + TELL_AGAIN)
     }
 
-    pub(super) fn ask(&mut self, shard: ShardHash, chunk: ChunkIndex, n_bytes: u64, now: Instant) {
-        let deadline = now + self.timeout(n_bytes);
+    /// Notes that it was asked for a chunk, over which it may take `patience` at least.
+    pub(super) fn ask(
+        &mut self,
+        shard: ShardHash,
+        chunk: ChunkIndex,
+        n_bytes: u64,
+        patience: Duration,
+        now: Instant,
+    ) {
+        let deadline = now + self.timeout(n_bytes).max(patience);
         self.in_flight.push_back(Request {
             shard,
             chunk,
@@ -122,10 +133,23 @@ impl Holder {
         });
     }
 
-    /// Takes a chunk off what is owed, and learns from the time it took.
-    pub(super) fn arrived(&mut self, shard: ShardHash, chunk: ChunkIndex, now: Instant) -> Arrival {
+    /// Lets it take so long over what it owes, from now on.
+    pub(super) fn be_patient(&mut self, patience: Duration, now: Instant) {
+        for request in &mut self.in_flight {
+            request.deadline = request.deadline.max(now + patience);
+        }
+    }
+
+    /// Takes a chunk off what is owed, and learns from the time it took, unless it `gives_way` to something else.
+    pub(super) fn arrived(
+        &mut self,
+        shard: ShardHash,
+        chunk: ChunkIndex,
+        gives_way: bool,
+        now: Instant,
+    ) -> Arrival {
         let (request, arrival) = match take(&mut self.in_flight, shard, chunk) {
-            Some(request) => (request, Arrival::InFlight),
+            Some(request) => (request, Arrival::InFlight { took: None }),
             None => match take(&mut self.late, shard, chunk) {
                 Some(request) => (request, Arrival::Late),
                 None => return Arrival::Unasked,
@@ -135,10 +159,20 @@ impl Holder {
         let begun = self
             .last_arrival
             .map_or(request.asked_at, |at| at.max(request.asked_at));
-        let took = now.saturating_duration_since(begun).as_secs_f64();
-        let pace = took / request.n_bytes as f64;
-        let old = self.pace.unwrap_or(pace);
-        self.pace = Some(old + SPEED_WEIGHT * (pace - old));
+        let took = now.saturating_duration_since(begun);
+        if !gives_way {
+            let pace = took.as_secs_f64() / request.n_bytes as f64;
+            let old = self.pace.unwrap_or(pace);
+            self.pace = Some(old + SPEED_WEIGHT * (pace - old));
+        }
+        // It was asked for before the one ahead of it had come: the link was never idle.
+        let followed = self.last_arrival.is_some_and(|at| at > request.asked_at);
+        let arrival = match arrival {
+            Arrival::InFlight { .. } => Arrival::InFlight {
+                took: Some(took).filter(|_| followed && !gives_way),
+            },
+            Arrival::Late | Arrival::Unasked => arrival,
+        };
         self.last_arrival = Some(now);
         self.silences = 0;
         self.resting_until = None;

@@ -28,6 +28,7 @@
 //! | holds only some chunks | is asked for those |
 //! | asks for everything at once | waits in a short queue of its own; the others have their turns |
 //! | the disk is full | nothing is asked for until [`InEvent::Retry`]; what was verified stays |
+//! | the group computes | chunks go out slowly, in small pieces, until it does not (`outlet`) |
 //! | the plan changes | what is no longer wanted is withdrawn; what is there of it stays on disk |
 
 mod chunks;
@@ -37,6 +38,7 @@ mod fetching;
 mod holder;
 mod message;
 mod meter;
+mod outlet;
 mod serving;
 
 use std::time::Instant;
@@ -52,6 +54,7 @@ pub use message::{
     SHARDS_MAX,
 };
 pub use meter::PROGRESS_EVERY;
+pub use outlet::{PIECE_BYTES, Throttle};
 pub use serving::{QUEUE_MAX, SENDING_MAX, SENDING_PER_ASKER_MAX};
 
 use fetching::Fetching;
@@ -126,17 +129,23 @@ impl<B> Transfer<B> {
                 failure,
             } => self.fetching.store_failed(shard, chunk, failure, now),
             InEvent::Retry => self.fetching.retry(now),
-            InEvent::Served { to, shard, chunk } => self.serving.served(to, shard, chunk),
+            InEvent::GiveWay(gives_way) => {
+                self.serving.give_way(gives_way);
+                self.fetching.give_way(gives_way, now);
+            }
+            InEvent::Served { to, shard, chunk } => self.serving.served(to, shard, chunk, now),
             InEvent::Unreadable { to, shard, chunk } => self.serving.unreadable(to, shard, chunk),
         }
 
         self.tell(now);
+        self.serving.let_go(now);
     }
 
-    /// Does what is due: gives up on late requests, tells what is new.
+    /// Does what is due: gives up on late requests, tells what is new, lets the next piece of a chunk go.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.fetching.handle_timeout(now);
         self.tell(now);
+        self.serving.let_go(now);
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout).
@@ -287,6 +296,98 @@ mod tests {
         );
     }
 
+    /// While the group computes, what goes out is allowed piece by piece; afterwards nothing holds it.
+    #[test]
+    fn chunks_give_way_while_the_group_computes() {
+        let mut now = Instant::now();
+        let mut holder = Transfer::<()>::new(CARL);
+        let held = InEvent::Held {
+            shard: SHARD,
+            bytes: 100 * CHUNK_BYTES,
+        };
+        holder.handle(held, now);
+        holder.handle(InEvent::PeerJoined(ANNA), now);
+        holder.handle(InEvent::GiveWay(true), now);
+        assert_eq!(throttles(&mut holder), [Throttle::Held]);
+
+        request(&mut holder, ANNA, 0, now);
+        let (mut allowed, end) = (0, now + Duration::from_secs(4));
+        loop {
+            for throttle in throttles(&mut holder) {
+                let Throttle::Allow(bytes) = throttle else {
+                    panic!("{throttle:?}");
+                };
+                allowed += bytes;
+            }
+            match holder.poll_timeout() {
+                Some(wake) if wake < end => now = wake,
+                _ => break,
+            }
+            holder.handle_timeout(now);
+        }
+        // Half a MiB a second, as nothing is known of the link.
+        assert!((1_900_000..2_200_000).contains(&allowed), "{allowed}");
+
+        holder.handle(InEvent::GiveWay(false), now);
+        assert_eq!(throttles(&mut holder), [Throttle::Open]);
+    }
+
+    /// Chunks that come slowly because others wait for an answer are neither late nor asked of others.
+    #[test]
+    fn a_holder_that_gives_way_is_not_late() {
+        let mut now = Instant::now();
+        let mut fetch = fetch(9, now);
+        joined(&mut fetch, ANNA, now);
+        for chunk in asked_chunks(&mut fetch) {
+            now += Duration::from_millis(100);
+            arrives(&mut fetch, ANNA, chunk, now);
+        }
+        asked(&mut fetch);
+
+        fetch.handle(InEvent::GiveWay(true), now);
+        fetch.handle_timeout(now + Duration::from_secs(10));
+        joined(&mut fetch, BELA, now + Duration::from_secs(10));
+
+        let events = std::iter::from_fn(|| fetch.poll()).collect::<Vec<_>>();
+        let withdrawn = events.iter().any(|event| {
+            let OutEvent::Send { message, .. } = event else {
+                return false;
+            };
+            matches!(message, Message::Withdraw { .. })
+        });
+        assert!(!withdrawn, "{events:?}");
+    }
+
+    /// How fast a link carries chunks is told of chunks that came one behind the other, and of no others.
+    #[test]
+    fn what_a_link_carries_is_told() {
+        let mut now = Instant::now();
+        let mut fetch = fetch(9, now);
+        joined(&mut fetch, ANNA, now);
+        let mut carried = Vec::new();
+        let mut chunks = asked_chunks(&mut fetch);
+        while let Some(chunk) = chunks.pop() {
+            now += Duration::from_millis(100);
+            arrives(&mut fetch, ANNA, chunk, now);
+            let events = std::iter::from_fn(|| fetch.poll()).collect::<Vec<_>>();
+            for event in events {
+                match event {
+                    OutEvent::Notice(Notice::Carried { time, .. }) => carried.push(time),
+                    OutEvent::Send {
+                        message: Message::Request { chunk, .. },
+                        ..
+                    } => chunks.insert(0, chunk),
+                    _ => {}
+                }
+            }
+            if carried.len() == 5 {
+                break;
+            }
+        }
+
+        assert_eq!(carried, [Duration::from_millis(100); 5]);
+    }
+
     /// Returns a transfer that wants a shard of so many chunks, none of which is there.
     fn fetch(n_chunks: u32, now: Instant) -> Transfer<()> {
         let mut fetch = Transfer::new(CARL);
@@ -326,6 +427,49 @@ mod tests {
         };
 
         holder.handle(InEvent::Message { from, message }, now);
+    }
+
+    /// A chunk comes, and is right.
+    fn arrives(fetch: &mut Transfer<()>, from: PeerId, chunk: ChunkIndex, now: Instant) {
+        let shard = SHARD;
+        let n_bytes = CHUNK_BYTES as u32;
+        let payload = ();
+
+        fetch.handle(
+            InEvent::Chunk {
+                from,
+                shard,
+                chunk,
+                n_bytes,
+                payload,
+            },
+            now,
+        );
+        fetch.handle(InEvent::Verified { shard, chunk }, now);
+    }
+
+    fn throttles(holder: &mut Transfer<()>) -> Vec<Throttle> {
+        let events = std::iter::from_fn(|| holder.poll());
+        let throttles = events.filter_map(|event| match event {
+            OutEvent::Throttle(throttle) => Some(throttle),
+            _ => None,
+        });
+
+        throttles.collect()
+    }
+
+    /// Returns which chunks are asked for.
+    fn asked_chunks(fetch: &mut Transfer<()>) -> Vec<ChunkIndex> {
+        let events = std::iter::from_fn(|| fetch.poll());
+        let asked = events.filter_map(|event| match event {
+            OutEvent::Send {
+                message: Message::Request { chunk, .. },
+                ..
+            } => Some(chunk),
+            _ => None,
+        });
+
+        asked.collect()
     }
 
     /// Returns who is asked for a chunk.

@@ -2,16 +2,18 @@
 //!
 //! Members take turns, a chunk each. Whoever asks for everything at once waits in a queue of its own that is
 //! short, and is refused beyond it; whoever does not take what is sent keeps only its own place busy. Nothing
-//! that a member says makes more memory busy than [`QUEUE_MAX`] and [`SENDING_PER_ASKER_MAX`] say.
+//! that a member says makes more memory busy than [`QUEUE_MAX`] and [`SENDING_PER_ASKER_MAX`] say. How fast it goes
+//! out, when others wait for an answer, is the [`Outlet`]'s to say.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use gguf_tools::ShardHash;
+use gguf_tools::{CHUNK_BYTES, ShardHash};
 
 use super::chunks::{ChunkIndex, ChunkSet};
 use super::event::OutEvent;
 use super::message::{Have, Held, MESSAGE_BYTES_MAX, Message, RefusalReason};
+use super::outlet::Outlet;
 use crate::PeerId;
 
 /// Requests of one member that wait. An honest one has two in flight, and as many given up on.
@@ -39,6 +41,7 @@ pub(super) struct Serving<B> {
     askers: BTreeMap<PeerId, Asker>,
     /// Whose chunk was read last.
     last_served: Option<PeerId>,
+    outlet: Outlet,
     events: VecDeque<OutEvent<B>>,
 }
 
@@ -60,6 +63,7 @@ impl<B> Serving<B> {
             whole: BTreeMap::new(),
             askers: BTreeMap::new(),
             last_served: None,
+            outlet: Outlet::default(),
             events: VecDeque::new(),
         }
     }
@@ -133,18 +137,35 @@ impl<B> Serving<B> {
         }
     }
 
-    pub(super) fn served(&mut self, to: PeerId, shard: ShardHash, chunk: ChunkIndex) {
-        if let Some(asker) = self.askers.get_mut(&to) {
-            asker.sending.retain(|sending| *sending != (shard, chunk));
-        }
-        self.serve_next();
+    pub(super) fn served(&mut self, to: PeerId, shard: ShardHash, chunk: ChunkIndex, now: Instant) {
+        self.taken(to, shard, chunk);
+
+        // The last chunk of a shard is shorter than the others, and tells nothing.
+        let is_full = self.whole.get(&shard).is_some_and(|n| chunk.0 + 1 < *n);
+        let n_bytes = is_full.then_some(CHUNK_BYTES);
+        self.outlet.sent(n_bytes, self.n_sending() > 0, now);
     }
 
     pub(super) fn unreadable(&mut self, to: PeerId, shard: ShardHash, chunk: ChunkIndex) {
         if self.askers.contains_key(&to) {
             self.refuse(to, shard, chunk, RefusalReason::NotHeld);
         }
-        self.served(to, shard, chunk);
+        self.taken(to, shard, chunk);
+    }
+
+    /// Somebody waits for an answer, or nobody does any more.
+    pub(super) fn give_way(&mut self, gives_way: bool) {
+        let news = self.outlet.give_way(gives_way).map(OutEvent::Throttle);
+
+        self.events.extend(news);
+    }
+
+    /// Lets go what may go now.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        if self.n_sending() > 0 {
+            let piece = self.outlet.let_go(now).map(OutEvent::Throttle);
+            self.events.extend(piece);
+        }
     }
 
     /// Tells those whose time has come what is here.
@@ -166,7 +187,10 @@ impl<B> Serving<B> {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.askers.values().filter_map(|asker| asker.tell_at).min()
+        let tell_at = self.askers.values().filter_map(|asker| asker.tell_at);
+        let let_go_at = self.outlet.next_at().filter(|_| self.n_sending() > 0);
+
+        tell_at.chain(let_go_at).min()
     }
 
     pub(super) fn poll(&mut self) -> Option<OutEvent<B>> {
@@ -184,8 +208,20 @@ impl<B> Serving<B> {
         }
     }
 
+    /// A chunk is no longer on its way: the next may be.
+    fn taken(&mut self, to: PeerId, shard: ShardHash, chunk: ChunkIndex) {
+        if let Some(asker) = self.askers.get_mut(&to) {
+            asker.sending.retain(|sending| *sending != (shard, chunk));
+        }
+        self.serve_next();
+    }
+
+    fn n_sending(&self) -> usize {
+        self.askers.values().map(|asker| asker.sending.len()).sum()
+    }
+
     fn next_turn(&self) -> Option<PeerId> {
-        let n_sending: usize = self.askers.values().map(|asker| asker.sending.len()).sum();
+        let n_sending = self.n_sending();
         let after = self
             .askers
             .iter()

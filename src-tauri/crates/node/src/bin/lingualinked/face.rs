@@ -97,6 +97,8 @@ pub struct Face {
     has_run: bool,
     members: Vec<MemberLine>,
     plan: Option<Line>,
+    /// The last answer beside its forecast.
+    measured: Option<Line>,
     /// How every member is, as it was told last.
     board: Board,
     /// What a model is run with.
@@ -148,6 +150,7 @@ impl Face {
             has_run: false,
             members: Vec::new(),
             plan: None,
+            measured: None,
             board: Board::default(),
             run: args.sizes.clone(),
             forecast: None,
@@ -485,10 +488,18 @@ impl Face {
             }
             Order::SetModel { path } => {
                 handle
-                    .set_models(path.iter().map(model_file).collect())
+                    .set_models(path.iter().map(|path| model_file(path)).collect())
                     .await;
                 let run = self.run.clone();
                 self.model = path.map(|path| Model { path, run });
+                return Ok(());
+            }
+            Order::Visible { visible } => {
+                handle.set_visible(visible).await;
+                return Ok(());
+            }
+            Order::Look { looking } => {
+                handle.set_looking(looking).await;
                 return Ok(());
             }
             Order::Suspend => {
@@ -687,10 +698,12 @@ impl Face {
 
     fn plan_text(&self) -> String {
         let plan = self.plan.as_ref().and_then(Line::for_people);
+        let Some(plan) = plan else {
+            return "no model is run: `run N` runs this phone's, once N phones are here".into();
+        };
+        let measured = self.measured.as_ref().and_then(Line::beside_forecast);
 
-        plan.unwrap_or_else(|| {
-            "no model is run: `run N` runs this phone's, once N phones are here".into()
-        })
+        measured.map_or(plan.clone(), |measured| format!("{plan}\n{measured}"))
     }
 
     /// What a program that goes has asked, nobody waits for.
@@ -718,6 +731,7 @@ impl Face {
                 .map(|peer| self.names.phone(peer))
                 .collect(),
             plan: self.plan.clone().map(Box::new),
+            measured: self.measured.clone().map(Box::new),
             standings: self.names.standings(&self.board),
             run: self.board.run.as_ref().map(|run| self.names.run(run)),
         }
@@ -726,6 +740,7 @@ impl Face {
     fn show_event(&mut self, event: Event) -> Result<()> {
         if let Event::Notice(Notice::Broken { .. } | Notice::Stopped) = event {
             self.plan = None;
+            self.measured = None;
         }
         if let Event::Standing(board) = event {
             self.board = *board;
@@ -740,7 +755,11 @@ impl Face {
         match &line {
             Line::Members { members } => self.members.clone_from(members),
             Line::Left { .. } => self.members.clear(),
-            Line::Plan { .. } => self.plan = Some(line.clone()),
+            Line::Plan { .. } => {
+                self.plan = Some(line.clone());
+                self.measured = None;
+            }
+            Line::Measured { .. } => self.measured = Some(line.clone()),
             _ => {}
         }
 

@@ -71,6 +71,7 @@ pub enum Meeting {
 
 /// What came from a phone.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "all but the last are lines")]
 pub enum Heard {
     /// A line.
     Line(Line),

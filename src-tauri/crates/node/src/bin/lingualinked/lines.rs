@@ -173,6 +173,9 @@ pub enum Line {
         blocked: Vec<PhoneLine>,
         /// The last `plan` line, while that plan is in force.
         plan: Option<Box<Line>>,
+        /// The last `measured` line of that plan.
+        #[serde(default)]
+        measured: Option<Box<Line>>,
         /// How each member is, this phone too.
         standings: Vec<StandingLine>,
         /// What is run, or would be.
@@ -219,6 +222,25 @@ pub enum Line {
         optimality: String,
         /// Why each phone got what it got.
         reasons: Vec<ReasonLine>,
+    },
+    /// An answer that had the ring to itself beside what was expected of it, on the phone that leads.
+    Measured {
+        /// Tokens of its prompt that had to be read.
+        prompt_tokens: u32,
+        /// Tokens of the answer.
+        completion_tokens: u32,
+        /// Time to the first token.
+        ttft_ms: f64,
+        /// Time for each token after it.
+        tpot_ms: f64,
+        /// What was expected of such a prompt when the plan was made.
+        forecast: ForecastLine,
+        /// The same, corrected by the work until then.
+        corrected: Option<ForecastLine>,
+        /// How far the time to the first token was out: 0.1 if it took a tenth longer than forecast.
+        ttft_error: f64,
+        /// The same of the time per token.
+        tpot_error: f64,
     },
     /// Shards are being loaded.
     Loading {
@@ -414,7 +436,7 @@ pub struct PhoneLine {
 /// What is expected of a plan.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct ForecastLine {
-    /// Time to the first token of a prompt of 256 tokens.
+    /// Time to the first token: of a prompt of 256 tokens where nothing else is said.
     pub ttft_ms: f64,
     /// Time for each token after it.
     pub tpot_ms: f64,
@@ -550,6 +572,16 @@ pub enum Order {
     SetModel {
         /// Its file.
         path: Option<PathBuf>,
+    },
+    /// Let others see this phone nearby, or no more.
+    Visible {
+        /// Whether they may.
+        visible: bool,
+    },
+    /// Look for phones nearby, or rest.
+    Look {
+        /// Whether they are looked for.
+        looking: bool,
     },
     /// Let go of everybody, as an app that is put into the background does.
     Suspend,

@@ -14,7 +14,7 @@ use proto::group::{
 };
 use proto::placement;
 use proto::plan::Plan;
-use proto::planning::Outlook;
+use proto::planning::{Outlook, Review};
 use proto::ring::Notice;
 use proto::transfer::Purpose;
 
@@ -148,6 +148,7 @@ impl Names {
                 spare: progress.purpose == Purpose::Overlap,
             },
             Event::Planned(outlook) => self.planned(outlook.as_deref()?),
+            Event::Reviewed(review) => measured(review),
             Event::CannotPlan { reason, .. } => Line::Error {
                 id: None,
                 message: reason.clone(),
@@ -329,6 +330,20 @@ impl Names {
             head: self.of(plan.head),
             stages: stages.collect(),
         }
+    }
+}
+
+/// Returns an answer beside its forecast as a line.
+fn measured(review: &Review) -> Line {
+    Line::Measured {
+        prompt_tokens: review.prompt_tokens,
+        completion_tokens: review.completion_tokens,
+        ttft_ms: review.measured.ttft_s * 1e3,
+        tpot_ms: review.measured.tpot_s * 1e3,
+        forecast: ForecastLine::of(&review.forecast),
+        corrected: review.corrected.as_ref().map(ForecastLine::of),
+        ttft_error: review.miss.ttft,
+        tpot_error: review.miss.tpot,
     }
 }
 

@@ -1,10 +1,11 @@
 //! `lingualinked node`: one phone, until it is stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use libp2p::Multiaddr;
+use node::device::Script;
 use node::discovery::Sources;
 use node::engine_thread::EngineConfig;
 use node::event_loop::{Limits, ModelFile};
@@ -56,6 +57,9 @@ pub struct Args {
     pub model: Option<PathBuf>,
     #[command(flatten)]
     pub phone: PhoneArgs,
+    /// Play a script of memory, battery and heat instead of asking the system
+    #[arg(long, value_name = "FILE", conflicts_with = "memory_limit")]
+    pub device_script: Option<PathBuf>,
     #[command(flatten)]
     pub sizes: RunArgs,
     /// How what is typed on its terminal is answered
@@ -168,9 +172,9 @@ impl Model {
 }
 
 /// Returns a model as this phone has it. Nothing tells its name to others: its file was not read yet.
-pub fn model_file(path: &PathBuf) -> ModelFile {
+pub fn model_file(path: &Path) -> ModelFile {
     ModelFile {
-        path: path.clone(),
+        path: path.to_owned(),
         model: None,
         name: String::new(),
     }
@@ -189,8 +193,11 @@ fn config(args: &Args, own: &Own) -> Result<Config> {
         keypair: identity::load_or_create(&own.data)?,
         name: own.name.clone(),
         data_folder: own.data.clone(),
-        models: args.model.iter().map(model_file).collect(),
-        device: None,
+        models: args.model.iter().map(|path| model_file(path)).collect(),
+        device: match &args.device_script {
+            Some(script) => Some(Box::new(Script::load(script)?)),
+            None => None,
+        },
         limits: Limits {
             policy: Policy {
                 memory_limit_bytes: args.phone.memory_limit,

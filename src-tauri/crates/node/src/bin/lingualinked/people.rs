@@ -79,11 +79,37 @@ impl Line {
                 members,
                 nearby,
                 plan,
+                measured,
                 ..
-            } => status(phone, address, members, nearby, plan.as_deref()),
+            } => {
+                let status = status(phone, address, members, nearby, plan.as_deref());
+                let measured = measured.as_deref().and_then(Line::beside_forecast);
+                let lines = std::iter::once(status).chain(measured);
+                lines.collect::<Vec<_>>().join("\n")
+            }
             Self::Error { message, .. } => format!("lingualinked: {message}"),
             _ => return None,
         })
+    }
+
+    /// Returns what a person is told of an answer beside its forecast, when they ask how things stand.
+    pub fn beside_forecast(&self) -> Option<String> {
+        let Self::Measured {
+            ttft_ms,
+            tpot_ms,
+            ttft_error,
+            tpot_error,
+            ..
+        } = self
+        else {
+            return None;
+        };
+
+        Some(format!(
+            "last answer: first word after {ttft_ms:.0} ms ({:+.0} % of the forecast), {tpot_ms:.1} ms a token ({:+.0} %)",
+            ttft_error * 100.0,
+            tpot_error * 100.0
+        ))
     }
 }
 

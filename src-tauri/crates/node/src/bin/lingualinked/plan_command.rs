@@ -237,6 +237,7 @@ fn slower(profile: &Profile, slowdown: f64) -> Result<Profile> {
         pace: Pace {
             decode: pace(profile.pace.decode)?,
             prefill: pace(profile.pace.prefill)?,
+            ends: profile.pace.ends, // what it is a multiple of is slower below
         },
         embed_s: times(profile.embed_s, slowdown)?,
         logits_s: times(profile.logits_s, slowdown)?,
@@ -253,6 +254,7 @@ fn report(args: &Args, cut: &Cut, sample: &Sample, members: &[Member]) -> Report
         id: id(i),
         name: &member.name,
         is_excluded: member.is_excluded,
+        is_unfit: false,
         profile: Some(&member.profile),
         snapshot: Some(&member.snapshot),
         flash_quota_bytes: 0,

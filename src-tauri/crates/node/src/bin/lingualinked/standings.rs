@@ -151,6 +151,7 @@ fn tired_word(tired: Tiredness) -> &'static str {
         Tiredness::NotCharging => "not_charging",
         Tiredness::Metered => "metered",
         Tiredness::Unmeasured => "unmeasured",
+        Tiredness::Failed => "failed",
     }
 }
 

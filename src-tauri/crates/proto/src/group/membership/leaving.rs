@@ -22,7 +22,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn is_writing(&self, phone: &Phone) -> bool {
+    pub(in crate::group) fn is_writing(&self, phone: &Phone) -> bool {
         let leading = self.election.is_leading();
 
         phone.writing || (!leading && self.leader_writing)

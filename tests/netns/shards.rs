@@ -1,0 +1,244 @@
+//! Shards that stream over a slow link, and what happens meanwhile: a disk that fills, a question, a phone that gets hot.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gguf_tools::{Shape, Synth, TensorType};
+use netshim::{Link, Profile};
+use serde_json::{Value, json};
+
+use crate::group::{Group, PATIENCE, question};
+use crate::{Test, TestResult};
+
+/// What this file shows.
+pub const TESTS: &[Test] = &[
+    ("a_disk_fills_while_shards_stream", a_disk_fills, &[]),
+    (
+        "who_asks_while_shards_stream_is_answered",
+        asked_meanwhile,
+        &[],
+    ),
+    (
+        "a_phone_that_is_too_hot_is_left_out_of_the_next_plan",
+        too_hot,
+        &[],
+    ),
+];
+
+/// Such a link takes some seconds for a third of the model.
+const SLOW_LINK: Link = Link {
+    rate_mbps: Some(20.0),
+    ..Profile::Wifi.link()
+};
+
+/// Bytes of the disk that fills: what a phone leaves to others (256 MiB), its shards, and some more.
+const DISK: &str = "size=340m";
+
+/// Little context, so that the model is what takes room.
+const SMALL: &[&str] = &["--context", "256", "--conversations", "1", "--spare", "0"];
+
+/// A phone's disk is full in the middle of a transfer: it says so, is left out, the others answer, and no shard on that
+/// disk is there by its name that is not whole.
+fn a_disk_fills() -> TestResult {
+    let mut group = slow_group(3);
+    let model = model(group.folder());
+    lead(&mut group, &model, 3, "even");
+    let disk = Disk::mount(&group.data_folder(1));
+    group.join(1);
+    group.join(2);
+
+    group
+        .node(1)
+        .until(PATIENCE, |line| is_streaming(line, 0.2));
+    disk.fill();
+    let failed = group.node(0).until(PATIENCE, |line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["event"] == "error" && message.contains("storage")
+    });
+    let plan = group.node(0).until_event("plan").line;
+
+    println!("  it says: {}", failed.line["message"]);
+    let message = failed.line["message"].to_string();
+    assert!(
+        message.contains("phone-1") && message.contains("make room"),
+        "{message}"
+    );
+    assert!(!plan["stages"].to_string().contains("phone-1"), "{plan}");
+    let answers = [0, 2, 1].map(|phone| group.ask_until_answered(phone, 1, &question(8), PATIENCE));
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "{answers:?}"
+    );
+    let shards = fs::read_dir(group.data_folder(1).join("shards"))?;
+    for file in shards.flatten().filter(|file| is_whole(&file.path())) {
+        let whole = group.data_folder(2).join("shards").join(file.file_name());
+        if let Ok(whole) = fs::read(whole) {
+            assert!(
+                fs::read(file.path())? == whole,
+                "{:?} is not whole",
+                file.path()
+            );
+        }
+    }
+    group.end();
+    drop(disk);
+    Ok(())
+}
+
+/// Whoever asks while the next plan is being prepared is told to wait, and answered by it.
+fn asked_meanwhile() -> TestResult {
+    let mut group = slow_group(3);
+    let model = model(group.folder());
+    lead(&mut group, &model, 2, "even");
+    group.join(1);
+    let expected = group.ask_until_answered(0, 1, &question(8), PATIENCE);
+
+    group.join(2);
+    group
+        .node(2)
+        .until(PATIENCE, |line| is_streaming(line, 0.1));
+    for phone in [0, 1] {
+        group.node(phone).ask(500, &question(8));
+        group.node(phone).until(PATIENCE, |line| {
+            line["event"] == "queued" && line["id"] == 500
+        });
+    }
+    group.node(2).until_event("plan");
+
+    for phone in [0, 1] {
+        let answer = group.node(phone).answer(500, PATIENCE);
+        answer.assert_done();
+        assert_eq!(answer.tokens, expected, "phone {phone}");
+    }
+    group.end();
+    Ok(())
+}
+
+/// A phone says from time to time how it is, and the leader's next plan goes by that.
+fn too_hot() -> TestResult {
+    let mut group = slow_group(3);
+    group.net.set_profile(Profile::Wifi)?;
+    let model = model(group.folder());
+    let script = group.folder().join("hot.json");
+    let scene = |at_s: u32, thermal: &str| json!({ "at_s": at_s, "free_bytes": 4_000_000_000_u64, "budget_bytes": 1_000_000_000, "thermal": thermal });
+    fs::write(
+        &script,
+        json!([scene(0, "nominal"), scene(5, "serious")]).to_string(),
+    )?;
+    let script = script.to_str().expect("temporary folders have plain names");
+
+    // Too little for the whole model: another phone has to take a part.
+    lead_with(
+        &mut group,
+        &model,
+        2,
+        "best",
+        &["--memory-limit", "120000000"],
+    );
+    group.join_with(1, &["--device-script", script]);
+    let plan = group.node(0).until_event("plan").line;
+    assert!(plan["stages"].to_string().contains("phone-1"), "{plan}");
+
+    std::thread::sleep(std::time::Duration::from_secs(12)); // it looks how it is every 10 s
+    group.join(2);
+    let planned = group.node(0).until_event("planned").line;
+    let plan = group.node(0).until_event("plan").line;
+
+    let stages = plan["stages"].to_string();
+    assert!(
+        stages.contains("phone-2") && !stages.contains("phone-1"),
+        "{plan}"
+    );
+    let reasons = planned["reasons"].as_array().into_iter().flatten();
+    let mut of_hot = reasons.filter(|reason| reason["phone"] == "phone-1");
+    let reason = of_hot
+        .next()
+        .map_or(String::new(), |reason| reason["reason"].to_string());
+    assert!(reason.contains("too hot"), "{planned}");
+    group.end();
+    Ok(())
+}
+
+fn slow_group(n_places: usize) -> Group {
+    let group = Group::empty(n_places, SMALL);
+    group.net.set_all(SLOW_LINK).expect("such links exist");
+
+    group
+}
+
+fn lead(group: &mut Group, model: &Path, n_phones: usize, placement: &str) {
+    lead_with(group, model, n_phones, placement, &[]);
+}
+
+/// Starts the first phone, which has the model.
+fn lead_with(group: &mut Group, model: &Path, n_phones: usize, placement: &str, more: &[&str]) {
+    let (n, model) = (n_phones.to_string(), model.to_str().expect("a plain name"));
+    let own = ["--model", model, "--run", &n, "--placement", placement];
+
+    group.start_with(0, &[&own, more].concat());
+}
+
+/// Whether a line says that such a share of a phone's shards is there, and more to come.
+fn is_streaming(line: &Value, share: f64) -> bool {
+    let number = |field: &str| line[field].as_f64().unwrap_or_default();
+
+    line["event"] == "preparing"
+        && number("done_bytes") >= share * number("total_bytes")
+        && number("done_bytes") < number("total_bytes")
+}
+
+fn is_whole(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "gguf")
+}
+
+/// Some 60 MB in few layers.
+fn model(folder: &Path) -> PathBuf {
+    let shape = Shape {
+        name: "some-megabytes".into(),
+        n_layers: 6,
+        n_embd: 512,
+        n_ff: 2048,
+        n_head: 8,
+        n_head_kv: 4,
+        head_dim: 64,
+        ..Shape::preset("tiny-llama").expect("the preset exists")
+    };
+    let path = folder.join("some-megabytes.gguf");
+    let written = Synth::new(shape, TensorType::F16, 1).write_file(&path, &mut |_| {});
+
+    written.expect("there is room for the model");
+    path
+}
+
+/// A small disk of its own, in memory.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Self {
+        fs::create_dir_all(at).expect("the folder is ours");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", DISK, "tmpfs"])
+            .arg(at)
+            .status();
+        assert!(mount.expect("there is `mount`").success());
+
+        Self(at.into())
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let mut file =
+            File::create(self.0.join("something-else")).expect("there is room for a name");
+        let block = vec![0; 1 << 16];
+        while file.write_all(&block).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status(); // the folder goes with it
+    }
+}
