@@ -7,7 +7,7 @@
 //! It asks and answers over IPv4 only, and not on loopback. It and the system's mDNS do not hear each other
 //! (`dns_sd.rs` speaks with that).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub struct Mdns {
     announced: BTreeSet<Multiaddr>,
     /// What phones have announced and has not expired, the latest last.
     seen: BTreeMap<PeerId, Vec<(Multiaddr, Announcement)>>,
-    found: Vec<Found>,
+    /// What is to be told, in the order in which it came: of two announcements the later counts.
+    found: VecDeque<Found>,
 }
 
 impl std::fmt::Debug for Mdns {
@@ -76,7 +77,7 @@ impl Mdns {
             listener: ListenerId::next(),
             announced: BTreeSet::new(),
             seen: BTreeMap::new(),
-            found: Vec::new(),
+            found: VecDeque::new(),
         })
     }
 
@@ -121,7 +122,7 @@ impl Mdns {
 
         if labels.is_empty() {
             self.seen.remove(&phone);
-            self.found.push(Found::Gone(phone));
+            self.found.push_back(Found::Gone(phone));
         } else {
             self.tell(phone, Vec::new());
         }
@@ -166,7 +167,7 @@ impl PeerSource for Mdns {
 
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found, SourceError>> {
         loop {
-            if let Some(found) = self.found.pop() {
+            if let Some(found) = self.found.pop_front() {
                 return Poll::Ready(Ok(found));
             }
             match self.behaviour.poll(cx) {
