@@ -20,6 +20,9 @@ const FOUND_BY_LIES: [u64; 2] = [5, 10];
 /// the head, one to the asker's phone, one to a guest; each up to 55 ms in these worlds.
 const TOLD_AFTER_MAX: u64 = 200_000;
 
+/// How long who asked while a plan was being prepared waits for the next one after that has failed.
+const WAIT_AFTER_FAILURE: u64 = 4_000_000;
+
 /// Whatever the network does, every answer is what one phone alone would have written.
 #[test]
 fn the_text_is_what_one_phone_alone_would_have_written() {
@@ -54,7 +57,12 @@ fn a_lost_phone_ends_every_answer_soon() {
         assert_eq!(errors.take(), None);
         if let Some(known) = outcome.all_know_at {
             for ended in outcome.ended.iter().flatten() {
-                let soon = known.max(ended.asked_at) + TOLD_AFTER_MAX;
+                let waited = if ended.how == How::Refused {
+                    WAIT_AFTER_FAILURE
+                } else {
+                    0
+                };
+                let soon = known.max(ended.asked_at) + TOLD_AFTER_MAX + waited;
                 assert!(ended.at <= soon, "told at {} of {ended:?}", ended.at);
             }
         }

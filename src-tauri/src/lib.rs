@@ -59,7 +59,7 @@ pub fn run() {
     let app = app.plugin(scanner::init());
 
     app.manage(Watchers::default())
-        .on_page_load(|webview, load| lifecycle::page_loads(webview, &load))
+        .on_page_load(lifecycle::page_loads)
         .invoke_handler(commands::handler())
         .setup(|app| Ok(set_up(app)?))
         .build(tauri::generate_context!())
@@ -97,11 +97,12 @@ fn set_up(app: &mut App) -> anyhow::Result<()> {
 fn open_window(app: &App) -> anyhow::Result<()> {
     let window = app.config().app.windows.first();
     let window = window.ok_or_else(|| anyhow::anyhow!("the app has no window"))?;
-    let builder = match window.url {
-        WebviewUrl::App(_) => WebviewWindowBuilder::from_config(app, window)?,
-        _ => anyhow::bail!("the window would show somebody else's page"),
-    };
+    anyhow::ensure!(
+        matches!(window.url, WebviewUrl::App(_)),
+        "the window would show somebody else's page"
+    );
 
+    let builder = WebviewWindowBuilder::from_config(app, window)?;
     builder.on_navigation(is_ours).build()?;
     Ok(())
 }

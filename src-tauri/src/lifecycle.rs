@@ -43,11 +43,9 @@ pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) 
 )]
 pub fn happens(app: &AppHandle, event: RunEvent) {
     match event {
-        RunEvent::ExitRequested { api, .. } => {
-            if !ENDING.swap(true, Ordering::Relaxed) {
-                api.prevent_exit();
-                end(app.clone());
-            }
+        RunEvent::ExitRequested { api, .. } if !ENDING.swap(true, Ordering::Relaxed) => {
+            api.prevent_exit();
+            end(app.clone());
         }
         RunEvent::WindowEvent { event, .. } => {
             if let Some(turn) = turn_of(&event)
@@ -60,13 +58,15 @@ pub fn happens(app: &AppHandle, event: RunEvent) {
     }
 }
 
-/// Returns what a phone's system does with the app, if it is that. Desktops let it be.
+/// Returns what a phone's system does with the app, if it is that. Desktops let it be. iOS stops an app that is not in
+/// front; Android does not, as long as it serves its group, and may come back from the settings with other permissions.
 #[cfg(mobile)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "others are of the window")]
 fn turn_of(event: &WindowEvent) -> Option<Turn> {
     match event {
-        WindowEvent::Suspended => Some(Turn::Suspended),
-        WindowEvent::Resumed => Some(Turn::Resumed),
+        WindowEvent::Suspended if cfg!(target_os = "ios") => Some(Turn::Suspended),
+        WindowEvent::Resumed if cfg!(target_os = "ios") => Some(Turn::Resumed),
+        WindowEvent::Resumed => Some(Turn::Permissions),
         _ => None,
     }
 }

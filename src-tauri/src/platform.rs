@@ -6,7 +6,9 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use node::device::Source;
+use proto::device::Snapshot;
 
 use crate::api::{Device, Permission, PermissionKind, Problem, ScanResult};
 
@@ -23,6 +25,15 @@ pub struct Doing {
     pub keeps_screen_on: bool,
 }
 
+/// How this phone is at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Memory, battery, heat, network.
+    pub snapshot: Snapshot,
+    /// Whether the system is about to end apps for want of memory.
+    pub low_memory: bool,
+}
+
 /// What the system gives.
 pub trait Platform: Debug + Send + Sync + 'static {
     /// Returns who tells the node how this phone is, if the app may use so much memory.
@@ -34,6 +45,9 @@ pub trait Platform: Debug + Send + Sync + 'static {
 
     /// Returns how this phone is, before the node says so.
     fn device(&self) -> Device;
+
+    /// Returns how this phone is, now and whenever that changes.
+    fn readings(&self) -> BoxStream<'static, Reading>;
 
     /// Says what the app does, in place of what it did before.
     ///

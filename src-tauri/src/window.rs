@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use node::device::Source;
 use tauri::AppHandle;
 use tauri_plugin_device::{DeviceError, DeviceExt, Holds};
@@ -13,7 +14,7 @@ use tauri_plugin_opener::OpenerExt;
 use tokio::sync::oneshot;
 
 use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
-use crate::platform::{Doing, Platform};
+use crate::platform::{Doing, Platform, Reading};
 use crate::view::running::device_of;
 
 /// What people read while the phone computes behind other apps.
@@ -42,6 +43,22 @@ impl Platform for Window {
 
     fn device(&self) -> Device {
         device_of(&self.0.device().readings().borrow().snapshot)
+    }
+
+    fn readings(&self) -> BoxStream<'static, Reading> {
+        let mut readings = self.0.device().readings();
+        readings.mark_changed();
+
+        futures::stream::unfold(readings, |mut readings| async move {
+            readings.changed().await.ok()?;
+            let told = *readings.borrow_and_update();
+            let reading = Reading {
+                snapshot: told.snapshot,
+                low_memory: told.low_memory,
+            };
+            Some((reading, readings))
+        })
+        .boxed()
     }
 
     fn does(&self, doing: Doing) {
@@ -148,7 +165,6 @@ fn path_of(path: FilePath) -> Result<PathBuf, Problem> {
     path.into_path().map_err(Problem::other)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn problem(error: DeviceError) -> Problem {
     Problem::other(error)
 }

@@ -70,7 +70,9 @@ fn everybody_knows_how_all_are() {
     for phone in 0..3 {
         let status = status_where(group.phone(phone), |status| {
             let all = status["standings"].as_array().expect("a list");
-            all.len() == 3 && all.iter().all(|s| s["layers_computed"].as_u64() > Some(0))
+            status["run"]["measured_tpot_ms"].is_f64()
+                && all.len() == 3
+                && all.iter().all(|s| s["layers_computed"].as_u64() > Some(0))
         });
         for standing in status["standings"].as_array().expect("a list") {
             assert_eq!(standing["preparation"], "ready", "{status}");

@@ -135,7 +135,7 @@ fn too_hot() -> TestResult {
         &model,
         2,
         "best",
-        &["--memory-limit", "120000000"],
+        &["--memory-limit", "85000000"],
     );
     group.join_with(1, &["--device-script", script]);
     let plan = group.node(0).until_event("plan").line;
@@ -143,8 +143,12 @@ fn too_hot() -> TestResult {
 
     std::thread::sleep(std::time::Duration::from_secs(12)); // it looks how it is every 10 s
     group.join(2);
-    let planned = group.node(0).until_event("planned").line;
-    let plan = group.node(0).until_event("plan").line;
+    let plan = group.node(0).until(PATIENCE, |line| {
+        line["event"] == "plan" && line["stages"].to_string().contains("phone-2")
+    });
+    let (plan, said) = (plan.line, group.node(0).said());
+    let planned = said.iter().rfind(|said| said.line["event"] == "planned");
+    let planned = planned.map_or(Value::Null, |said| said.line.clone());
 
     let stages = plan["stages"].to_string();
     assert!(

@@ -56,10 +56,6 @@ fn line(role: &str, content: &str) -> Said {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "these have two or three digits"
-)]
 fn drawing(sampling: &Sampling, seed: u64) -> Drawing {
     Drawing {
         temperature: sampling.temperature as f32,

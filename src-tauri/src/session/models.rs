@@ -187,6 +187,9 @@ impl Worker {
         };
 
         handle.set_limits(self.limits()).await;
+        if let Some(reading) = self.reading {
+            handle.set_device(reading.snapshot).await;
+        }
         handle.set_visible(self.decided.settings.visible).await;
         handle.set_looking(self.looking).await;
         handle.set_models(self.model_files().await).await;
@@ -198,11 +201,6 @@ impl Worker {
         let settings = &self.decided.settings;
         let percent = (settings.battery_floor * 100.0).round().clamp(0.0, 100.0);
 
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 0 and 100"
-        )]
         Limits {
             policy: Policy {
                 battery_floor_percent: percent as u8,

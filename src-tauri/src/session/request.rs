@@ -114,6 +114,4 @@ pub enum Turn {
     Resumed,
     /// A person has answered the system's question.
     Permissions,
-    /// The system is short of memory.
-    LowMemory,
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use libp2p::identity::Keypair;
 use node::event_loop::Event;
 use node::start::{Handle, StartError};
@@ -26,7 +27,7 @@ use crate::api::{
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
-use crate::platform::{Doing, Platform};
+use crate::platform::{Doing, Platform, Reading};
 use crate::view::{self, View, ids};
 
 /// How often the state is shown at most: as often as an eye can follow numbers.
@@ -101,6 +102,8 @@ pub enum Done {
     Node(Box<Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError>>),
     /// The system said what a person allowed.
     Permissions(Vec<Permission>),
+    /// This phone is so.
+    Reading(Reading),
     /// Something about models.
     Model(super::models::Done),
 }
@@ -136,6 +139,8 @@ pub struct Worker {
     /// The link that opened the app, until there is a node that can follow it.
     link: Option<String>,
     doing: Doing,
+    /// How this phone is, as its system said last.
+    pub(super) reading: Option<Reading>,
     /// Seeds of answers for which no seed was said.
     pub(super) luck: ChaCha12Rng,
 }
@@ -192,10 +197,12 @@ impl Worker {
             suspended: false,
             link: None,
             doing: Doing::default(),
+            reading: None,
             luck: ChaCha12Rng::from_os_rng(),
         };
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
+        worker.follow_device();
         worker.show();
         Ok(worker)
     }
@@ -336,12 +343,13 @@ impl Worker {
 
     /// Calls a model as this phone's list does: what its file says is for nobody.
     fn by_its_name_here(&self, notice: Notice) -> Notice {
-        match notice {
-            Notice::ModelReady { model, phones } => Notice::ModelReady {
-                model: self.name_of_run().unwrap_or(model),
-                phones,
-            },
-            notice => notice,
+        let Notice::ModelReady { model, phones } = notice else {
+            return notice;
+        };
+
+        Notice::ModelReady {
+            model: self.name_of_run().unwrap_or(model),
+            phones,
         }
     }
 
@@ -360,6 +368,7 @@ impl Worker {
         match done {
             Done::Node(started) => self.node_started(*started).await,
             Done::Permissions(permissions) => self.permitted(permissions).await,
+            Done::Reading(reading) => self.read(reading).await,
             Done::Model(done) => self.model_done(done).await,
         }
     }
@@ -496,6 +505,29 @@ impl Worker {
 
     // The system around
 
+    fn follow_device(&self) {
+        let (mut readings, done) = (self.platform.readings(), self.done_in.clone());
+
+        tokio::spawn(async move {
+            while let Some(reading) = readings.next().await {
+                if done.send(Done::Reading(reading)).is_err() {
+                    return; // the session has ended
+                }
+            }
+        });
+    }
+
+    async fn read(&mut self, reading: Reading) {
+        self.reading = Some(reading);
+        if let Ok(handle) = self.handle() {
+            handle.set_device(reading.snapshot).await;
+        }
+
+        if reading.low_memory {
+            self.low_memory().await;
+        }
+    }
+
     pub(super) fn ask_permissions(&self) {
         let (platform, done) = (Arc::clone(&self.platform), self.done_in.clone());
 
@@ -589,7 +621,6 @@ impl Worker {
             Turn::Suspended => self.suspend().await,
             Turn::Resumed => self.resume().await,
             Turn::Permissions => self.ask_permissions(),
-            Turn::LowMemory => self.low_memory().await,
         }
     }
 

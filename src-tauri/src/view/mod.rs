@@ -377,7 +377,7 @@ fn is_loopback(address: &Multiaddr) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use proto::group::{Addresses, GroupId, Roster, Secret};
+    use proto::group::{Addresses, GroupId, Roster, Secret, Term};
     use rand::SeedableRng;
     use rand_chacha::ChaCha12Rng;
 
@@ -396,7 +396,10 @@ mod tests {
 
         for event in [
             OutEvent::Joined(group),
-            OutEvent::Leader(None),
+            OutEvent::Leader(Some(Term {
+                number: 1,
+                leader: ME,
+            })),
             OutEvent::Members(Box::new(roster)),
             OutEvent::Invited {
                 group,

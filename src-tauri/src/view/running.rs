@@ -159,7 +159,6 @@ fn preparation_of(phone: PeerId, preparation: Option<Preparation>) -> PhonePrepa
     };
     let preparation = preparation.unwrap_or(waiting);
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     PhonePreparation {
         phone: phone_id(phone),
         step: match preparation.step {

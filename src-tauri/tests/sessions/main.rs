@@ -65,6 +65,8 @@ async fn a_group_answers_on_every_phone_what_one_phone_would() {
     let stream = ben.ask(&on_ben, QUESTION).await;
     let mut other = cleo.ask(&on_cleo, "Tell me a very long story.").await;
     let (message, heard) = stream.end().await;
+    let doing = *anna.bench.doing.lock().expect("nobody panics with it");
+    assert!(doing.is_in_group, "the system knows: {doing:?}");
 
     let (text, outcome) = answer(&message);
     assert_eq!(text, expected);
@@ -130,7 +132,8 @@ async fn a_group_answers_on_every_phone_what_one_phone_would() {
             .is_some_and(|group| group.members.len() == 2)
     })
     .await;
-    assert!(anna.told(|notice| matches!(notice, Notice::PhoneLeft { name, .. } if name == "Ben")));
+    anna.told(|notice| matches!(notice, Notice::PhoneLeft { name, .. } if name == "Ben"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,12 +289,13 @@ async fn a_typed_code_lets_in_and_a_wrong_one_is_said_to_be_wrong() {
     anna.order(Order::Remove(ben.now().me.clone())).await;
     ben.until("it was removed", |state| state.group.is_none())
         .await;
-    assert!(ben.told(|notice| *notice == Notice::YouWereRemoved));
+    ben.told(|notice| *notice == Notice::YouWereRemoved).await;
     anna.until("it is gone", |state| {
         state.group.as_ref().is_some_and(|g| g.members.len() == 1)
     })
     .await;
-    assert!(anna.told(|notice| matches!(notice, Notice::Removed { name } if name == "Ben")));
+    anna.told(|notice| matches!(notice, Notice::Removed { name } if name == "Ben"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,6 +323,11 @@ async fn what_cannot_be_done_says_why() {
         phone.session.save_file("a.md".into(), "text".into()).await,
         Ok(true)
     );
+    let saved = phone.bench.saved();
+    assert_eq!(saved, [("a.md".to_owned(), "text".to_owned())]);
+    phone
+        .told(|notice| matches!(notice, Notice::FileSaved { .. }))
+        .await;
     assert!(
         phone
             .now()

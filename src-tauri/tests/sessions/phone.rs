@@ -10,11 +10,12 @@ use app::api::{
     Question, QuestionWhat, RunPhase, Sampling, ScanResult,
 };
 use app::models;
-use app::platform::{Doing, Platform};
+use app::platform::{Doing, Platform, Reading};
 use app::session::{Config, Order, Session};
 use app::view::running::device_of;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use node::device::{Desktop, Source};
 use node::discovery::Sources;
 use tempfile::TempDir;
@@ -199,10 +200,21 @@ impl Phone {
         Stream(stream.expect("the question is taken"))
     }
 
-    pub fn told(&self, is_it: impl Fn(&Notice) -> bool) -> bool {
-        let notices = self.notices.lock().expect("nobody panics with it");
+    /// Waits until a person was told something.
+    pub async fn told(&self, is_it: impl Fn(&Notice) -> bool) {
+        let was_told = || {
+            let notices = self.notices.lock().expect("nobody panics with it");
+            notices.iter().any(&is_it)
+        };
+        let wait = async {
+            while !was_told() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
 
-        notices.iter().any(is_it)
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!("not told: {:?}", self.notices);
+        }
     }
 }
 
@@ -288,6 +300,13 @@ pub struct Bench {
     pub saved: Mutex<Vec<(String, String)>>,
 }
 
+impl Bench {
+    /// Returns the files that a person saved, with what is in them.
+    pub fn saved(&self) -> Vec<(String, String)> {
+        self.saved.lock().expect("nobody panics with it").clone()
+    }
+}
+
 impl Platform for Bench {
     fn source(&self, memory_limit_bytes: Option<u64>) -> Result<Box<dyn Source + Send>, Problem> {
         let desktop = Desktop::new(memory_limit_bytes).map_err(Problem::other)?;
@@ -299,6 +318,17 @@ impl Platform for Bench {
         let desktop = Desktop::new(None);
 
         device_of(&desktop.expect("this machine tells its memory").snapshot())
+    }
+
+    fn readings(&self) -> BoxStream<'static, Reading> {
+        let desktop = Desktop::new(None);
+        let snapshot = desktop.expect("this machine tells its memory").snapshot();
+        let reading = Reading {
+            snapshot,
+            low_memory: false,
+        };
+
+        futures::stream::iter([reading]).boxed()
     }
 
     fn does(&self, doing: Doing) {

@@ -11,14 +11,17 @@ const PROMPT: u32 = 64;
 const ANSWER: u32 = 24;
 
 /// Questions, at most: fewer if the stream ends before.
-const QUESTIONS: usize = 14;
+const QUESTIONS: usize = 8;
+
+/// Bytes of each phone: too few for the whole model, so that there are neighbours whose shards are kept at hand.
+const MEMORY: &str = "1100000000";
 
 /// Pause between questions during which shards stream as fast as they can.
 const PAUSE: Duration = Duration::from_millis(2500);
 
-pub fn run() {
+pub fn run(_: &str) {
     println!(
-        "\nA chat under wifi while a neighbour's shards stream (135M shape, F16, two phones, prompts of {PROMPT} tokens)"
+        "\nA chat under wifi while a neighbour's shards stream (Llama-1B shape, Q4_0, two phones, prompts of {PROMPT} tokens)"
     );
     let quiet = chat("0", Duration::ZERO);
     let busy = chat("2000000000", Duration::ZERO);
@@ -53,10 +56,10 @@ fn show(what: &str, took: &[Took], quiet: &[Took]) {
 
 /// Asks one question after the other, as long as shards stream where some do.
 fn chat(spare: &str, pause: Duration) -> Vec<Took> {
-    let model = models::small_in_f16();
+    let model = models::llama_1b();
     let own = [
-        "--placement",
-        "even",
+        "--memory-limit",
+        MEMORY,
         "--spare",
         spare,
         "--context",
@@ -64,12 +67,16 @@ fn chat(spare: &str, pause: Duration) -> Vec<Took> {
         "--conversations",
         "1",
     ];
-    let mut bed = Bed::new(&[with_model(&model, 2, &own), options(&own)]);
+    // Slower, so that the first phone takes as much as it can, of which the other then keeps a part at hand.
+    let slower = [&own[..], &["--slowdown", "2"]].concat();
+    let mut bed = Bed::new(&[with_model(&model, 2, &own), options(&slower)]);
     bed.form();
     bed.until_planned();
     let streams = spare != "0";
     if streams {
-        until("spare shards stream", || is_streaming(&mut bed));
+        until("spare shards stream", || {
+            (0..2).any(|phone| is_streaming(&mut bed, phone))
+        });
     } else {
         bed.ask(PROMPT, ANSWER); // caches are warm, as they are later
     }
@@ -77,7 +84,7 @@ fn chat(spare: &str, pause: Duration) -> Vec<Took> {
     let mut took = Vec::new();
     for i in 0..=QUESTIONS {
         thread::sleep(pause);
-        if streams && !is_streaming(&mut bed) {
+        if streams && !(0..2).any(|phone| is_streaming(&mut bed, phone)) {
             break;
         }
         let answer = bed.ask(PROMPT, ANSWER);
@@ -88,9 +95,9 @@ fn chat(spare: &str, pause: Duration) -> Vec<Took> {
     took
 }
 
-/// Whether the second phone lacks some of its neighbour's shards.
-fn is_streaming(bed: &mut Bed) -> bool {
-    let line = bed.last(1, "preparing");
+/// Whether a phone lacks some of its neighbour's shards.
+fn is_streaming(bed: &mut Bed, phone: usize) -> bool {
+    let line = bed.last(phone, "preparing");
 
     line["spare"] == true && line["done_bytes"].as_u64() < line["total_bytes"].as_u64()
 }

@@ -14,7 +14,7 @@ const PHONES: usize = 3;
 /// Tokens of the first question.
 const PROMPT: u32 = 32;
 
-pub fn run() {
+pub fn run(_: &str) {
     let Some(model) = models::smollm2() else {
         return println!("SmolLM2 is left out: `.ci/models smollm2` fetches it");
     };

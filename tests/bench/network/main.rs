@@ -3,6 +3,7 @@
 //! ```text
 //! make bench-network                                     all of it, as root: some ten minutes
 //! make bench-network PART=forecast                       or `transfer`, `chat`, `forming`
+//! make bench-network PART='forecast llama'               only cases whose names have that word
 //! ```
 //!
 //! It prints and does not judge. All phones share this machine's processors: each computes with one thread. In decode
@@ -35,8 +36,11 @@ mod group {
     pub const PATIENCE: Duration = Duration::from_secs(180);
 }
 
+/// A part: its name, and what it does, for cases of which a word is given.
+type Part = (&'static str, fn(&str));
+
 /// The parts, in the order in which they run.
-const PARTS: &[(&str, fn())] = &[
+const PARTS: &[Part] = &[
     ("forming", forming::run),
     ("forecast", forecast::run),
     ("transfer", transfer::run),
@@ -48,10 +52,11 @@ fn main() {
         return println!("nothing measured: {missing}");
     }
 
-    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let mut words = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    let (part, case) = (words.next(), words.next().unwrap_or_default());
     for (name, run) in PARTS {
-        if wanted.as_deref().is_none_or(|wanted| wanted == *name) {
-            run();
+        if part.as_deref().is_none_or(|part| part == *name) {
+            run(&case.to_lowercase());
         }
     }
 }

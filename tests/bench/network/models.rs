@@ -1,4 +1,4 @@
-//! The models that are run: a real one, and random weights of real shapes, as speed does not depend on them.
+//! The models that are run: a real one, and random weights of a real shape, as speed does not depend on them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,30 +14,11 @@ pub fn smollm2() -> Option<PathBuf> {
 
 /// Llama 3.2 1B in Q4_0, written once and kept.
 pub fn llama_1b() -> PathBuf {
-    kept("llama-3.2-1b-q4_0.gguf", "llama-3.2-1b", TensorType::Q4_0)
-}
+    let shape = Shape::preset("llama-3.2-1b").expect("the preset exists");
 
-/// A small model of large files: SmolLM2's shape in F16.
-pub fn small_in_f16() -> PathBuf {
-    let shape = Shape {
-        name: "135m-f16".into(),
-        n_layers: 30,
-        n_embd: 576,
-        n_ff: 1536,
-        n_head: 9,
-        n_head_kv: 3,
-        head_dim: 64,
-        n_vocab: 49_152,
-        ..Shape::preset("llama-3.2-1b").expect("the preset exists")
-    };
-
-    written("135m-f16.gguf", || Synth::new(shape, TensorType::F16, 1))
-}
-
-fn kept(file: &str, preset: &str, tensor_type: TensorType) -> PathBuf {
-    let shape = || Shape::preset(preset).expect("the preset exists");
-
-    written(file, || Synth::new(shape(), tensor_type, 1))
+    written("llama-3.2-1b-q4_0.gguf", || {
+        Synth::new(shape, TensorType::Q4_0, 1)
+    })
 }
 
 fn written(file: &str, synth: impl FnOnce() -> Synth) -> PathBuf {

@@ -20,11 +20,18 @@ fn link(rate_mbps: f64) -> Link {
     }
 }
 
-pub fn run() {
+pub fn run(case: &str) {
     println!("\nShards of a Llama-1B shape in Q4_0, half of it or a third to each phone");
-    one_holder();
-    two_holders();
-    killed_half_way();
+    let cases: [(&str, fn()); 3] = [
+        ("one holder", one_holder),
+        ("two holders", two_holders),
+        ("killed half-way", killed_half_way),
+    ];
+    for (name, run) in cases {
+        if name.contains(case) {
+            run();
+        }
+    }
 }
 
 fn one_holder() {

@@ -195,7 +195,7 @@ impl Planning {
         }
     }
 
-    /// Somebody has changed what their phone may do: another plan may be due.
+    /// Somebody has changed what their phone may do, or it is known at last what it can: another plan may be due.
     pub fn reconsider(&mut self) {
         self.planned_for = None;
     }
@@ -236,9 +236,8 @@ impl Planning {
         self.survey
             .handle(survey::InEvent::Message { from, message }, now);
 
-        // The last plan was made without it.
         if was_silent && !self.survey.is_silent(from) {
-            self.planned_for = None;
+            self.reconsider();
         }
     }
 
@@ -277,11 +276,12 @@ impl Planning {
         self.planned_for = None;
     }
 
-    /// Returns whether everything about the phones is known that a plan needs.
+    /// Returns whether everything about the phones is known that a plan needs. Others are given up on when they are
+    /// silent; this phone, which would hold the ends, is not.
     pub fn is_known(&self) -> bool {
         match self.work.rule {
             Rule::Even => true,
-            Rule::Best(_) => self.survey.is_done(),
+            Rule::Best(_) => self.survey.is_done() && !self.survey.is_silent(self.me),
         }
     }
 
@@ -310,6 +310,10 @@ impl Planning {
         match self.work.rule {
             Rule::Even => Ok((self.even(epoch)?, None)),
             Rule::Best(objective) => {
+                if let Some(reason) = self.survey.failure_of(self.me) {
+                    let reason = format!("this phone could not be measured: {reason}");
+                    return Err(PlanningError::Unfit(reason));
+                }
                 let problem = self.problem_for(objective, roster, now);
                 let placement = placement::solve(&problem)?;
                 let plan = self.plan_of(epoch, &problem, &placement)?;

@@ -28,6 +28,10 @@ const OPEN_MAX: usize = 64;
 /// followed by another within seconds. A guess.
 const WAIT_MAX: Duration = Duration::from_secs(90);
 
+/// How long it waits once that plan has failed: by then the leader has proposed another, 2 s later, or there will be none
+/// soon.
+const WAIT_AFTER_FAILURE: Duration = Duration::from_secs(4);
+
 /// A screen, or another program on this phone; numbered by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
@@ -87,6 +91,8 @@ pub struct Relay {
     open: BTreeMap<u64, Asker>,
     /// Whether another plan takes the last one's place, and is not in force yet.
     is_preparing: bool,
+    /// How long who asks meanwhile waits.
+    patience: Duration,
     /// Questions that wait for it, oldest first.
     waiting: VecDeque<Waiting>,
     events: VecDeque<OutEvent>,
@@ -101,6 +107,7 @@ impl Relay {
             next_number: 0,
             open: BTreeMap::new(),
             is_preparing: false,
+            patience: WAIT_MAX,
             waiting: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -130,9 +137,10 @@ impl Relay {
 
     /// Another plan is being prepared: what was asked under the last one is not answered any more, and who asks from
     /// now on waits until the next is in force.
-    pub fn plan_replaced(&mut self) {
+    pub fn plan_replaced(&mut self, now: Instant) {
         self.plan = None;
         self.is_preparing = true;
+        self.be_patient(WAIT_MAX, now);
         for number in self.open.keys().copied().collect::<Vec<_>>() {
             self.answered(number, Answer::Failed(FailureReason::Replanned));
         }
@@ -158,6 +166,11 @@ impl Relay {
             Some(&Asker::Client(client)) => Some(client),
             Some(Asker::Guest { .. }) | None => None,
         }
+    }
+
+    /// The plan that is being prepared has failed: who waits for it does so a little longer, for the next.
+    pub fn plan_failed(&mut self, now: Instant) {
+        self.be_patient(WAIT_AFTER_FAILURE, now);
     }
 
     /// A screen of this phone asks.
@@ -318,9 +331,17 @@ impl Relay {
         self.waiting.push_back(Waiting {
             asker,
             ask,
-            until: now + WAIT_MAX,
+            until: now + self.patience,
         });
         self.tell(asker, Answer::Queued { ahead });
+    }
+
+    /// Has everybody wait for so long, from now on.
+    fn be_patient(&mut self, patience: Duration, now: Instant) {
+        self.patience = patience;
+        for waiting in &mut self.waiting {
+            waiting.until = now + patience;
+        }
     }
 
     fn answered(&mut self, number: u64, answer: Answer) {
@@ -500,7 +521,7 @@ mod tests {
     #[test]
     fn who_asks_between_two_plans_waits_for_the_next() {
         let (mut relay, now) = (in_force(ANNA), Instant::now());
-        relay.plan_replaced();
+        relay.plan_replaced(now);
 
         relay.ask(SCREEN, ask("mine"), now);
         let number = 7;
@@ -549,12 +570,14 @@ mod tests {
             (enough, &cancelled),
         ] {
             let mut relay = in_force(ANNA);
-            relay.plan_replaced();
+            relay.plan_replaced(now);
             relay.ask(SCREEN, ask("hello"), now);
             relay.poll();
             assert_eq!(relay.poll_timeout(), Some(now + WAIT_MAX));
             relay.handle_timeout(now + WAIT_MAX / 2);
             assert!(!relay.is_idle());
+            relay.plan_failed(now);
+            assert_eq!(relay.poll_timeout(), Some(now + WAIT_AFTER_FAILURE));
 
             end(&mut relay);
 
@@ -569,7 +592,7 @@ mod tests {
     #[test]
     fn so_many_wait_and_no_more() {
         let (mut relay, now) = (in_force(ANNA), Instant::now());
-        relay.plan_replaced();
+        relay.plan_replaced(now);
 
         for client in 0..200 {
             relay.ask(ClientId(client), ask("hello"), now);

@@ -557,12 +557,15 @@ impl<H> Ring<H> {
                 phone,
                 cause,
                 reason,
-            } => OutEvent::Notice(Notice::Broken {
-                epoch,
-                phone,
-                cause,
-                reason,
-            }),
+            } => {
+                self.relay.plan_failed(now);
+                OutEvent::Notice(Notice::Broken {
+                    epoch,
+                    phone,
+                    cause,
+                    reason,
+                })
+            }
         };
 
         self.events.push_back(event);
@@ -576,7 +579,7 @@ impl<H> Ring<H> {
             self.drain(&mut pipeline, now);
         }
 
-        self.relay.plan_replaced();
+        self.relay.plan_replaced(now);
     }
 
     /// Passes on the last words of a pipeline.

@@ -15,9 +15,11 @@ use llama_cpp_sys_2 as sys;
 /// Getting empty pages costs 0.4 ms per MiB on the test machine: 1.5 % of a prefill through two-layer
 /// shards of a Llama-1B shape, 4 % of one through shards of SmolLM2, whose buffers of 4 MiB may as
 /// well stay.
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))] // elsewhere pages stay
 const RELEASED_FROM_BYTES: usize = 6 << 20;
 
 /// A context's buffer for intermediate results, as far as it is known.
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))] // elsewhere pages stay
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scratch {
     start: *mut c_void,

@@ -34,9 +34,9 @@ use crate::PeerId;
 use crate::device::Snapshot;
 use crate::plan::ActivationType;
 
-/// How long a phone may take to measure itself: ten times what it should. Two cores that build something else meanwhile
-/// took 16 s. A phone that is gone is noticed sooner.
-const MEASURE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the others wait for a phone that measures itself: seven times what it should take. One whose processor was
+/// busy with something else took 16 s. One that is later still takes part in the next plan.
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long measuring a link may take: a ping that is given up on, or three bursts of a link so
 /// slow that the last is.
@@ -102,7 +102,7 @@ pub enum OutEvent {
         message: Message,
     },
     /// Everything is known that can be: [`Survey::phones`] and [`Survey::links`]. Comes again after
-    /// somebody joined or left.
+    /// somebody joined or left, or answered late.
     Done,
 }
 
@@ -316,11 +316,21 @@ impl Survey {
         phone.is_some_and(|phone| phone.knowledge == Knowledge::Asked)
     }
 
-    /// Returns whether a phone was asked what it can do and has not answered in time.
+    /// Returns whether a phone was given up on, and has not answered since.
     pub fn is_silent(&self, phone: PeerId) -> bool {
         let phone = self.phones.get(&phone);
 
         phone.is_some_and(|phone| phone.knowledge == Knowledge::Silent)
+    }
+
+    /// Returns why a phone could not be measured, if it said so.
+    pub fn failure_of(&self, phone: PeerId) -> Option<&str> {
+        let phone = self.phones.get(&phone)?;
+
+        match &phone.knowledge {
+            Knowledge::Failed { reason } => Some(reason),
+            Knowledge::Asked | Knowledge::Measured(_) | Knowledge::Silent => None,
+        }
     }
 
     /// Returns the phones of which it is not known yet what they can do, or what the ways to others are.
@@ -371,6 +381,9 @@ impl Survey {
 
         match message {
             Message::Measured { profile, snapshot } => {
+                if phone.knowledge == Knowledge::Silent {
+                    self.is_done = false;
+                }
                 phone.snapshot = Some(snapshot.bounded());
                 phone.at = now;
                 phone.knowledge = match profile.validate(sample) {
@@ -618,6 +631,27 @@ mod tests {
     }
 
     #[test]
+    fn who_answers_late_is_known_all_the_same() {
+        let mut world = World::new(1);
+        world.silent.insert(CARL);
+        world.join([ANNA, BELA, CARL]);
+        world.run();
+        assert!(world.survey.is_silent(CARL));
+
+        world.silent.clear();
+        let late = InEvent::Message {
+            from: CARL,
+            message: measured(),
+        };
+        world.survey.handle(late, world.now);
+        world.run();
+
+        assert!(!world.survey.is_silent(CARL));
+        assert_eq!(world.n_done, 2);
+        assert_eq!(world.survey.links(world.now).len(), 6);
+    }
+
+    #[test]
     fn phones_that_cannot_talk_are_told_apart() {
         let mut world = World::new(1);
         world.cut_off.insert((BELA, CARL));
@@ -837,6 +871,13 @@ mod tests {
         most_at_once: usize,
     }
 
+    fn measured() -> Message {
+        Message::Measured {
+            profile: Box::new(profile(0.001)),
+            snapshot: SNAPSHOT,
+        }
+    }
+
     impl World {
         fn new(probes_at_once: usize) -> Self {
             let start = Instant::now();
@@ -899,10 +940,7 @@ mod tests {
             }
 
             let message = match order {
-                Message::Measure { .. } => Message::Measured {
-                    profile: Box::new(profile(0.001)),
-                    snapshot: SNAPSHOT,
-                },
+                Message::Measure { .. } => measured(),
                 Message::Probe { probe, to, depth } => {
                     let found = if self.cut_off.contains(&(phone, to)) {
                         Found::Unreachable

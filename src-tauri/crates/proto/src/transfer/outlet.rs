@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 /// Bytes that go out at a time: as many as the multiplexer puts into one frame, 0.9 ms at 150 Mb/s.
 pub const PIECE_BYTES: u32 = 16 << 10;
 
-/// Part of what the link carries that chunks may take while somebody waits: measured under `wifi`, a quarter delays a
-/// step by more than it is worth to whoever waits for the shard. A guess at half of that.
+/// Part of what the link carries that chunks may take while somebody waits. A guess; what it does to a chat is measured
+/// by `make bench-network PART=chat`.
 const SHARE: f64 = 1.0 / 8.0;
 
-/// The rate while it is not known what the link carries: a tenth of a poor link (8 MB/s would be a usual one). A guess.
+/// The rate while it is not known what the link carries: a half of a poor link (1 MiB/s). A guess.
 const UNKNOWN_BYTES_PER_S: f64 = 512.0 * 1024.0;
 
 /// The rate is never less: a chunk then takes 4 s, and two of them less than a holder may take.
