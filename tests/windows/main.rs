@@ -30,6 +30,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// How a test ends.
 pub type TestResult = Result<(), Box<dyn Error>>;
 
+/// A test: its name, and what it does.
+type Test = (&'static str, fn() -> TestResult);
+
 /// Programs that a window needs, beside those that netshim names.
 const PROGRAMS: [&str; 5] = [
     "Xvfb",
@@ -40,7 +43,7 @@ const PROGRAMS: [&str; 5] = [
 ];
 
 /// The tests: the story first, because what fails there fails everywhere.
-const TESTS: &[(&str, fn() -> TestResult)] = &[
+const TESTS: &[Test] = &[
     (
         "three_phones_share_a_model",
         story::three_phones_share_a_model,
