@@ -18,6 +18,10 @@ pub const COMPLETION_TOKENS_MAX: u32 = 32_768;
 /// Messages in one question: a context of 131,072 tokens, of which a message takes 64. A guess.
 pub const MESSAGES_MAX: usize = 2048;
 
+/// Bytes of any text in an answer: a token with all that was held back for stop strings, or why there is none. A phone
+/// passes answers on in frames of its own, so they have to be shorter than what it may be sent.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
 /// Who may say a message.
 pub const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
@@ -112,6 +116,7 @@ pub enum Answer {
         /// Its number.
         token: Token,
         /// Text that is certain since; may be empty in the middle of a character.
+        #[serde(deserialize_with = "wire::text_at_most::<_, TEXT_BYTES_MAX>")]
         text: String,
     },
     /// The answer has ended. Nothing follows.
@@ -174,7 +179,7 @@ pub enum RefusalReason {
     PromptEmpty,
     /// A number in the question makes no sense.
     #[error("{0}")]
-    Invalid(String),
+    Invalid(#[serde(deserialize_with = "wire::text_at_most::<_, TEXT_BYTES_MAX>")] String),
     /// Too many questions wait already.
     #[error("{waiting} questions are waiting already: try again in a while")]
     Busy {
@@ -198,6 +203,7 @@ pub enum FailureReason {
         /// That phone.
         phone: PeerId,
         /// What its engine said.
+        #[serde(deserialize_with = "wire::text_at_most::<_, TEXT_BYTES_MAX>")]
         reason: String,
     },
     /// A person stopped the model.

@@ -690,7 +690,7 @@ impl<H, C> Phone<H, C> {
             if leader == self.me {
                 self.lead(old);
             } else {
-                self.offer(false);
+                self.offer(self.waits_for_lead());
             }
         }
     }
@@ -725,8 +725,18 @@ impl<H, C> Phone<H, C> {
         matches!(self.ring.reconfig().status(), Status::Failed(_))
     }
 
-    /// Returns the phones that can compute.
+    /// Returns the phones that can compute. One that a plan in force was made with, and that has not been heard for a
+    /// moment, still counts: else a hiccup would cost it what is known of it.
     fn phones_here(&self) -> BTreeSet<PeerId> {
+        let is_known = |phone: PeerId| {
+            self.ring.reconfig().status() == Status::InForce
+                && self.planning.as_ref().is_some_and(|p| p.has(phone))
+        };
+        let is_here = |phone: PeerId| match self.group.presence(phone) {
+            Some(Presence::Here) => true,
+            Some(Presence::Suspect) => is_known(phone),
+            Some(Presence::Lost) | None => false,
+        };
         let members = self
             .group
             .roster()
@@ -734,9 +744,7 @@ impl<H, C> Phone<H, C> {
             .flat_map(|r| r.members.iter());
         // One that has not said yet where it is could not be reached by its neighbours in the ring.
         let here = |member: &&Member| {
-            member.peer != self.me
-                && !member.addresses.is_empty()
-                && self.group.presence(member.peer) == Some(Presence::Here)
+            member.peer != self.me && !member.addresses.is_empty() && is_here(member.peer)
         };
         let others = members.filter(here).map(|member| member.peer);
 

@@ -64,6 +64,7 @@ pub use explain::{Reason, Verdict};
 pub use forecast::{Forecast, Measured, Miss, alone, what_if};
 pub use milp::GaveUp;
 pub use overlap::{Spare, overlap};
+pub(crate) use problem::SECONDS_MAX;
 pub use problem::{
     Availability, Ends, Link, Objective, PHONES_MAX, Phone, Problem, ProblemError, SHARDS_MAX,
     Shard, Tiredness, Workload,

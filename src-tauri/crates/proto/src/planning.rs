@@ -220,6 +220,11 @@ impl Planning {
         self.phones = phones;
     }
 
+    /// Returns whether a phone was here when that was looked at last.
+    pub fn has(&self, phone: PeerId) -> bool {
+        self.phones.contains(&phone)
+    }
+
     /// Leaves these phones out, and lets all others take part.
     pub fn set_excluded(&mut self, phones: BTreeSet<PeerId>) {
         self.excluded = phones;

@@ -30,6 +30,10 @@ const REASON_BYTES_MAX: usize = 512;
 /// second for a month.
 const EPOCHS_APART_MAX: u64 = 1 << 22;
 
+/// The highest epoch that another phone's plan may have: far from where numbers end, so that whoever leads after a liar can
+/// count on, and from [`PROBE_EPOCH`](crate::profile::PROBE_EPOCH).
+const EPOCH_MAX: Epoch = Epoch(1 << 62);
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub enum OutEvent {
@@ -180,14 +184,6 @@ impl Reconfig {
         self.prepared.as_ref().map(|prepared| &prepared.plan)
     }
 
-    /// Returns whether the newest plan was for just these phones.
-    pub fn was_for(&self, phones: &[PeerId]) -> bool {
-        let wanted = phones.iter().copied().collect::<BTreeSet<_>>();
-        let prepared = self.prepared.as_ref();
-
-        prepared.is_some_and(|prepared| prepared.plan.phones().collect::<BTreeSet<_>>() == wanted)
-    }
-
     /// Returns whether [`Self::poll`] has something.
     pub fn wants_anything(&self) -> bool {
         !self.events.is_empty()
@@ -197,11 +193,11 @@ impl Reconfig {
     ///
     /// # Panics
     ///
-    /// If no epoch is left. Only the leader proposes, counting from 1: it would take 2^64 plans.
+    /// If no epoch is left. None beyond [`EPOCH_MAX`] is taken from others, and this phone counts on by one.
     pub fn next_epoch(&self) -> Epoch {
         let next = self.newest_epoch().max(self.known).0.checked_add(1);
 
-        Epoch(next.expect("fewer than 2^64 plans"))
+        Epoch(next.expect("fewer than 2^62 plans of its own"))
     }
 
     /// Proposes a plan to every phone in it. Only the leader does.
@@ -350,7 +346,10 @@ impl Reconfig {
                 reason,
             });
         }
-        let valid = manifest.validate().map_err(|error| error.to_string());
+        let valid = (epoch <= EPOCH_MAX)
+            .then_some(())
+            .ok_or("no plan has that number".to_owned());
+        let valid = valid.and_then(|()| manifest.validate().map_err(|error| error.to_string()));
         let valid = valid.and_then(|()| plan.validate(&manifest).map_err(|e| e.to_string()));
         if let Err(reason) = valid {
             tracing::warn!(%from, %epoch, reason, "Plan refused");
@@ -405,7 +404,10 @@ impl Reconfig {
         // A member that lies can use up epochs, but not so many that none is left.
         self.known = self
             .known
-            .max(Epoch(newest.0.min(epoch.0 + EPOCHS_APART_MAX)));
+            .max(Epoch(
+                newest.0.min(epoch.0.saturating_add(EPOCHS_APART_MAX)),
+            ))
+            .min(EPOCH_MAX);
         self.fail(from, cause, reason);
     }
 

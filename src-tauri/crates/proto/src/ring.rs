@@ -558,6 +558,9 @@ impl<H> Ring<H> {
                 cause,
                 reason,
             } => {
+                if let Some(pipeline) = &mut self.pipeline {
+                    pipeline.plan_failed();
+                }
                 self.relay.plan_failed(now);
                 OutEvent::Notice(Notice::Broken {
                     epoch,

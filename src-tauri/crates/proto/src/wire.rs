@@ -483,6 +483,20 @@ where
     Bounded::<T, MAX>::deserialize(list).map(Bounded::into_vec)
 }
 
+/// Reads a text of at most `MAX` bytes.
+pub(crate) fn text_at_most<'de, D, const MAX: usize>(text: D) -> Result<String, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(text)?;
+    if text.len() > MAX {
+        let error = format!("a text of {} B, at most {MAX} are taken", text.len());
+        return Err(serde::de::Error::custom(error));
+    }
+
+    Ok(text)
+}
+
 /// Returns the bytes that a step header takes on the wire.
 pub fn step_frame_bytes(step: &Step) -> usize {
     // One more for the number of the enum's variant.

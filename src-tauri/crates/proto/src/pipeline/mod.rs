@@ -344,6 +344,13 @@ impl<H> Pipeline<H> {
         self.exchange();
     }
 
+    /// The plan is broken: the head has said so to whoever asked, and no step will be whole any more.
+    pub fn plan_failed(&mut self) {
+        if let Some(stage) = &mut self.stage {
+            stage.plan_failed();
+        }
+    }
+
     /// Breaks off every answer: a person wants no more of them.
     pub fn stop(&mut self) {
         self.at_head(|head| head.fail(&FailureReason::Stopped));

@@ -33,6 +33,8 @@ pub(super) struct Stage<H> {
     running: Option<Arc<Step>>,
     steps: BTreeMap<StepId, Arc<Step>>,
     activations: BTreeMap<StepId, H>,
+    /// Whether the plan is broken: nothing more is taken.
+    is_broken: bool,
     events: VecDeque<OutEvent<H>>,
 }
 
@@ -52,6 +54,7 @@ impl<H> Stage<H> {
             running: None,
             steps: BTreeMap::new(),
             activations: BTreeMap::new(),
+            is_broken: false,
             events: VecDeque::new(),
         })
     }
@@ -112,6 +115,13 @@ impl<H> Stage<H> {
         self.run_next();
     }
 
+    /// The plan is broken: of what waits for its other half, that will not come.
+    pub(super) fn plan_failed(&mut self) {
+        self.is_broken = true;
+        self.steps.clear();
+        self.activations.clear();
+    }
+
     pub(super) fn poll(&mut self) -> Option<OutEvent<H>> {
         self.events.pop_front()
     }
@@ -123,6 +133,9 @@ impl<H> Stage<H> {
     /// Returns whether a step lies in the window that the head's credits allow. Nothing else is kept,
     /// so what waits here is bounded whatever others send.
     fn accepts(&self, step: StepId) -> ControlFlow<()> {
+        if self.is_broken {
+            return ControlFlow::Break(());
+        }
         let window = steps_in_flight_max(&self.plan) as u64;
         let window = self.next.0..self.next.0.saturating_add(window);
         if window.contains(&step.0) {
@@ -193,6 +206,20 @@ mod tests {
 
         assert_eq!(order.collect::<Vec<_>>(), [0, 1, 2]);
         assert!(stage.is_idle());
+    }
+
+    #[test]
+    fn a_broken_plan_leaves_nothing_to_wait_for() {
+        let mut stage = stage();
+        stage.step(header(0)).unwrap();
+        assert!(!stage.is_idle());
+
+        stage.plan_failed();
+        stage.step(header(1)).unwrap();
+        stage.activation(StepId(0), "late");
+
+        assert!(stage.is_idle());
+        assert_eq!(computes(&mut stage), []);
     }
 
     #[test]

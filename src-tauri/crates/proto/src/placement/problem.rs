@@ -29,7 +29,7 @@ const CONTEXT_TOKENS_MAX: u32 = 1 << 21;
 const SESSIONS_MAX: u32 = 64;
 
 /// Seconds of anything, at most: one hour. A shard or a link that slow is a unit mixed up.
-const SECONDS_MAX: f64 = 3600.0;
+pub(crate) const SECONDS_MAX: f64 = 3600.0;
 
 /// Who could run what, and what for.
 #[derive(Debug, Clone, PartialEq)]

@@ -24,7 +24,8 @@ use super::survey::LinkKnowledge;
 use crate::PeerId;
 use crate::device::Snapshot;
 use crate::placement::{
-    Availability, Demand, Ends, Link, Objective, Phone, Problem, Shard, Tiredness, Workload,
+    Availability, Demand, Ends, Link, Objective, Phone, Problem, SECONDS_MAX, Shard, Tiredness,
+    Workload,
 };
 use crate::plan::Sizes;
 
@@ -178,18 +179,29 @@ impl Group<'_> {
         let chunk_tokens = f64::from(self.sizes.chunk_tokens);
         let embed_s = phone.profile.map_or(0.0, |profile| profile.embed_s.value());
 
+        let decode_s = times(&|profile, entry| self.decode_s(profile, entry));
+        let prefill_s = times(&|profile, entry| self.prefill_s(profile, entry));
+        // One whose figures cannot be gets no work; they must not keep all others from a plan.
+        let is_believed = |seconds: &f64| *seconds > 0.0 && *seconds <= SECONDS_MAX;
+        let availability = match availability(phone) {
+            Availability::Ready if !decode_s.iter().chain(&prefill_s).all(is_believed) => {
+                Availability::Tired(Tiredness::Unmeasured)
+            }
+            availability => availability,
+        };
+
         Phone {
             id: phone.id,
             name: phone.name.to_owned(),
-            availability: availability(phone),
+            availability,
             memory_budget_bytes: budget_bytes.saturating_sub(self.costs.scratch_bytes),
             flash_quota_bytes: phone.flash_quota_bytes,
             repacks: phone.profile.is_some_and(|profile| {
                 profile.layers_repacked > Share::default()
                     || profile.ends_repacked > Share::default()
             }),
-            decode_s: times(&|profile, entry| self.decode_s(profile, entry)),
-            prefill_s: times(&|profile, entry| self.prefill_s(profile, entry)),
+            decode_s,
+            prefill_s,
             ends_decode_s: phone.profile.map_or(0.0, Profile::ends_decode_s),
             ends_prefill_s: embed_s * chunk_tokens,
         }

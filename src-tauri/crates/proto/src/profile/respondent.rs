@@ -365,13 +365,18 @@ impl Respondent {
         }
     }
 
-    /// Takes an order, unless there are too many.
+    /// Takes an order. If there are too many, one is dropped: not the leader's, if there is another.
     fn order(&mut self, from: PeerId, order: Message) {
+        let is_others = |(other, _): &(PeerId, Message)| self.leader != Some(*other);
         if self.orders.len() >= ORDERS_MAX {
-            return tracing::warn!(%from, "Too many orders to measure, one is dropped");
+            tracing::warn!(%from, "Too many orders to measure, one is dropped");
+            let last_is_others = self.orders.back().is_some_and(is_others);
+            if self.leader != Some(from) || !last_is_others {
+                return;
+            }
+            self.orders.pop_back();
         }
 
-        let is_others = |(other, _): &(PeerId, Message)| self.leader != Some(*other);
         let first_of_others = self.orders.iter().position(is_others);
         let at = first_of_others.filter(|_| self.leader == Some(from));
         let at = at.unwrap_or(self.orders.len());

@@ -42,6 +42,9 @@ const MEASURE_TIMEOUT: Duration = Duration::from_secs(20);
 /// slow that the last is.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A link that carries less is none: an activation of 2 kB would take two seconds.
+const GOODPUT_MIN_BYTES_PER_S: f64 = 1024.0;
+
 /// How often one link is pinged once all are known: ten pings of 20 bytes a minute.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -380,7 +383,11 @@ impl Survey {
         };
 
         match message {
-            Message::Measured { profile, snapshot } => {
+            Message::Measured {
+                mut profile,
+                snapshot,
+            } => {
+                profile.pace = profile.pace.bounded();
                 if phone.knowledge == Knowledge::Silent {
                     self.is_done = false;
                 }
@@ -432,6 +439,16 @@ impl Survey {
 
         let link = match (found, known) {
             (Found::Unreachable, _) => LinkKnowledge::Unreachable,
+            (Found::Way { rtt_s, .. }, _) if rtt_s.value() > PROBE_TIMEOUT.as_secs_f64() => {
+                LinkKnowledge::Unreachable
+            }
+            (
+                Found::Way {
+                    goodput_bytes_per_s: Some(goodput),
+                    ..
+                },
+                _,
+            ) if goodput.value() < GOODPUT_MIN_BYTES_PER_S => LinkKnowledge::Unreachable,
             (
                 Found::Way {
                     rtt_s,

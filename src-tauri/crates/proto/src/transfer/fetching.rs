@@ -35,9 +35,9 @@ const HEDGE_MIN: Duration = Duration::from_millis(200);
 /// How long a chunk is thought to take a holder that never sent one: 1 MiB/s, a poor link.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a holder may take over a chunk at least while chunks give way to an answer: twice as long as three phones
-/// that are served together at the least rate of [`super::outlet`] wait. A guess.
-const GIVING_WAY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a holder may take over a chunk at least while chunks give way to an answer: as long as 11 phones wait that are
+/// served two chunks each at the least rate of [`super::outlet`], and a little more.
+const GIVING_WAY_PATIENCE: Duration = Duration::from_secs(96);
 
 /// Members whose lies are remembered: more than a group has, so that leaving and coming back clears nobody.
 const LIARS_MAX: usize = 64;
