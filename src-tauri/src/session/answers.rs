@@ -278,7 +278,8 @@ impl Worker {
     }
 
     fn figures(&self, cost: &proto::chat::Figures) -> Figures {
-        let name = self.name_of_run().unwrap_or_default();
+        let run = self.view.board().run.as_ref();
+        let name = run.map_or_else(String::new, |run| run.name.to_string());
 
         figures_of(
             cost,

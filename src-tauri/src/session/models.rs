@@ -310,15 +310,6 @@ impl Worker {
         Some(listed.card.name.clone())
     }
 
-    /// Returns what the model that is run is called here, or else where it runs.
-    pub(super) fn name_of_run(&self) -> Option<String> {
-        let run = self.view.board().run.as_ref()?;
-        let known = run.model.map(ids::model_id);
-        let known = known.and_then(|id| self.model_name(&id));
-
-        known.or_else(|| Some(run.name.to_string()))
-    }
-
     // Getting them
 
     fn network_of(&self) -> Network {
@@ -475,9 +466,7 @@ impl Worker {
 
         match starting.and_then(|starting| self.run_to_be(starting)) {
             Some(run) => Some(run),
-            None => self
-                .view
-                .run(|model| self.model_name(model), self.answer_ids()),
+            None => self.view.run(self.answer_ids()),
         }
     }
 

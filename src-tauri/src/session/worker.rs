@@ -312,9 +312,9 @@ impl Worker {
         }
 
         self.changed = true;
+        let event = self.by_its_name_here(event);
         let told = self.view.hear(&event, clock::unix_ms());
         for notice in told {
-            let notice = self.by_its_name_here(notice);
             self.tell(notice).await;
         }
         match event {
@@ -342,15 +342,15 @@ impl Worker {
     }
 
     /// Calls a model as this phone's list does: what its file says is for nobody.
-    fn by_its_name_here(&self, notice: Notice) -> Notice {
-        let Notice::ModelReady { model, phones } = notice else {
-            return notice;
-        };
-
-        Notice::ModelReady {
-            model: self.name_of_run().unwrap_or(model),
-            phones,
+    fn by_its_name_here(&self, mut event: Event) -> Event {
+        if let Event::Standing(board) = &mut event
+            && let Some(run) = &mut board.run
+            && let Some(name) = run.model.and_then(|id| self.model_name(&ids::model_id(id)))
+        {
+            run.name = Name::tidy(&name);
         }
+
+        event
     }
 
     /// Tells a person something, once; where it concerns an answer that is being written, in the conversation, too.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::PeerId;
 use proto::group::message::Refusal;
-use proto::group::{CommandError, Older, OutEvent, PairingEnd as End, Purpose, Side, Sighting};
+use proto::group::{
+    CommandError, Name, Older, OutEvent, PairingEnd as End, Purpose, Side, Sighting,
+};
 
 use super::ids::phone_id;
 use super::names::Names;
@@ -29,6 +31,8 @@ pub struct Around {
 struct Way {
     /// Not known while a typed code is used: it says where, not who.
     phone: Option<PeerId>,
+    /// As it said itself; what is sighted may be older.
+    name: Option<Name>,
     purpose: Purpose,
     asked_by_them: bool,
     code: Option<String>,
@@ -60,12 +64,13 @@ impl Around {
             }
             OutEvent::Match {
                 peer,
+                name,
                 purpose,
                 side,
                 code,
-                ..
             } => {
                 let way = self.way(*peer, *purpose, *side == Side::Asked);
+                way.name = Some(name.clone());
                 way.code = Some(code.to_string());
                 way.stage = PairingStage::Compare;
             }
@@ -93,6 +98,7 @@ impl Around {
         self.pairings.retain(|way| way.phone != phone);
         self.pairings.push(Way {
             phone,
+            name: None,
             purpose,
             asked_by_them: false,
             code: None,
@@ -173,7 +179,11 @@ impl Around {
     pub fn pairings(&self, names: &Names) -> Vec<Pairing> {
         let pairings = self.pairings.iter().map(|way| Pairing {
             phone: way.phone.map_or_else(|| PhoneId(UNKNOWN.into()), phone_id),
-            name: way.phone.map_or_else(String::new, |phone| names.of(phone)),
+            name: match (&way.name, way.phone) {
+                (Some(name), _) => name.to_string(),
+                (None, Some(phone)) => names.of(phone),
+                (None, None) => String::new(),
+            },
             purpose: match way.purpose {
                 Purpose::Join => PairingPurpose::Join,
                 Purpose::Invite => PairingPurpose::Invite,
@@ -316,7 +326,7 @@ pub fn is_unknown(phone: &PhoneId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proto::group::{Code, Name, Nonce};
+    use proto::group::{Code, Nonce};
     use rand::SeedableRng;
     use rand_chacha::ChaCha12Rng;
 
@@ -359,6 +369,7 @@ mod tests {
         let (mut around, names) = (Around::default(), Names::default());
         around.hear(&matching(Side::Asked), &names);
         assert!(around.pairings(&names)[0].asked_by_them);
+        assert_eq!(around.pairings(&names)[0].name, "Anna");
 
         let notice = around.hear(&ended(End::Refused(Refusal::Cancelled)), &names);
 

@@ -30,8 +30,7 @@ use proto::group::{Name, OutEvent, Purpose};
 use proto::standing::Board;
 
 use crate::api::{
-    BlockedPhone, Device, Group, Invite, MessageId, ModelId, NearbyPhone, NetworkState, Notice,
-    Pairing, Run,
+    BlockedPhone, Device, Group, Invite, MessageId, NearbyPhone, NetworkState, Notice, Pairing, Run,
 };
 use around::Around;
 use circle::Circle;
@@ -248,18 +247,14 @@ impl View {
     }
 
     /// Returns what is run; see [`running::run_of`].
-    pub fn run(
-        &self,
-        name: impl Fn(&ModelId) -> Option<String>,
-        ids: impl Fn(PeerId, u64) -> MessageId,
-    ) -> Option<Run> {
+    pub fn run(&self, ids: impl Fn(PeerId, u64) -> MessageId) -> Option<Run> {
         let reason = || {
             self.last_change.clone().unwrap_or(Notice::Continuing {
                 phones: self.circle.n_here().max(1),
             })
         };
 
-        running::run_of(&self.board, name, reason, ids)
+        running::run_of(&self.board, reason, ids)
     }
 
     /// Returns the names of the phones that compute, in ring order.

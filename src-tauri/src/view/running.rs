@@ -50,11 +50,9 @@ pub fn device_of(snapshot: &Snapshot) -> Device {
     }
 }
 
-/// Returns what is run. `name` is what its model is called on this phone, if it is known here; `ids` names the answers
-/// of this phone's own questions, by their number.
+/// Returns what is run. `ids` names the answers of this phone's own questions, by their number.
 pub fn run_of(
     board: &Board,
-    name: impl Fn(&ModelId) -> Option<String>,
     reason: impl FnOnce() -> Notice,
     ids: impl Fn(PeerId, u64) -> MessageId,
 ) -> Option<Run> {
@@ -62,7 +60,7 @@ pub fn run_of(
     let model = run.model.map_or_else(|| ModelId(String::new()), model_id);
 
     Some(Run {
-        model_name: name(&model).unwrap_or_else(|| run.name.to_string()),
+        model_name: run.name.to_string(),
         model,
         n_layers: run.n_layers,
         phase: phase_of(board, run, reason),
