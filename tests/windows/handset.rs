@@ -15,7 +15,7 @@ use crate::TestResult;
 use crate::people::models;
 use crate::processes::{Processes, running_in};
 use crate::shots;
-use crate::webdriver::{Driver, Element, NATIVE_PORT, PORT, Session};
+use crate::webdriver::{Driver, Element, Session};
 
 /// The app under test.
 const APP: &str = env!("CARGO_BIN_EXE_lingualinked-app");
@@ -23,6 +23,9 @@ const APP: &str = env!("CARGO_BIN_EXE_lingualinked-app");
 /// A phone's screen, which the window fills: there is nothing that could give it a frame.
 const WIDTH: u32 = 390;
 const HEIGHT: u32 = 844;
+
+/// Where `tauri-driver` listens; behind it, on the next port, `WebKitWebDriver`.
+const FIRST_PORT: u16 = 4444;
 
 /// How long a person waits for what should come at once; nothing here takes 5 s on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,6 +57,7 @@ pub struct Handset<'net> {
     folder: PathBuf,
     display: String,
     _screen: Processes,
+    port: u16,
     driver: Driver<'net>,
     window: Option<Window>,
 }
@@ -91,19 +95,23 @@ impl<'net> Handset<'net> {
             folder,
             display: format!(":{display}"),
             _screen: screen,
-            driver: Driver::new(phone),
+            port: FIRST_PORT,
+            driver: Driver::new(phone, FIRST_PORT),
             window: None,
         })
     }
 
     /// Opens the app.
     pub fn open(&mut self, arguments: &[&str]) -> TestResult {
+        // Those of a driver that was killed stay taken for a while.
+        self.port += 2;
+        self.driver = Driver::new(self.phone, self.port);
         let mut driver = self.phone.command("dbus-run-session");
         driver
             .args(["--", "tauri-driver", "--native-driver"])
             .arg("/usr/bin/WebKitWebDriver")
-            .args(["--port", &PORT.to_string()])
-            .args(["--native-port", &NATIVE_PORT.to_string()])
+            .args(["--port", &self.port.to_string()])
+            .args(["--native-port", &(self.port + 1).to_string()])
             .env("DISPLAY", &self.display)
             .env("HOME", self.folder.join("home"))
             .env("TMPDIR", self.folder.join("tmp"))

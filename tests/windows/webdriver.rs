@@ -8,10 +8,6 @@ use netshim::Phone;
 use serde_json::{Value, json};
 use ureq::Agent;
 
-/// Where `tauri-driver` listens in each phone, and behind it `WebKitWebDriver`.
-pub const PORT: u16 = 4444;
-pub const NATIVE_PORT: u16 = 4445;
-
 /// How long one command may take: a window opens in 1 to 3 s on a quiet machine.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 
@@ -22,6 +18,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 #[derive(Debug)]
 pub struct Driver<'net> {
     phone: &'net Phone,
+    port: u16,
     agent: Agent,
 }
 
@@ -36,13 +33,13 @@ pub struct Session {
 pub struct Element(String);
 
 impl<'net> Driver<'net> {
-    /// Speaks to the driver in `phone`.
-    pub fn new(phone: &'net Phone) -> Self {
+    /// Speaks to the driver that listens on `port` in `phone`.
+    pub fn new(phone: &'net Phone, port: u16) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(COMMAND_MAX))
             .http_status_as_error(false);
         let agent = Agent::new_with_config(config.build());
-        Self { phone, agent }
+        Self { phone, port, agent }
     }
 
     /// Whether it answers.
@@ -71,7 +68,7 @@ impl<'net> Driver<'net> {
 
     /// Closes the window.
     pub fn close(&self, session: &Session) -> Result<(), Box<dyn Error>> {
-        self.ask(|agent, url| agent.delete(url(&session.path)).call())
+        self.ask(&session.path, |agent, url| agent.delete(url).call())
             .map(drop)
     }
 
@@ -110,24 +107,21 @@ impl<'net> Driver<'net> {
     }
 
     fn get(&self, path: &str) -> Result<Value, Box<dyn Error>> {
-        self.ask(|agent, url| agent.get(url(path)).call())
+        self.ask(path, |agent, url| agent.get(url).call())
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value, Box<dyn Error>> {
-        self.ask(|agent, url| agent.post(url(path)).send_json(body))
+        self.ask(path, |agent, url| agent.post(url).send_json(body))
     }
 
     /// Asks from within the phone, and returns the answer's value.
-    fn ask<F>(&self, ask: F) -> Result<Value, Box<dyn Error>>
+    fn ask<F>(&self, path: &str, ask: F) -> Result<Value, Box<dyn Error>>
     where
-        F: FnOnce(
-                &Agent,
-                fn(&str) -> String,
-            ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>
-            + Send,
+        F: FnOnce(&Agent, &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send,
     {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
         let answer = self.phone.enter(|| {
-            let mut response = ask(&self.agent, url)?;
+            let mut response = ask(&self.agent, &url)?;
             response.body_mut().read_json::<Value>()
         })??;
 
@@ -144,8 +138,4 @@ impl Element {
     pub fn from_value(value: &Value) -> Option<Self> {
         Some(Self(value[ELEMENT].as_str()?.to_owned()))
     }
-}
-
-fn url(path: &str) -> String {
-    format!("http://127.0.0.1:{PORT}{path}")
 }
