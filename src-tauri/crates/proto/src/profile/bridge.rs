@@ -187,7 +187,9 @@ impl Group<'_> {
             Availability::Ready if !decode_s.iter().chain(&prefill_s).all(is_believed) => {
                 Availability::Tired(Tiredness::Unmeasured)
             }
-            availability => availability,
+            availability @ (Availability::Ready
+            | Availability::Excluded
+            | Availability::Tired(_)) => availability,
         };
 
         Phone {
