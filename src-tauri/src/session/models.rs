@@ -443,26 +443,36 @@ impl Worker {
         }
     }
 
+    /// Has nothing run; where all that is shown is that a start failed, puts that away.
     pub(super) async fn stop_model(&mut self) -> Result<(), Problem> {
-        self.models.starting = None;
+        let starting = self.models.starting.take();
+        let has_failed = starting.is_some_and(|starting| starting.problem.is_some());
+        if has_failed && self.view.board().run.is_none() {
+            return Ok(());
+        }
 
         self.handle()?.stop_running().await.map_err(refused)
     }
 
     /// The node says what is run: what this phone's person started is among it, or has been replaced.
     pub(super) fn run_is_told(&mut self) {
-        let told = self.view.board().run.as_ref().and_then(|run| run.model);
+        let Some(run) = &self.view.board().run else {
+            return;
+        };
+        let told = run.model.map(ids::model_id);
 
         if let Some(starting) = &self.models.starting
-            && told.is_some_and(|told| ids::model_id(told) == starting.model)
+            && (told.as_ref() == Some(&starting.model) || starting.problem.is_some())
         {
             self.models.starting = None;
         }
     }
 
-    /// Returns what is run, or is about to be.
+    /// Returns what is run, or is about to be: a start that failed hides nothing.
     pub(super) fn run_state(&self) -> Option<Run> {
+        let runs = self.view.board().run.is_some();
         let starting = self.models.starting.as_ref();
+        let starting = starting.filter(|starting| starting.problem.is_none() || !runs);
 
         match starting.and_then(|starting| self.run_to_be(starting)) {
             Some(run) => Some(run),
