@@ -12,6 +12,7 @@ use proto::device::Policy;
 use proto::forecast::ForecastError;
 use proto::phone::Refused;
 use proto::planning::Work;
+use proto::standing::RunPhase as Phase;
 use tokio::sync::{mpsc, watch};
 
 use super::request::Reply;
@@ -64,7 +65,17 @@ pub struct Shelf {
 /// A model that is being read, to be run.
 struct Starting {
     model: ModelId,
+    by: By,
     problem: Option<Problem>,
+}
+
+/// Who wants a model to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// This phone's person.
+    Person,
+    /// A member of its group.
+    Group,
 }
 
 impl Shelf {
@@ -399,7 +410,7 @@ impl Worker {
         }
         self.models.models.path(id).await?;
 
-        self.read_and_run(id.clone());
+        self.read_and_run(id.clone(), By::Person);
         Ok(())
     }
 
@@ -409,11 +420,29 @@ impl Worker {
         handle.run_elsewhere(model).await.map(drop).map_err(refused)
     }
 
-    /// Reads a model of this phone's, and then has it run: a person here wants it, or the group does.
-    pub(super) fn read_and_run(&mut self, model: ModelId) {
+    /// The group wants a model of this phone's to run; not if it runs, or this phone's person is starting one.
+    pub(super) fn run_for_group(&mut self, model: ModelId) {
+        let starting = self.models.starting.as_ref();
+        let starting = starting.filter(|starting| starting.problem.is_none());
+        let is_starting =
+            starting.is_some_and(|starting| starting.by == By::Person || starting.model == model);
+        let run = self.view.board().run.as_ref();
+        let runs = run.is_some_and(|run| {
+            let has_failed = matches!(run.phase, Phase::Failed(_));
+            run.model.map(ids::model_id).as_ref() == Some(&model) && !has_failed
+        });
+
+        if !is_starting && !runs {
+            self.read_and_run(model, By::Group);
+        }
+    }
+
+    /// Reads a model of this phone's, and then has it run.
+    fn read_and_run(&mut self, model: ModelId, by: By) {
         self.changed = true;
         self.models.starting = Some(Starting {
             model: model.clone(),
+            by,
             problem: None,
         });
         let (models, done) = (self.models.models.clone(), self.done_in.clone());
@@ -432,11 +461,13 @@ impl Worker {
             return; // nor this one
         }
 
+        let by = starting.by;
         match (work, self.handle()) {
             (Ok(work), Ok(handle)) => handle.run(*work, ids::model_of(&model).ok()).await,
             (Err(problem), _) | (Ok(_), Err(problem)) => {
                 self.models.starting = Some(Starting {
                     model,
+                    by,
                     problem: Some(problem),
                 });
             }

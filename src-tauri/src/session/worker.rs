@@ -323,7 +323,7 @@ impl Worker {
                 self.refit(false);
                 self.run_changed().await;
             }
-            Event::RunWanted { model, .. } => self.read_and_run(ids::model_id(model)),
+            Event::RunWanted { model, .. } => self.run_for_group(ids::model_id(model)),
             Event::CannotSave(error) => tracing::error!(%error, "The node cannot go on"),
             Event::CannotPlan { reason, .. } => tracing::info!(reason, "No plan"),
             Event::DiskFailed(failure) => tracing::warn!(%failure, "Shards cannot be kept"),
