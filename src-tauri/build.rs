@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "invite",
     "close_invite",
     "use_invite",
+    "put_away_invite",
     "leave",
     "remove",
     "hand_over",

@@ -51,6 +51,8 @@ orders! {
     fn close_invite() => Order::CloseInvite;
     /// See [`Order::UseInvite`].
     fn use_invite(text: String) => Order::UseInvite(text);
+    /// See [`Order::PutAwayInvite`].
+    fn put_away_invite() => Order::PutAwayInvite;
     /// See [`Order::Leave`].
     fn leave(when: LeaveWhen) => Order::Leave(when);
     /// See [`Order::Remove`].
@@ -231,6 +233,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         invite,
         close_invite,
         use_invite,
+        put_away_invite,
         leave,
         remove,
         hand_over,

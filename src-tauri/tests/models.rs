@@ -220,6 +220,28 @@ async fn a_download_that_is_deleted_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_none_of_a_model_leads_to_no_file() {
+    let server = Server::start(file(), Behaviour::Honest).await;
+    let phone = Phone::of(&server).await;
+    let outside = tempfile::tempdir().unwrap();
+    let name = outside.path().join("x");
+    let files = ["gguf", "part", "json"].map(|kind| outside.path().join(format!("x.{kind}")));
+    for file in &files {
+        std::fs::write(file, "somebody else's").unwrap();
+    }
+    let relative = format!("../{}/x", outside.path().file_name().unwrap().display());
+
+    for id in [relative.as_str(), name.to_str().unwrap(), "", "00"] {
+        let id = ModelId(id.into());
+        assert_eq!(phone.models.delete(&id).await, Err(Trouble::Unknown));
+        assert_eq!(phone.models.pause(&id).await, Err(Trouble::Unknown));
+    }
+    for file in &files {
+        assert_eq!(std::fs::read(file).unwrap(), b"somebody else's");
+    }
+}
+
+#[tokio::test]
 async fn a_part_that_was_damaged_meanwhile_is_begun_anew() {
     let server = Server::start(file(), Behaviour::Honest).await;
     let phone = Phone::of(&server).await;

@@ -28,8 +28,11 @@ pub fn a_link_opens_the_app_and_joins() -> TestResult {
     welcome(&ben, Begin::Join)?;
     ben.close()?;
     ben.open(&[&link])?;
+    ben.see("Join this group?")?;
+    ben.photograph("05-asked")?;
+    ben.tap("Join")?;
     tab(&ben, "Group")?;
     see_group_of(&ben, 2)?;
     see_group_of(&ann, 2)?;
-    ben.photograph("05-joined")
+    ben.photograph("06-joined")
 }

@@ -33,6 +33,8 @@ pub struct AppState {
     pub pairings: Vec<Pairing>,
     /// A way into its group, while it is open.
     pub invite: Option<Invite>,
+    /// Another phone's invite, by whose link the app was opened, until its person has said whether to use it.
+    pub opened_invite: Option<String>,
     /// Phones that are never heard.
     pub blocked: Vec<BlockedPhone>,
     /// The group that it is in.

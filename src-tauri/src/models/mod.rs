@@ -269,8 +269,10 @@ impl Models {
     ///
     /// # Errors
     ///
-    /// If that cannot be noted down.
+    /// - [`Trouble::Unknown`] if there is none of this name
+    /// - if that cannot be noted down
     pub async fn pause(&self, id: &ModelId) -> Result<(), Trouble> {
+        self.get(id)?; // before its name becomes that of a file
         self.shared.stop(id).await;
         let shared = Arc::clone(&self.shared);
         let id = id.clone();
@@ -309,8 +311,10 @@ impl Models {
     ///
     /// # Errors
     ///
-    /// If the system cannot remove it.
+    /// - [`Trouble::Unknown`] if there is none of this name
+    /// - if the system cannot remove it
     pub async fn delete(&self, id: &ModelId) -> Result<(), Trouble> {
+        self.get(id)?; // before its name becomes that of a file
         self.shared.stop(id).await;
         let shared = Arc::clone(&self.shared);
         let id = id.clone();

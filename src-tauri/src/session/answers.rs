@@ -26,7 +26,7 @@ use super::worker::Worker;
 use crate::answering::{Ended, Writing, ask_of, figures_of};
 use crate::api::{
     AnswerEvent, AnswerOutcome, ConversationId, Figures, Message, MessageBody, MessageId, Notice,
-    Problem, Question,
+    Problem, Question, QuestionStage,
 };
 use crate::clock;
 use crate::history::HistoryError;
@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long an answer may take to end once it is stopped: the head may be gone.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a question may break off under way, with no new text between: it may be what the phones are lost by.
+const LOSSES_MAX: u32 = 3;
 
 /// Largest seed: whole numbers in JavaScript end there.
 const SEED_MAX: u64 = 1 << 53;
@@ -61,6 +64,10 @@ pub struct Open {
     text: String,
     events: mpsc::UnboundedSender<AnswerEvent>,
     state: State,
+    /// How often it broke off under way since text came last.
+    n_losses: u32,
+    /// Until when it waits for phones to be ready again: since it first broke off after text came last.
+    until: Option<Instant>,
     /// When a person wanted no more of it.
     stopped_at: Option<Instant>,
 }
@@ -131,6 +138,8 @@ impl Worker {
             state: State::Waits {
                 until: Instant::now() + PATIENCE,
             },
+            n_losses: 0,
+            until: None,
             stopped_at: None,
         })
     }
@@ -193,11 +202,7 @@ impl Worker {
         }
         self.changed = true;
         if is_interrupted(&word.answer) && open.stopped_at.is_none() {
-            tracing::info!("An answer was interrupted, and is asked for again");
-            open.state = State::Waits {
-                until: Instant::now() + PATIENCE,
-            };
-            return;
+            return self.interrupted(&word.conversation).await;
         }
 
         match open.writing.hear(word.answer) {
@@ -208,6 +213,25 @@ impl Worker {
             }
             Ok(None) => {}
             Err(ended) => self.finish(&word.conversation, ended).await,
+        }
+    }
+
+    /// An answer broke off: it is asked for again, unless it keeps breaking off where it is.
+    async fn interrupted(&mut self, conversation: &ConversationId) {
+        // Now: what is written down is what the next ask is compared with.
+        if let Err(problem) = self.hand_on(conversation).await {
+            return self.finish(conversation, Ended::failed(problem)).await;
+        }
+        let Some(open) = self.answers.get_mut(conversation) else {
+            return;
+        };
+
+        if open.waits_again(Instant::now()) {
+            tracing::info!("An answer was interrupted, and is asked for again");
+        } else {
+            tracing::warn!("An answer keeps breaking off where it is, and is given up");
+            let ended = Ended::failed(Problem::PhonesGone { phones: 1 });
+            self.finish(conversation, ended).await;
         }
     }
 
@@ -245,7 +269,7 @@ impl Worker {
             .await
             .map_err(|error| error.problem())?;
         if let Some(open) = self.answers.get_mut(conversation) {
-            open.text.push_str(&text);
+            open.writes(&text);
             let _ = open.events.send(AnswerEvent::Text { text }); // nobody may listen
         }
         Ok(())
@@ -408,6 +432,23 @@ impl Open {
         }
     }
 
+    /// Lets it wait to be asked again. Returns whether it may be.
+    fn waits_again(&mut self, now: Instant) -> bool {
+        let was_begun = !matches!(self.writing.stage(), QuestionStage::Waiting { .. });
+        self.n_losses += u32::from(was_begun);
+        let until = *self.until.get_or_insert(now + PATIENCE);
+        self.state = State::Waits { until };
+
+        self.n_losses < LOSSES_MAX
+    }
+
+    /// Notes new text.
+    fn writes(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.n_losses = 0;
+        self.until = None;
+    }
+
     fn due(&self) -> Option<Instant> {
         match (self.stopped_at, &self.state) {
             (Some(stopped_at), _) => Some(stopped_at + STOP_PATIENCE),
@@ -509,4 +550,69 @@ fn is_passing(phase: RunPhase) -> bool {
 /// Returns what a screen is told of the history's trouble.
 pub(super) fn problem(error: HistoryError) -> Problem {
     error.problem()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::chat::{Prompt, Sampling};
+
+    use super::*;
+
+    fn open() -> Open {
+        let (events, _) = mpsc::unbounded_channel();
+        Open {
+            id: MessageId("m".into()),
+            begun_unix_ms: 0,
+            ask: Ask {
+                prompt: Prompt::Text(String::new()),
+                max_tokens: 1,
+                sampling: Sampling::default(),
+                stop: Vec::new(),
+                ignore_end: false,
+            },
+            writing: Writing::new(),
+            text: String::new(),
+            events,
+            state: State::Waits {
+                until: Instant::now(),
+            },
+            n_losses: 0,
+            until: None,
+            stopped_at: None,
+        }
+    }
+
+    fn begin(open: &mut Open) {
+        open.writing = Writing::new();
+        let reading = open.writing.hear(Answer::Reading { done: 1, total: 2 });
+        assert!(reading.is_ok());
+    }
+
+    #[test]
+    fn a_question_that_phones_are_lost_by_is_given_up() {
+        let (mut open, now) = (open(), Instant::now());
+
+        for may in [true, true, false] {
+            begin(&mut open);
+            assert_eq!(open.waits_again(now), may);
+        }
+        open.writes("a word");
+        begin(&mut open);
+        assert!(open.waits_again(now), "text came between");
+    }
+
+    #[test]
+    fn a_question_that_nobody_takes_waits_no_longer_than_once() {
+        let (mut open, now) = (open(), Instant::now());
+        let due = now + PATIENCE;
+
+        for late in 0..10 {
+            open.writing = Writing::new();
+            assert!(open.waits_again(now + Duration::from_secs(late)));
+            assert_eq!(open.due(), Some(due));
+        }
+        open.writes("a word");
+        assert!(open.waits_again(due));
+        assert_eq!(open.due(), Some(due + PATIENCE));
+    }
 }

@@ -12,6 +12,7 @@ use proto::device::Policy;
 use proto::forecast::ForecastError;
 use proto::phone::Refused;
 use proto::planning::Work;
+use proto::standing::RunPhase as Phase;
 use tokio::sync::{mpsc, watch};
 
 use super::request::Reply;
@@ -64,7 +65,17 @@ pub struct Shelf {
 /// A model that is being read, to be run.
 struct Starting {
     model: ModelId,
+    by: By,
     problem: Option<Problem>,
+}
+
+/// Who wants a model to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// This phone's person.
+    Person,
+    /// A member of its group.
+    Group,
 }
 
 impl Shelf {
@@ -399,7 +410,7 @@ impl Worker {
         }
         self.models.models.path(id).await?;
 
-        self.read_and_run(id.clone());
+        self.read_and_run(id.clone(), By::Person);
         Ok(())
     }
 
@@ -409,11 +420,29 @@ impl Worker {
         handle.run_elsewhere(model).await.map(drop).map_err(refused)
     }
 
-    /// Reads a model of this phone's, and then has it run: a person here wants it, or the group does.
-    pub(super) fn read_and_run(&mut self, model: ModelId) {
+    /// The group wants a model of this phone's to run; not if it runs, or this phone's person is starting one.
+    pub(super) fn run_for_group(&mut self, model: ModelId) {
+        let starting = self.models.starting.as_ref();
+        let starting = starting.filter(|starting| starting.problem.is_none());
+        let is_starting =
+            starting.is_some_and(|starting| starting.by == By::Person || starting.model == model);
+        let run = self.view.board().run.as_ref();
+        let runs = run.is_some_and(|run| {
+            let has_failed = matches!(run.phase, Phase::Failed(_));
+            run.model.map(ids::model_id).as_ref() == Some(&model) && !has_failed
+        });
+
+        if !is_starting && !runs {
+            self.read_and_run(model, By::Group);
+        }
+    }
+
+    /// Reads a model of this phone's, and then has it run.
+    fn read_and_run(&mut self, model: ModelId, by: By) {
         self.changed = true;
         self.models.starting = Some(Starting {
             model: model.clone(),
+            by,
             problem: None,
         });
         let (models, done) = (self.models.models.clone(), self.done_in.clone());
@@ -432,37 +461,49 @@ impl Worker {
             return; // nor this one
         }
 
+        let by = starting.by;
         match (work, self.handle()) {
             (Ok(work), Ok(handle)) => handle.run(*work, ids::model_of(&model).ok()).await,
             (Err(problem), _) | (Ok(_), Err(problem)) => {
                 self.models.starting = Some(Starting {
                     model,
+                    by,
                     problem: Some(problem),
                 });
             }
         }
     }
 
+    /// Has nothing run; where all that is shown is that a start failed, puts that away.
     pub(super) async fn stop_model(&mut self) -> Result<(), Problem> {
-        self.models.starting = None;
+        let starting = self.models.starting.take();
+        let has_failed = starting.is_some_and(|starting| starting.problem.is_some());
+        if has_failed && self.view.board().run.is_none() {
+            return Ok(());
+        }
 
         self.handle()?.stop_running().await.map_err(refused)
     }
 
     /// The node says what is run: what this phone's person started is among it, or has been replaced.
     pub(super) fn run_is_told(&mut self) {
-        let told = self.view.board().run.as_ref().and_then(|run| run.model);
+        let Some(run) = &self.view.board().run else {
+            return;
+        };
+        let told = run.model.map(ids::model_id);
 
         if let Some(starting) = &self.models.starting
-            && told.is_some_and(|told| ids::model_id(told) == starting.model)
+            && (told.as_ref() == Some(&starting.model) || starting.problem.is_some())
         {
             self.models.starting = None;
         }
     }
 
-    /// Returns what is run, or is about to be.
+    /// Returns what is run, or is about to be: a start that failed hides nothing.
     pub(super) fn run_state(&self) -> Option<Run> {
+        let runs = self.view.board().run.is_some();
         let starting = self.models.starting.as_ref();
+        let starting = starting.filter(|starting| starting.problem.is_none() || !runs);
 
         match starting.and_then(|starting| self.run_to_be(starting)) {
             Some(run) => Some(run),

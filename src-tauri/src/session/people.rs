@@ -91,16 +91,25 @@ impl Worker {
         self.group(Command::Invite { lifetime }).await
     }
 
+    /// A link opened the app. Any web page can do that, so a person is asked first.
+    pub(super) fn opened(&mut self, link: String) {
+        match Invite::from_link(&link) {
+            Ok(_) => self.opened_invite = Some(link),
+            Err(error) => tracing::info!(%error, "The app was opened by a link that is no invite"),
+        }
+    }
+
     /// Uses a link, or a typed code.
     pub(super) async fn use_invite(&mut self, text: &str) -> Result<(), Problem> {
         let text = text.trim();
-        let link = match Invite::from_link(text) {
-            Ok(invite) => Ok(invite),
-            Err(InviteError::NotALink) => return self.use_code(text).await,
-            Err(error) => Err(problem_of(&error)),
-        };
+        match Invite::from_link(text) {
+            Ok(invite) => self.use_link(invite).await?,
+            Err(InviteError::NotALink) => self.use_code(text).await?,
+            Err(error) => return Err(problem_of(&error)),
+        }
 
-        self.use_link(link?).await
+        self.opened_invite = None;
+        Ok(())
     }
 
     async fn use_link(&mut self, invite: Invite) -> Result<(), Problem> {

@@ -53,6 +53,10 @@ impl Worker {
                 Ok(())
             }
             Order::UseInvite(text) => self.use_invite(&text).await,
+            Order::PutAwayInvite => {
+                self.opened_invite = None;
+                Ok(())
+            }
             Order::Leave(when) => self.leave_group(when).await,
             Order::Remove(phone) => self.remove(&phone).await,
             Order::HandOver(phone) => self.hand_over(&phone).await,

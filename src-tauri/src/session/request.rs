@@ -69,6 +69,8 @@ pub enum Order {
     CloseInvite,
     /// To use another phone's invite: a link or a typed code.
     UseInvite(String),
+    /// Not to use the invite that opened the app.
+    PutAwayInvite,
     /// To leave the group.
     Leave(LeaveWhen),
     /// A member out of the group.

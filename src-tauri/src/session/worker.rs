@@ -136,8 +136,8 @@ pub struct Worker {
     pub(super) permissions: Vec<Permission>,
     pub(super) looking: bool,
     pub(super) suspended: bool,
-    /// The link that opened the app, until there is a node that can follow it.
-    link: Option<String>,
+    /// The invite that opened the app, until a person has said whether to follow it.
+    pub(super) opened_invite: Option<String>,
     doing: Doing,
     /// How this phone is, as its system said last.
     pub(super) reading: Option<Reading>,
@@ -195,7 +195,7 @@ impl Worker {
             permissions: Vec::new(),
             looking: false,
             suspended: false,
-            link: None,
+            opened_invite: None,
             doing: Doing::default(),
             reading: None,
             luck: ChaCha12Rng::from_os_rng(),
@@ -323,7 +323,7 @@ impl Worker {
                 self.refit(false);
                 self.run_changed().await;
             }
-            Event::RunWanted { model, .. } => self.read_and_run(ids::model_id(model)),
+            Event::RunWanted { model, .. } => self.run_for_group(ids::model_id(model)),
             Event::CannotSave(error) => tracing::error!(%error, "The node cannot go on"),
             Event::CannotPlan { reason, .. } => tracing::info!(reason, "No plan"),
             Event::DiskFailed(failure) => tracing::warn!(%failure, "Shards cannot be kept"),
@@ -444,7 +444,6 @@ impl Worker {
                 self.view.is_at(&handle.address);
                 self.node = Node::Up { handle, events };
                 self.instruct_node().await;
-                self.follow_link().await;
             }
             Err(StartError::Nowhere) => self.node_down(NetworkState::NoWifi),
             Err(error) => {
@@ -585,6 +584,7 @@ impl Worker {
             nearby: self.view.nearby(),
             pairings: self.view.pairings(),
             invite: self.view.invite(clock::unix_ms()),
+            opened_invite: self.opened_invite.clone(),
             blocked: self.view.blocked(),
             group: self.view.group_state(),
             run: self.run_state(),
@@ -614,26 +614,10 @@ impl Worker {
         self.changed = true;
 
         match turn {
-            Turn::Opened(link) => {
-                self.link = Some(link);
-                self.follow_link().await;
-            }
+            Turn::Opened(link) => self.opened(link),
             Turn::Suspended => self.suspend().await,
             Turn::Resumed => self.resume().await,
             Turn::Permissions => self.ask_permissions(),
-        }
-    }
-
-    /// Follows the link that opened the app, as soon as there is a node: the app opens before.
-    async fn follow_link(&mut self) {
-        if !matches!(self.node, Node::Up { .. }) {
-            return;
-        }
-        let Some(link) = self.link.take() else {
-            return;
-        };
-        if let Err(problem) = self.use_invite(&link).await {
-            tracing::info!(?problem, "The app was opened by a link that cannot be used");
         }
     }
 }

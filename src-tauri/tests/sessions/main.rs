@@ -9,7 +9,7 @@ use app::api::{
     AnswerEvent, AnswerOutcome, LeaveWhen, MessageBody, Notice, PairingPurpose, PairingStage,
     Problem, Question, QuestionWhat,
 };
-use app::session::Order;
+use app::session::{Order, Turn};
 use phone::{MEMORY_BYTES, Phone, answer};
 
 const QUESTION: &str = "Why is the sky blue?";
@@ -340,4 +340,47 @@ async fn what_cannot_be_done_says_why() {
         text.contains("LinguaLinked") && !text.contains("Emil"),
         "{text}"
     );
+}
+
+/// Any web page can open a link: it asks a person, and does nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_opened_joins_only_after_a_yes() {
+    let (anna, ben) = (
+        Phone::new("Anna", None).await,
+        Phone::new("Ben", None).await,
+    );
+    anna.order(Order::Invite).await;
+    let state = anna
+        .until("an invite is shown", |state| state.invite.is_some())
+        .await;
+    let link = state.invite.as_ref().expect("it is").link.clone();
+    ben.order(Order::StartGroup).await;
+    ben.until("it has founded a group", |state| state.group.is_some())
+        .await;
+
+    for text in ["lingualinked://join?v=1", "lingualinked://", &link] {
+        ben.session.turn(Turn::Opened(text.into()));
+    }
+    let asked = ben
+        .until("it asks", |state| state.opened_invite.is_some())
+        .await;
+    assert_eq!(asked.opened_invite.as_ref(), Some(&link));
+    ben.order(Order::PutAwayInvite).await;
+    let state = ben
+        .until("it asks no more", |state| state.opened_invite.is_none())
+        .await;
+    let group = state.group.as_ref().expect("it is in its own group");
+    assert_eq!(group.leader, Some(state.me.clone()));
+    assert!(state.pairings.is_empty(), "{:?}", state.pairings);
+
+    ben.session.turn(Turn::Opened(link.clone()));
+    ben.until("it asks again", |state| state.opened_invite.is_some())
+        .await;
+    ben.order(Order::UseInvite(link)).await;
+    let is_in = |state: &app::api::AppState| {
+        let group = state.group.as_ref();
+        group.is_some_and(|group| group.members.len() == 2)
+    };
+    let state = ben.until("it is in the group", is_in).await;
+    assert_eq!(state.opened_invite, None);
 }

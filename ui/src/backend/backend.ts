@@ -83,6 +83,8 @@ export interface Backend {
     closeInvite(): Promise<void>;
     /** A link that was pasted or scanned, or a code that was typed. */
     useInvite(text: string): Promise<void>;
+    /** Does not use the invite by which the app was opened. */
+    putAwayInvite(): Promise<void>;
     scanQr(): Promise<ScanResult>;
     leave(when: LeaveWhen): Promise<void>;
     /** Only on the leader's phone, like `handOver`. */

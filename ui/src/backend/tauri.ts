@@ -23,6 +23,7 @@
  * | `invite`                |                                           |                  |
  * | `close_invite`          |                                           |                  |
  * | `use_invite`            | `text`                                    |                  |
+ * | `put_away_invite`       |                                           |                  |
  * | `scan_qr`               |                                           | `ScanResult`     |
  * | `leave`                 | `when: LeaveWhen`                         |                  |
  * | `remove`, `hand_over`   | `phone`                                   |                  |
@@ -91,6 +92,7 @@ export class TauriBackend implements Backend {
     invite = () => call<void>("invite");
     closeInvite = () => call<void>("close_invite");
     useInvite = (text: string) => call<void>("use_invite", { text });
+    putAwayInvite = () => call<void>("put_away_invite");
     scanQr = () => call<ScanResult>("scan_qr");
     leave = (when: LeaveWhen) => call<void>("leave", { when });
     remove = (phone: string) => call<void>("remove", { phone });

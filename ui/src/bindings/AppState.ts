@@ -63,6 +63,10 @@ pairings: Array<Pairing>,
  */
 invite: Invite | null, 
 /**
+ * Another phone's invite, by whose link the app was opened, until its person has said whether to use it.
+ */
+opened_invite: string | null, 
+/**
  * Phones that are never heard.
  */
 blocked: Array<BlockedPhone>, 

@@ -209,8 +209,13 @@ export class DemoBackend implements Backend {
             throw new Refused({ kind: "not_a_link" });
         }
         const host = this.neighbour("anna");
+        await this.putAwayInvite();
         this.pairing(host.id, { phone: host.id, name: host.name, purpose: "join", asked_by_them: false, code: null, stage: { kind: "entering" } });
         this.after(900, () => this.enter(host.id));
+    }
+
+    async putAwayInvite(): Promise<void> {
+        this.change((state) => (state.opened_invite = null));
     }
 
     async scanQr(): Promise<ScanResult> {

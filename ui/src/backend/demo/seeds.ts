@@ -106,7 +106,7 @@ function alone(): AppState {
             free_memory_bytes: ME.free_memory_bytes, memory_budget_bytes: 3.2 * GB, total_memory_bytes: ME.total_memory_bytes,
             battery: ME.battery, charging: false, heat: "cool", power_save: false, metered: false,
         },
-        looking: false, nearby: [], pairings: [], invite: null, blocked: [],
+        looking: false, nearby: [], pairings: [], invite: null, opened_invite: null, blocked: [],
         group: null, run: null,
         models: structuredClone(MODELS),
         storage: { models_bytes: 0, shards_bytes: 0, conversations_bytes: 180_000, free_bytes: 31 * GB, quota_bytes: 16 * GB },
