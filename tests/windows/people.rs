@@ -149,8 +149,9 @@ pub fn answer(phone: &Handset) -> Result<String, Box<dyn Error>> {
     let mut so_far = String::new();
     loop {
         let (text, is_whole) = phone.wait_for(WORK, "next word of an answer", |phone| {
-            let text = phone.texts("article .prose").pop().unwrap_or_default();
+            // In this order: what is read once it is whole is whole.
             let is_whole = phone.can_tap("Answer again");
+            let text = phone.texts("article .prose").pop().unwrap_or_default();
             (is_whole || text != so_far).then_some((text, is_whole))
         })?;
         if is_whole {
