@@ -548,19 +548,34 @@ mod tests {
         let not_ready = |epoch| {
             Said::Sent(Control::NotReady {
                 epoch: Epoch(epoch),
-                newest: Epoch(u64::MAX),
+                newest: EPOCH_MAX,
                 cause: Cause::Lost,
                 reason: "it follows a newer plan".into(),
             })
         };
 
-        member.handle(ANNA, prepare(u64::MAX));
-        member.handle(ANNA, prepare(u64::MAX));
+        let last = EPOCH_MAX.0;
+        member.handle(ANNA, prepare(last));
+        member.handle(ANNA, prepare(last));
         member.handle(ANNA, prepare(1));
 
         assert_eq!(
             said(&mut member),
-            [Said::Load, not_ready(u64::MAX), not_ready(1)]
+            [Said::Load, not_ready(last), not_ready(1)]
+        );
+        assert_eq!(member.next_epoch(), Epoch(last + 1));
+
+        member.handle(ANNA, prepare(last + 1));
+        let refused = said(&mut member);
+        assert!(
+            matches!(
+                refused[..],
+                [Said::Sent(Control::NotReady {
+                    cause: Cause::CannotLoad,
+                    ..
+                })]
+            ),
+            "{refused:?}"
         );
     }
 

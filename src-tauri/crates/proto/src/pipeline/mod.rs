@@ -344,9 +344,10 @@ impl<H> Pipeline<H> {
         self.exchange();
     }
 
-    /// The plan is broken: the head has said so to whoever asked, and no step will be whole any more.
+    /// The plan is broken. At the head, which breaks off every answer, no step will be whole any more; at others, it may be
+    /// only they who have lost somebody, and the head may go on.
     pub fn plan_failed(&mut self) {
-        if let Some(stage) = &mut self.stage {
+        if let (Some(_), Some(stage)) = (&self.head, &mut self.stage) {
             stage.plan_failed();
         }
     }
