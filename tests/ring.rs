@@ -9,8 +9,9 @@ use sim::seeds;
 use tracing::Level;
 
 /// Seeds that once found a bug: questions asked of a head that was gone were never answered (13), and
-/// neighbours of the ring lost each other while the head reached both (17).
-const FOUND_BY_LOSS: [u64; 2] = [13, 17];
+/// neighbours of the ring lost each other while the head reached both (17); a stage gave up a plan that only it took
+/// for broken (140).
+const FOUND_BY_LOSS: [u64; 3] = [13, 17, 140];
 
 /// Seeds that once found a bug: a member could declare a plan broken that was in force (5), and have
 /// another phone report the failure of a stage (10).
