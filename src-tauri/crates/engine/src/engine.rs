@@ -116,6 +116,11 @@ impl Engine {
         }
     }
 
+    /// Computes with half of the threads from the next step on, or with all of them again. What is loaded stays.
+    pub fn spare(&self, is_spared: bool) {
+        self.pool.spare(is_spared);
+    }
+
     /// Loads a shard of layers.
     ///
     /// `progress` is called with the part that is done, from 0 to 1, and stops the load by

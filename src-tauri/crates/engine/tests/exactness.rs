@@ -95,13 +95,18 @@ fn every_wanted_row_is_exact() {
 #[test]
 fn threads_change_nothing_about_exactness() {
     let model = TinyModel::new("tiny-llama", TensorType::Q4_0);
-    let engine = Engine::new(EngineOptions { n_threads: 2 });
+    let (engine, spared) = (
+        Engine::new(EngineOptions { n_threads: 2 }),
+        Engine::new(EngineOptions { n_threads: 2 }),
+    );
     let mut whole = load_whole(&engine, &model.path);
-    let mut split = CutModel::new(&model.path, &[1, 3]).load(&engine, &options(1));
+    let mut split = CutModel::new(&model.path, &[1, 3]).load(&spared, &options(1));
     let prompt: Vec<Token> = (0..100).map(|i| (i * 37 + 11) % 400 + 5).collect();
 
-    for chunk in [100, 9] {
-        assert_exact(&mut whole, &mut split, &prompt, chunk, 8, "two threads");
+    for (chunk, is_spared) in [(100, false), (9, false), (100, true), (9, true), (9, false)] {
+        spared.spare(is_spared);
+        let what = if is_spared { "one of two threads" } else { "two threads" };
+        assert_exact(&mut whole, &mut split, &prompt, chunk, 8, what);
     }
 }
 

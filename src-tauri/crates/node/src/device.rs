@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proto::device::{Battery, Policy, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -236,6 +236,7 @@ impl Scene {
             power_save: self.power_save,
             is_metered: self.metered,
             policy: Policy::default(),
+            relief: Relief::None,
         }
     }
 }

@@ -64,6 +64,8 @@ pub enum Job {
     Unload,
     /// Bytes that weights, caches and buffers may take from the next load on; `None` asks nobody.
     LimitMemory(Option<u64>),
+    /// Compute with half of the threads, or with all of them again.
+    Spare(bool),
     /// Measure this phone with a sample of a model.
     Measure(Arc<gguf_tools::Sample>),
     /// See [`proto::pipeline::OutEvent::Open`].
@@ -245,6 +247,10 @@ impl Worker {
                 self.config.memory_limit_bytes = bytes;
                 None
             }
+            Job::Spare(is_spared) => {
+                self.engine.spare(is_spared);
+                None
+            }
             Job::Measure(sample) => {
                 let event = self.gauge.measure(&sample, &self.config);
                 let _ = self.events.send(EngineEvent::Measured(event)); // as below
@@ -300,6 +306,7 @@ impl Worker {
             Job::Load { .. }
             | Job::Unload
             | Job::LimitMemory(_)
+            | Job::Spare(_)
             | Job::Measure(_)
             | Job::Open { .. }
             | Job::Close { .. }

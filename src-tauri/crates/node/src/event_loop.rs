@@ -589,6 +589,10 @@ impl EventLoop {
                 OutEvent::Beat(beat) => self.tell(Event::Beat(beat)),
                 OutEvent::Forecast { id, news } => self.tell_forecast(id, news),
                 OutEvent::RunWanted { model, by } => self.tell(Event::RunWanted { model, by }),
+                OutEvent::Spare(is_spared) => {
+                    tracing::info!(is_spared, "This phone computes with half of its threads, or all");
+                    self.job(Job::Spare(is_spared));
+                }
             }
         }
 

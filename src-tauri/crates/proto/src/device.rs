@@ -5,22 +5,27 @@
 //!
 //! | it is | advice | until |
 //! | --- | --- | --- |
-//! | too hot, or its battery is all but empty | [`Advice::Leave`] | cooler, charged or plugged in |
+//! | too hot, or its battery is all but empty | [`Advice::Leave`] | cooler and rested, charged or plugged in |
 //! | not charging, or on a network that costs money, and its person minds | [`Advice::Leave`] | plugged in, on another |
-//! | out of memory | [`Advice::Shed`] as many shards as are too much | at once |
-//! | hot | [`Advice::Shed`] half of its shards | cooler |
-//! | warm, or saving power | [`Advice::Slow`] to half of its threads | cooler, or not saving |
+//! | out of memory | [`Advice::Shed`] as many shards as are too much | there has been enough for a while |
+//! | hot | [`Advice::Shed`] half of its shards | cool and rested |
+//! | warm, or saving power | [`Advice::Slow`]: half of its threads | cool and rested, or not saving |
 //! | anything else | [`Advice::Ok`] | |
 //!
 //! Where the limits are that concern a person's money and battery is theirs to say: a [`Policy`], which goes with
 //! each snapshot, so that whoever plans goes by it too.
 //!
-//! A limit is left at another value than it was reached at, so that a phone that is just about too
-//! hot does not come and go.
+//! A limit is left at another value than it was reached at, and heat not before the phone has rested, so that one that
+//! is just about too hot does not come and go: a [`Caretaker`] sees to that. What a phone asks of whoever plans goes with
+//! its snapshot, too: a [`Relief`].
+
+mod caretaker;
 
 use serde::{Deserialize, Serialize};
 
 use crate::placement::Tiredness;
+
+pub use caretaker::Caretaker;
 
 /// Battery below which a phone is given no new work, in percent, if its person has not said otherwise. A guess: people
 /// begin to worry at a fifth.
@@ -55,6 +60,8 @@ pub struct Snapshot {
     pub is_metered: bool,
     /// What its person allows.
     pub policy: Policy,
+    /// What it asks of whoever plans.
+    pub relief: Relief,
 }
 
 /// What a person allows their phone to do for the group.
@@ -96,30 +103,43 @@ pub enum Thermal {
 }
 
 /// What a phone computes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Threads.
-    pub n_threads: u32,
     /// Layer shards.
     pub n_shards: u32,
-    /// Memory that these take, the ends not counted.
+    /// Bytes of these, without caches.
     pub shards_bytes: u64,
-    /// Memory that everything of ours takes, the ends and the caches too.
+    /// Memory that everything of ours takes at the least: the ends and the caches too.
     pub used_bytes: u64,
 }
 
-/// What a phone had better do.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a phone had better do. The later ones go before the earlier.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Advice {
     /// Go on.
     #[default]
     Ok,
-    /// Compute with so many threads.
-    Slow(u32),
+    /// Compute with half of its threads.
+    Slow,
     /// Give so many shards away.
     Shed(u32),
     /// Take no part.
     Leave,
+}
+
+/// What a phone asks of whoever plans.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relief {
+    /// Nothing.
+    #[default]
+    None,
+    /// No more layer shards than so many bytes of them, without caches.
+    AtMost {
+        /// Bytes.
+        shards_bytes: u64,
+    },
+    /// No part at all, for this reason.
+    Rest(Tiredness),
 }
 
 impl Default for Policy {
@@ -157,9 +177,21 @@ impl Snapshot {
         }
     }
 
-    /// Returns why the phone had better be given no work, if it had.
+    /// Returns why the phone had better be given no new work, if it had. It may keep what it has, as far as it asks for
+    /// no [`Relief`].
     pub fn tiredness(&self) -> Option<Tiredness> {
-        if self.thermal >= Thermal::Serious {
+        match self.relief {
+            Relief::Rest(tiredness) => Some(tiredness),
+            Relief::None | Relief::AtMost { .. } => self.reason_to_rest(),
+        }
+    }
+
+    fn is_hot(&self) -> bool {
+        self.thermal >= Thermal::Serious
+    }
+
+    fn reason_to_rest(&self) -> Option<Tiredness> {
+        if self.is_hot() {
             Some(Tiredness::Hot)
         } else if self.is_below(self.policy.battery_floor_percent) {
             Some(Tiredness::LowBattery)
@@ -181,45 +213,44 @@ impl Snapshot {
         }
     }
 
-    /// Returns what the phone had better do, given what it does and what it was told last.
-    pub fn advice(&self, load: Load, last: Advice) -> Advice {
+    /// Returns what the phone had better do, given what it computes with.
+    pub fn advice(&self, load: Load) -> Advice {
         let missing_bytes = load.used_bytes.saturating_sub(self.budget_bytes);
 
-        if self.must_leave(last) {
+        if self.thermal >= Thermal::Critical
+            || self.is_below(self.leaves_below())
+            || self.forbids().is_some()
+        {
             Advice::Leave
         } else if missing_bytes > 0 {
             load.shed(missing_bytes)
-        } else if self.is_hot(last) {
+        } else if self.is_hot() {
             load.shed(load.shards_bytes / 2)
-        } else if (self.thermal >= Thermal::Fair || self.power_save) && load.n_threads > 1 {
-            Advice::Slow(load.n_threads / 2)
+        } else if self.thermal >= Thermal::Fair || self.power_save {
+            Advice::Slow
         } else {
             Advice::Ok
         }
     }
 
-    fn must_leave(&self, last: Advice) -> bool {
-        let floor = self.policy.battery_floor_percent;
-        let leave = floor.saturating_sub(BATTERY_GRACE_PERCENT);
-        let (limit, heat) = match last {
-            Advice::Leave => (
-                leave.saturating_add(BATTERY_MARGIN_PERCENT),
-                Thermal::Serious,
-            ),
-            Advice::Ok | Advice::Slow(_) | Advice::Shed(_) => (leave, Thermal::Critical),
+    /// Returns whether the phone is so much better than when it was given `advice` that this may be over.
+    fn is_over(&self, advice: Advice) -> bool {
+        let (heat, percent) = match advice {
+            Advice::Leave => {
+                let recovered = self.leaves_below().saturating_add(BATTERY_MARGIN_PERCENT);
+                (Thermal::Fair, recovered)
+            }
+            Advice::Ok | Advice::Slow | Advice::Shed(_) => (Thermal::Nominal, 0),
         };
 
-        self.thermal >= heat || self.is_below(limit) || self.forbids().is_some()
+        self.thermal <= heat && !self.is_below(percent)
     }
 
-    fn is_hot(&self, last: Advice) -> bool {
-        // A phone that has shed what it had stays without until it is no longer even warm.
-        let limit = match last {
-            Advice::Shed(_) | Advice::Leave => Thermal::Fair,
-            Advice::Ok | Advice::Slow(_) => Thermal::Serious,
-        };
+    /// Battery below which the phone leaves, in percent.
+    fn leaves_below(&self) -> u8 {
+        let floor = self.policy.battery_floor_percent;
 
-        self.thermal >= limit
+        floor.saturating_sub(BATTERY_GRACE_PERCENT)
     }
 
     fn is_below(&self, percent: u8) -> bool {
@@ -254,11 +285,11 @@ mod tests {
 
     use super::*;
 
-    const GB: u64 = 1_000_000_000;
+    pub(super) const GB: u64 = 1_000_000_000;
 
     #[test]
     fn a_phone_that_is_well_goes_on() {
-        assert_eq!(WELL.advice(LOAD, Advice::Ok), Advice::Ok);
+        assert_eq!(WELL.advice(LOAD), Advice::Ok);
         assert_eq!(WELL.tiredness(), None);
     }
 
@@ -269,14 +300,14 @@ mod tests {
             ..WELL
         };
 
-        assert_eq!(desktop.advice(LOAD, Advice::Ok), Advice::Ok);
+        assert_eq!(desktop.advice(LOAD), Advice::Ok);
         assert_eq!(desktop.tiredness(), None);
     }
 
     #[test]
     fn each_trouble_has_its_advice() {
         let cases = [
-            (hot(Thermal::Fair), Advice::Slow(2), None),
+            (hot(Thermal::Fair), Advice::Slow, None),
             (hot(Thermal::Serious), Advice::Shed(3), Some(Tiredness::Hot)),
             (hot(Thermal::Critical), Advice::Leave, Some(Tiredness::Hot)),
             (charged(25), Advice::Ok, None),
@@ -288,32 +319,19 @@ mod tests {
         ];
 
         for (snapshot, advice, tiredness) in cases {
-            assert_eq!(snapshot.advice(LOAD, Advice::Ok), advice, "{snapshot:?}");
+            assert_eq!(snapshot.advice(LOAD), advice, "{snapshot:?}");
             assert_eq!(snapshot.tiredness(), tiredness, "{snapshot:?}");
         }
     }
 
-    #[test]
-    fn a_phone_that_left_does_not_come_and_go() {
-        let just_above = charged(11);
-        assert_eq!(just_above.advice(LOAD, Advice::Ok), Advice::Ok);
-        assert_eq!(just_above.advice(LOAD, Advice::Leave), Advice::Leave);
-        assert_eq!(charged(13).advice(LOAD, Advice::Leave), Advice::Ok);
-
-        let warm = hot(Thermal::Fair);
-        assert_eq!(warm.advice(LOAD, Advice::Shed(3)), Advice::Shed(3));
-        assert_eq!(WELL.advice(LOAD, Advice::Shed(3)), Advice::Ok);
-    }
-
     proptest! {
-        /// Nobody is told to give away more than it has, or to compute with no thread.
+        /// Nobody is told to give away more than it has.
         #[test]
         fn advice_can_be_followed(
             budget_bytes in any::<u64>(),
             percent in any::<u8>(),
             charging in any::<bool>(),
             heat in 0..4usize,
-            n_threads in 0..9u32,
             n_shards in 0..20u32,
             shards_bytes in any::<u64>(),
             used_bytes in any::<u64>(),
@@ -321,14 +339,10 @@ mod tests {
             let thermal = [Thermal::Nominal, Thermal::Fair, Thermal::Serious, Thermal::Critical][heat];
             let battery = Some(Battery { percent, charging });
             let snapshot = Snapshot { budget_bytes, battery, thermal, ..WELL };
-            let load = Load { n_threads, n_shards, shards_bytes, used_bytes };
+            let load = Load { n_shards, shards_bytes, used_bytes };
 
-            for last in [Advice::Ok, Advice::Slow(1), Advice::Shed(1), Advice::Leave] {
-                match snapshot.advice(load, last) {
-                    Advice::Ok | Advice::Leave => {}
-                    Advice::Slow(n) => prop_assert!(n >= 1 && n < n_threads),
-                    Advice::Shed(n) => prop_assert!(n >= 1 && n <= n_shards),
-                }
+            if let Advice::Shed(n) = snapshot.advice(load) {
+                prop_assert!(n >= 1 && n <= n_shards);
             }
         }
     }
@@ -361,7 +375,7 @@ mod tests {
 
         for (snapshot, tiredness, advice) in cases {
             assert_eq!(snapshot.tiredness(), tiredness, "{snapshot:?}");
-            assert_eq!(snapshot.advice(LOAD, Advice::Ok), advice, "{snapshot:?}");
+            assert_eq!(snapshot.advice(LOAD), advice, "{snapshot:?}");
         }
         let desktop = Snapshot {
             battery: None,
@@ -370,7 +384,7 @@ mod tests {
         assert_eq!(desktop.tiredness(), None);
     }
 
-    const WELL: Snapshot = Snapshot {
+    pub(super) const WELL: Snapshot = Snapshot {
         free_bytes: 4 * GB,
         total_bytes: 8 * GB,
         budget_bytes: 3 * GB,
@@ -387,20 +401,20 @@ mod tests {
             only_while_charging: false,
             use_metered: true,
         },
+        relief: Relief::None,
     };
 
-    const LOAD: Load = Load {
-        n_threads: 4,
+    pub(super) const LOAD: Load = Load {
         n_shards: 6,
         shards_bytes: 900_000_000,
         used_bytes: 2 * GB,
     };
 
-    fn hot(thermal: Thermal) -> Snapshot {
+    pub(super) fn hot(thermal: Thermal) -> Snapshot {
         Snapshot { thermal, ..WELL }
     }
 
-    fn charged(percent: u8) -> Snapshot {
+    pub(super) fn charged(percent: u8) -> Snapshot {
         let battery = Some(Battery {
             percent,
             charging: false,

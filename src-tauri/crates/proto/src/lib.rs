@@ -22,6 +22,7 @@
     )
 )]
 
+pub mod balance;
 pub mod chat;
 pub mod device;
 pub mod forecast;

@@ -17,10 +17,12 @@
 //! | --- | --- |
 //! | a model is started and stopped, here or by way of another member | `phone/running.rs` |
 //! | members and screens learn how this phone is and what it runs | `phone/telling.rs` |
+//! | one that is hot, empty or short of memory is spared, or works less | `phone/sparing.rs` |
 //! | what to expect of a model is found out, and nothing is moved | `phone/forecasting.rs` |
 
 mod forecasting;
 mod running;
+mod sparing;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
 
-use crate::device::Policy;
+use crate::device::{Caretaker, Load, Policy};
 use crate::forecast::{ForecastId, Forecasting, News};
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
@@ -154,6 +156,8 @@ pub enum OutEvent<H, C> {
         /// What there is to tell.
         news: News,
     },
+    /// Compute with half of the threads from now on, or with all of them again.
+    Spare(bool),
     /// This phone has a model that is to be run: make [`InEvent::Run`] of it.
     RunWanted {
         /// Which.
@@ -188,6 +192,13 @@ pub struct Phone<H, C> {
     standings: Standings,
     told: Told,
     policy: Policy,
+    /// How this phone fares, and with what it computes.
+    caretaker: Caretaker,
+    load: Load,
+    /// Whether it was told to compute with half of its threads.
+    is_spared: bool,
+    /// Whether an answer may still be written before the next plan is made.
+    hurry: sparing::Hurry,
     /// Phones that a person left out of computing, on this phone when it leads.
     left_out: BTreeSet<PeerId>,
     forecasting: Option<Forecasting>,
@@ -218,6 +229,10 @@ impl<H, C> Phone<H, C> {
             standings: Standings::new(me, now),
             told: Told::new(now),
             policy: Policy::default(),
+            caretaker: Caretaker::default(),
+            load: Load::default(),
+            is_spared: false,
+            hurry: sparing::Hurry::default(),
             left_out: BTreeSet::new(),
             forecasting: None,
             forecasted: None,
@@ -312,6 +327,7 @@ impl<H, C> Phone<H, C> {
             self.standings.poll_timeout(),
             self.told.poll_timeout(),
             self.started.give_up_at(),
+            self.hurry.poll_timeout(),
             replan_at,
             quiet_at,
         ];
@@ -557,6 +573,9 @@ impl<H, C> Phone<H, C> {
             ring::OutEvent::Notice(Notice::InForce { .. }) => {
                 self.started.has_run = true;
                 self.told.run_changed();
+                if let Some(planning) = &mut self.planning {
+                    planning.in_force(now);
+                }
                 for phone in self.phones_here() {
                     self.ring.handle(ring::InEvent::Announce(phone), now);
                 }
@@ -759,18 +778,24 @@ impl<H, C> Phone<H, C> {
         } else {
             BTreeSet::new()
         };
-        let (excluded, tired) = (self.excluded(), self.tired());
+        let (excluded, devices) = (self.excluded(), self.standings.devices().collect());
         let Some(planning) = &mut self.planning else {
             return;
         };
         planning.set_phones(phones.clone(), now);
         planning.set_excluded(excluded);
-        planning.set_tired(tired);
+        planning.set_devices(devices);
         let status = self.ring.reconfig().status();
+        let is_pressed = status == Status::InForce && planning.is_pressed();
+        let patience = is_pressed.then(|| self.patience());
+        self.hurry.set(patience, now);
+        let Some(planning) = &mut self.planning else {
+            return;
+        };
         let may_plan = match status {
             Status::None => phones.len() >= planning.work().n_phones,
             Status::Preparing => false,
-            Status::InForce => !self.ring.is_writing(),
+            Status::InForce => !self.ring.is_writing() || self.hurry.is_great(),
             Status::Failed(_) => self.replan_at.is_none(),
         };
         // Neighbours in the ring dial each other: each has to know first where the others are.
@@ -804,6 +829,9 @@ impl<H, C> Phone<H, C> {
         let in_force = self.ring.reconfig().in_force();
         if in_force.is_some_and(|old| old.does_the_same_as(&plan)) {
             return;
+        }
+        if let Some(planning) = &mut self.planning {
+            planning.proposed(now);
         }
 
         let propose = ring::InEvent::Propose {

@@ -14,7 +14,9 @@ use std::time::Instant;
 
 use gguf_tools::{Manifest, Sample};
 
+use crate::balance::Balance;
 use crate::chat::Figures;
+use crate::device::{Relief, Snapshot};
 use crate::group::Roster;
 use crate::placement::{
     self, Forecast, Measured, Miss, Objective, Placement, Problem, SolveError, StagePlacement,
@@ -111,14 +113,25 @@ pub struct Planning {
     phones: BTreeSet<PeerId>,
     /// Phones that a person left out.
     excluded: BTreeSet<PeerId>,
-    /// Phones that had better rest.
-    tired: BTreeSet<PeerId>,
+    /// How phones are, as they told everybody; what they told the survey may be older.
+    devices: BTreeMap<PeerId, Snapshot>,
     /// Phones that could not do their part of a plan, and why; until they leave.
     unfit: BTreeMap<PeerId, String>,
-    /// Phones that the last plan was made for, whether it was possible or not.
-    planned_for: Option<BTreeSet<PeerId>>,
+    /// Phones that have a part in the last plan that was possible.
+    working: BTreeSet<PeerId>,
+    /// What the last plan was made for, whether it was possible or not.
+    planned_for: Option<Strength>,
     /// What was expected of the last plan that was made of measurements.
     outlook: Option<Outlook>,
+    balance: Balance,
+}
+
+/// Who may take part, as far as another plan follows from that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Strength {
+    phones: BTreeSet<PeerId>,
+    /// Bytes of layer shards that phones ask to have no more of.
+    at_most: BTreeMap<PeerId, u64>,
 }
 
 impl Work {
@@ -166,10 +179,12 @@ impl Planning {
             work,
             phones: BTreeSet::new(),
             excluded: BTreeSet::new(),
-            tired: BTreeSet::new(),
+            devices: BTreeMap::new(),
+            working: BTreeSet::new(),
             unfit: BTreeMap::new(),
             planned_for: None,
             outlook: None,
+            balance: Balance::default(),
         }
     }
 
@@ -230,9 +245,9 @@ impl Planning {
         self.excluded = phones;
     }
 
-    /// These phones had better rest, and no others.
-    pub fn set_tired(&mut self, phones: BTreeSet<PeerId>) {
-        self.tired = phones;
+    /// Takes note of how phones are: some may have to be spared.
+    pub fn set_devices(&mut self, devices: BTreeMap<PeerId, Snapshot>) {
+        self.devices = devices;
     }
 
     /// Takes note of what a phone said about itself, or about a link.
@@ -293,7 +308,22 @@ impl Planning {
     /// Returns whether another plan may be possible or better than the last one: the phones are others, and everything
     /// about them is known.
     pub fn is_due(&self) -> bool {
-        self.is_known() && self.planned_for.as_ref() != Some(&self.fit())
+        self.is_known() && self.planned_for.as_ref() != Some(&self.strength())
+    }
+
+    /// Returns whether another plan is due for the sake of a phone that has a part in the last one: it asks for relief
+    /// that it was not given yet, or was left out by a person.
+    pub fn is_pressed(&self) -> bool {
+        let planned_for = self.planned_for.as_ref();
+        let is_too_much = |phone: &PeerId| match self.relief_of(phone) {
+            Relief::Rest(_) => true,
+            Relief::AtMost { shards_bytes } => {
+                planned_for.and_then(|strength| strength.at_most.get(phone)) != Some(&shards_bytes)
+            }
+            Relief::None => self.excluded.contains(phone),
+        };
+
+        self.is_due() && self.working.iter().any(is_too_much)
     }
 
     /// Makes a plan. `roster` has the phones' names.
@@ -307,7 +337,21 @@ impl Planning {
         roster: Option<&Roster>,
         now: Instant,
     ) -> Result<(Plan, Option<Outlook>), PlanningError> {
-        self.planned_for = Some(self.fit());
+        let made = self.make(epoch, roster, now);
+        if let Ok((plan, _)) = &made {
+            self.working = plan.stages.iter().map(|stage| stage.phone).collect();
+        }
+        self.planned_for = Some(self.strength());
+
+        made
+    }
+
+    fn make(
+        &mut self,
+        epoch: Epoch,
+        roster: Option<&Roster>,
+        now: Instant,
+    ) -> Result<(Plan, Option<Outlook>), PlanningError> {
         if let Some(reason) = self.unfit.get(&self.me) {
             return Err(PlanningError::Unfit(reason.clone()));
         }
@@ -329,9 +373,20 @@ impl Planning {
         }
     }
 
+    /// The last plan was proposed, as it is not the one in force.
+    pub fn proposed(&mut self, now: Instant) {
+        self.balance.proposed(now);
+    }
+
+    /// It is in force.
+    pub fn in_force(&mut self, now: Instant) {
+        self.balance.in_force(now);
+    }
+
     /// Holds an answer that had the ring to itself against what was expected of it, and learns from the difference what
     /// hops take; what computing takes, phones say themselves. `None` if nothing was expected, or the answer is too short.
     pub fn answered(&mut self, figures: &Figures, now: Instant) -> Option<Review> {
+        self.balance.wrote(figures.completion_tokens);
         let outlook = self.outlook.as_ref()?;
         if figures.completion_tokens < REVIEWED_TOKENS_MIN {
             return None;
@@ -349,6 +404,7 @@ impl Planning {
         let stages = stages.clone();
         if let Some(corrected) = corrected {
             self.learn_hops(&stages, &corrected, measured.tpot_s, now);
+            self.weigh(&stages, objective, now);
         }
 
         Some(Review {
@@ -359,6 +415,29 @@ impl Planning {
             forecast,
             corrected,
         })
+    }
+
+    /// Holds the plan in force against the best one, by what is known now: another may be due.
+    fn weigh(&mut self, stages: &[StagePlacement], objective: Objective, now: Instant) {
+        if !self.balance.wants_comparison(now) {
+            return;
+        }
+        let problem = self.problem_for(objective, None, now);
+        let in_force = placement::evaluate(&problem, stages).ok();
+        let best = placement::solve_without_reasons(&problem).ok();
+        let (Some(in_force), Some(best)) = (in_force, best) else {
+            return;
+        };
+
+        let token_s = |forecast: &Forecast| match objective {
+            Objective::Latency => forecast.tpot_s,
+            Objective::Throughput => forecast.busiest_s,
+        };
+        let (in_force_s, best_s) = (token_s(&in_force), token_s(&best.forecast));
+        if self.balance.compare(in_force_s, best_s, now) {
+            tracing::info!(in_force_s, best_s, "Another plan is worth the change");
+            self.reconsider();
+        }
     }
 
     /// What a lap takes beside computing are hops: corrects the ways of the ring by it, once it is known from the work
@@ -390,19 +469,46 @@ impl Planning {
         self.survey.handle(hops, now);
     }
 
-    /// Returns the phones that could take part.
-    fn fit(&self) -> BTreeSet<PeerId> {
-        let is_fit = |phone: &PeerId| {
-            !self.unfit.contains_key(phone)
-                && !self.excluded.contains(phone)
-                && !self.tired.contains(phone)
+    /// Returns who may take part. One that is tired may keep what it has, and gets nothing new.
+    fn strength(&self) -> Strength {
+        let may_work = |phone: &PeerId| {
+            self.is_fit(*phone)
+                && match self.relief_of(phone) {
+                    Relief::None => !self.is_tired(phone) || self.working.contains(phone),
+                    Relief::AtMost { shards_bytes } => shards_bytes > 0,
+                    Relief::Rest(_) => false,
+                }
+        };
+        let at_most = |&phone: &PeerId| match self.relief_of(&phone) {
+            Relief::AtMost { shards_bytes } => Some((phone, shards_bytes)),
+            Relief::None | Relief::Rest(_) => None,
         };
 
-        self.phones.iter().copied().filter(is_fit).collect()
+        Strength {
+            phones: self.phones.iter().copied().filter(may_work).collect(),
+            at_most: self.phones.iter().filter_map(at_most).collect(),
+        }
+    }
+
+    fn relief_of(&self, phone: &PeerId) -> Relief {
+        self.devices.get(phone).map(|device| device.relief).unwrap_or_default()
+    }
+
+    fn is_tired(&self, phone: &PeerId) -> bool {
+        let device = self.devices.get(phone);
+
+        device.is_some_and(|device| device.tiredness().is_some())
+    }
+
+    fn is_fit(&self, phone: PeerId) -> bool {
+        !self.unfit.contains_key(&phone) && !self.excluded.contains(&phone)
     }
 
     fn even(&self, epoch: Epoch) -> Result<Plan, PlanError> {
-        let mut others = self.fit();
+        let phones = self.phones.iter().copied();
+        let mut others = phones
+            .filter(|phone| self.is_fit(*phone) && !self.is_tired(phone))
+            .collect::<BTreeSet<_>>();
         others.remove(&self.me);
         let mut phones = vec![self.me];
         phones.extend(others);
@@ -438,7 +544,7 @@ impl Planning {
                 id,
                 name.clone(),
                 profile,
-                known.and_then(|k| k.snapshot.as_ref()),
+                self.devices.get(&id).or(known.and_then(|k| k.snapshot.as_ref())),
             )
         };
         let known = names.iter().map(candidate).collect::<Vec<_>>();
@@ -507,7 +613,7 @@ fn forecast_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Snapshot, Thermal};
+    use crate::device::Thermal;
     use crate::placement::Reason;
     use crate::profile::testing::{SNAPSHOT, figure, profile, sample};
     use crate::profile::{Found, ProbeId};

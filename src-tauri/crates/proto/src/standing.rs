@@ -454,21 +454,17 @@ impl Standings {
         excluded.map(|(&phone, _)| phone).collect()
     }
 
-    /// Returns the members that had better rest.
-    pub fn tired(&self) -> BTreeSet<PeerId> {
-        let tired = self.standings.iter();
-        let tired = tired.filter(|(_, standing)| standing.tiredness().is_some());
+    /// Returns how the members are that have said so.
+    pub fn devices(&self) -> impl Iterator<Item = (PeerId, Snapshot)> + '_ {
+        let standings = self.standings.iter();
 
-        tired.map(|(&phone, _)| phone).collect()
+        standings.filter_map(|(&phone, standing)| Some((phone, standing.device?)))
     }
 
     /// Returns what people allow their phones.
     pub fn policies(&self) -> BTreeMap<PeerId, Policy> {
-        let devices = self.standings.iter();
-        let policies = devices.map(|(&phone, s)| (phone, s.device.map(|device| device.policy)));
-
-        policies
-            .filter_map(|(phone, policy)| Some((phone, policy?)))
+        self.devices()
+            .map(|(phone, device)| (phone, device.policy))
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! What the Kotlin part says, and what it means. Kotlin only tells; all that is concluded is here, where it is tested.
 
 use node::device::budget_bytes;
-use proto::device::{Battery, Policy, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use serde::Deserialize;
 use tauri::plugin::PermissionState;
 
@@ -56,6 +56,7 @@ impl AndroidReport {
                 power_save: self.power_save,
                 is_metered: self.metered,
                 policy: Policy::default(),
+                relief: Relief::None,
             },
             low_memory: self.low_memory,
             headroom,

@@ -75,6 +75,8 @@ pub(crate) struct Context {
     n_embd: usize,
     batch: Batch,
     pool: Arc<ThreadPool>,
+    /// How many of the pool's threads llama.cpp was told to use.
+    n_threads: i32,
     /// Pools that were used before: llama.cpp's backend lets the last one rest only when the next
     /// graph comes, so it must still be there.
     former_pools: Vec<Arc<ThreadPool>>,
@@ -97,7 +99,7 @@ impl Context {
         }
         let n_ctx = options.n_ctx.checked_next_multiple_of(N_CTX_STEP)?;
         let n_cells = n_ctx.checked_mul(options.n_sequences)?;
-        let n_threads = i32::try_from(pool.n_threads()).ok()?;
+        let n_threads = n_threads_of(&pool);
         let is_tapped = !options.tap.is_empty();
         let tap = Box::into_raw(Box::new(Tap::new(options.tap.clone())));
 
@@ -141,6 +143,7 @@ impl Context {
             n_embd,
             batch,
             pool,
+            n_threads,
             former_pools: Vec::new(),
             model,
         })
@@ -176,8 +179,13 @@ impl Context {
         // decode below, when no reference to it lives; `hidden` and `output` are borrowed until
         // after `disarm`.
         unsafe { self.tap.as_mut() }.arm(hidden, output);
+        let n_threads = n_threads_of(&self.pool);
         let status = {
             let _busy = self.pool.lock();
+            if std::mem::replace(&mut self.n_threads, n_threads) != n_threads {
+                // SAFETY: no decode runs, as `self` is borrowed; the pool has as many threads.
+                unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n_threads, n_threads) }
+            }
             // SAFETY: the batch points to arrays as long as it says, which llama.cpp reads and
             // copies.
             unsafe { sys::llama_decode(self.raw.as_ptr(), batch) }
@@ -199,7 +207,7 @@ impl Context {
 
     /// Computes with the threads of another pool from the next decode on.
     pub(crate) fn use_pool(&mut self, pool: &Arc<ThreadPool>) {
-        let n_threads = i32::try_from(pool.n_threads()).expect("at most N_THREADS_MAX");
+        let n_threads = n_threads_of(pool);
 
         // SAFETY: no decode runs, as `self` is borrowed; both pools outlive the context.
         unsafe {
@@ -207,6 +215,7 @@ impl Context {
             sys::llama_attach_threadpool(raw, threads, threads);
             sys::llama_set_n_threads(raw, n_threads, n_threads);
         }
+        self.n_threads = n_threads;
         let former = std::mem::replace(&mut self.pool, Arc::clone(pool));
         self.former_pools.push(former);
     }
@@ -388,6 +397,10 @@ impl Batch {
             logits: self.wanted.as_mut_ptr(),
         }
     }
+}
+
+fn n_threads_of(pool: &ThreadPool) -> i32 {
+    i32::try_from(pool.n_threads()).expect("at most N_THREADS_MAX")
 }
 
 /// Positions and sequences are small: a context has at most `i32::MAX` of each.

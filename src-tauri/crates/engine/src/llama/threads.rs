@@ -1,6 +1,7 @@
 //! The threads that do the arithmetic: one pool for every context of the process.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use llama_cpp_sys_2 as sys;
@@ -25,6 +26,8 @@ const N_THREADS_MAX: u32 = 512;
 pub(crate) struct ThreadPool {
     raw: NonNull<sys::ggml_threadpool>,
     n_threads: u32,
+    /// How many of them compute.
+    n_used: AtomicU32,
     /// Held while a graph runs: the pool holds the state of one graph only.
     busy: Mutex<()>,
 }
@@ -55,13 +58,24 @@ impl ThreadPool {
         Self {
             raw: NonNull::new(raw).expect("llama.cpp aborts when it cannot start a thread"),
             n_threads,
+            n_used: AtomicU32::new(n_threads),
             busy: Mutex::new(()),
         }
     }
 
     /// Returns the number of threads that compute a graph, the caller included.
     pub(crate) fn n_threads(&self) -> u32 {
-        self.n_threads
+        self.n_used.load(Ordering::Relaxed)
+    }
+
+    /// Lets half of the threads rest from the next graph on, or none. The others sleep, and cost nothing.
+    pub(crate) fn spare(&self, is_spared: bool) {
+        let n_used = match is_spared {
+            true => (self.n_threads / 2).max(1),
+            false => self.n_threads,
+        };
+
+        self.n_used.store(n_used, Ordering::Relaxed);
     }
 
     /// Waits until no graph runs, and keeps others from starting one.
@@ -100,6 +114,18 @@ impl Drop for ThreadPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spared_pool_computes_with_half_and_with_one_at_least() {
+        for (n_threads, half) in [(4, 2), (3, 1), (1, 1)] {
+            let pool = ThreadPool::new(n_threads);
+
+            pool.spare(true);
+            assert_eq!(pool.n_threads(), half);
+            pool.spare(false);
+            assert_eq!(pool.n_threads(), n_threads);
+        }
+    }
 
     #[test]
     fn a_mask_marks_the_cores_and_no_others() {

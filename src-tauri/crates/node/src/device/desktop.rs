@@ -1,6 +1,6 @@
 //! A computer. On phones no library tells the battery, and the heat only the system's own API.
 
-use proto::device::{Battery, Policy, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use starship_battery::State;
 use starship_battery::units::ratio::percent;
 use sysinfo::{Components, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
@@ -70,6 +70,7 @@ impl Source for Desktop {
             power_save: false,
             is_metered: false,
             policy: Policy::default(),
+            relief: Relief::None,
         }
     }
 }

@@ -366,11 +366,6 @@ impl<H, C> Phone<H, C> {
         excluded
     }
 
-    /// Returns the phones that had better rest.
-    pub(super) fn tired(&self) -> BTreeSet<PeerId> {
-        self.standings.tired()
-    }
-
     /// Returns the other members.
     pub(super) fn members(&self) -> Vec<PeerId> {
         let members = self.group.roster().into_iter();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use gguf_tools::Manifest;
 
-use super::{OutEvent, PeerId, Phone, Policy, respondent, ring, standing, transfer};
+use super::{Load, OutEvent, PeerId, Phone, Policy, respondent, ring, sparing, standing, transfer};
 use crate::device::Snapshot;
 use crate::placement::{Forecast, Reason};
 use crate::plan::Plan;
@@ -23,7 +23,7 @@ pub(super) struct Told {
     is_run_changed: bool,
     may_tell_run_at: Instant,
     /// How this phone is, whatever its person allows.
-    device: Option<Snapshot>,
+    pub(super) device: Option<Snapshot>,
     /// The step that the engine computes.
     computing: Option<Computing>,
 }
@@ -140,39 +140,6 @@ impl<H, C> Phone<H, C> {
         }
     }
 
-    /// This phone was measured, or is otherwise than it was: told as its person would have it.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "two kinds of event have a snapshot in them"
-    )]
-    pub(super) fn measured(&mut self, event: respondent::InEvent, now: Instant) {
-        if let respondent::InEvent::Measured { snapshot, .. }
-        | respondent::InEvent::Snapshot(snapshot) = &event
-        {
-            self.told.device = Some(*snapshot);
-        }
-
-        let policy = self.policy;
-        let event = match event {
-            respondent::InEvent::Measured { profile, snapshot } => respondent::InEvent::Measured {
-                profile,
-                snapshot: snapshot.under(policy),
-            },
-            respondent::InEvent::Snapshot(snapshot) => {
-                respondent::InEvent::Snapshot(snapshot.under(policy))
-            }
-            event => event,
-        };
-        if let respondent::InEvent::Measured { snapshot, .. }
-        | respondent::InEvent::Snapshot(snapshot) = &event
-        {
-            let device = Some(*snapshot);
-            self.change_mine(now, |mine| mine.device = device);
-        }
-
-        self.respondent.handle(event, now);
-    }
-
     /// A person allows this phone something else.
     pub(super) fn set_policy(&mut self, policy: Policy, now: Instant) {
         if std::mem::replace(&mut self.policy, policy) == policy {
@@ -191,6 +158,7 @@ impl<H, C> Phone<H, C> {
     pub(super) fn preparing(&mut self, plan: &Plan, manifest: &Manifest, now: Instant) {
         let shards = plan.shards_of(self.me, manifest);
         let total_bytes = shards.map(|shard| shard.bytes).sum();
+        self.load = sparing::load_of(plan, self.me, manifest);
 
         self.set_preparation(
             Some(Preparation {
@@ -247,6 +215,7 @@ impl<H, C> Phone<H, C> {
     /// This phone has no part in a plan any more.
     pub(super) fn prepared_nothing(&mut self, now: Instant) {
         self.told.computing = None;
+        self.load = Load::default();
         self.change_mine(now, |mine| {
             mine.preparation = None;
             mine.layers_per_s = None;

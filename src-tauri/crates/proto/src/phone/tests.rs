@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 
 use super::*;
+use crate::device::{Battery, Snapshot, Thermal};
 use crate::chat::{Answer, Ask, FailureReason, Prompt, Sampling};
 use crate::forecast::{self, ForecastError, Forecasts};
 use crate::group::{Address, Name, Purpose};
@@ -287,6 +288,133 @@ fn whose_person_lets_it_work_only_while_charging_rests() {
     );
 }
 
+/// One in whose pocket it gets hot gives half of its layers away, to whoever has room, and computes with half of its
+/// threads; it does not when it is only warm.
+#[test]
+fn a_hot_phone_keeps_half_of_its_layers_and_of_its_threads() {
+    let mut world = World::formed(&[ANNA, BELA]);
+    world.budget_bytes = HALF;
+    world.tell(ANNA, run(best(2), MODEL));
+    world.run_for(8 * SECOND);
+    assert_eq!(world.layers(), [(ANNA, 2), (BELA, 6)]);
+    world.device(ANNA, |device| device.budget_bytes = HALF + (8 << 20));
+
+    world.device(BELA, |device| device.thermal = Thermal::Fair);
+    world.run_for(5 * SECOND);
+    assert!(world.shells[&BELA].is_spared);
+    assert_eq!(world.layers(), [(ANNA, 2), (BELA, 6)]);
+
+    world.device(BELA, |device| device.thermal = Thermal::Serious);
+    world.run_for(5 * SECOND);
+    assert_eq!(world.layers(), [(ANNA, 6), (BELA, 2)]);
+    world.assert_runs(MODEL);
+}
+
+/// While an answer is being written it may end; who is about to be switched off is not asked to wait for that.
+#[test]
+fn a_phone_that_must_rest_waits_for_the_answer_but_not_for_ever() {
+    for (heat, patience) in [(Thermal::Critical, 5), (Thermal::Nominal, 30)] {
+        let mut world = World::running(&[ANNA, BELA, CARL]);
+        world.run_for(SECOND);
+        world.tell(CARL, ask(7, 20_000));
+        world.run_for(SECOND);
+
+        world.device(BELA, |device| {
+            device.thermal = heat;
+            device.battery = Some(Battery {
+                percent: 5,
+                charging: false,
+            });
+        });
+        world.run_for((patience - 2) * SECOND);
+        assert_eq!(world.layers().len(), 3, "{heat:?}");
+        assert!(!matches!(
+            world.shells[&CARL].last_answer,
+            Some(Answer::Failed(_))
+        ));
+        world.run_for(7 * SECOND);
+
+        let phones = world.layers().into_iter().map(|(phone, _)| phone);
+        assert_eq!(phones.collect::<Vec<_>>(), [ANNA, CARL], "{heat:?}");
+        assert_eq!(
+            world.shells[&CARL].last_answer,
+            Some(Answer::Failed(FailureReason::Replanned)),
+            "and the phone that asked asks again"
+        );
+    }
+}
+
+/// Nothing new for who is low on battery; what it has it keeps as long as that is not all but empty.
+#[test]
+fn a_phone_with_little_battery_keeps_its_part_and_gets_none_in_the_next_plan() {
+    let mut world = World::formed(&[ANNA, BELA]);
+    world.device(BELA, |_| {});
+    world.tell(ANNA, run(even(2), MODEL));
+    world.run_for(5 * SECOND);
+    let battery = |percent| {
+        Some(Battery {
+            percent,
+            charging: false,
+        })
+    };
+
+    world.device(BELA, |device| device.battery = battery(15));
+    world.run_for(5 * SECOND);
+    assert_eq!(world.layers().len(), 2);
+    world.tell(ANNA, InEvent::Stop);
+    world.run_for(2 * SECOND);
+    world.tell(ANNA, run(even(2), MODEL));
+    world.run_for(5 * SECOND);
+
+    assert_eq!(world.layers(), [(ANNA, 8)]);
+}
+
+/// The work itself tells that a phone has become slow, and the plan follows; what only varies moves nothing.
+#[test]
+fn layers_go_from_a_phone_that_has_become_slow_to_one_that_has_not() {
+    let slow = |_: u32| 5.0;
+    let unsteady = |i: u32| if i.is_multiple_of(2) { 0.7 } else { 1.4 };
+
+    for (pace, moves) in [(&slow as &dyn Fn(u32) -> f64, true), (&unsteady, false)] {
+        let mut world = World::formed(&[ANNA, BELA, CARL]);
+        world.budget_bytes = HALF;
+        world.tell(ANNA, run(best(3), MODEL));
+        world.run_for(10 * SECOND);
+        let before = world.layers();
+        let &[(ANNA, 2), (other, 6)] = &before[..] else {
+            panic!("{before:?}");
+        };
+        let work = best(3);
+        let weights_bytes = work.manifest.layers[1..].iter().map(|shard| shard.bytes).sum();
+        let stage = respondent::StageLayers {
+            model: work.manifest.hash(),
+            n_layers: 6,
+            n_shards: 3,
+            weights_bytes,
+            chunk_tokens: SIZES.chunk_tokens,
+        };
+        // As the sample would have it: 1 ms for each of its layers.
+        let step_s = 0.001 * weights_bytes as f64 / work.sample.layer_bytes() as f64;
+
+        for i in 0..30 {
+            for _ in 0..50 {
+                let work = respondent::Work::Layers {
+                    stage,
+                    n_tokens: 1,
+                    n_positions: 64,
+                    time: SECOND.mul_f64(step_s * pace(i)),
+                };
+                world.tell(other, InEvent::Computed(work));
+            }
+            world.tell(CARL, ask(7, 200));
+            world.run_for(10 * SECOND);
+        }
+
+        assert_eq!(world.layers() != before, moves, "{:?}", world.layers());
+        world.assert_runs(MODEL);
+    }
+}
+
 #[test]
 fn a_forecast_tells_of_the_group_alone_and_without_each() {
     let mut world = World::formed(&[ANNA, BELA, CARL]);
@@ -442,6 +570,7 @@ struct Shell {
     seen_askers: BTreeSet<PeerId>,
     seen_clients: BTreeSet<ClientId>,
     is_loaded: bool,
+    is_spared: bool,
     last_answer: Option<Answer>,
     wanted: Option<(ModelId, PeerId)>,
     forecast: Option<Result<Forecasts, ForecastError>>,
@@ -517,6 +646,22 @@ impl World {
     fn tell(&mut self, to: PeerId, event: InEvent<(), ()>) {
         self.phones.get_mut(&to).unwrap().handle(event, self.now);
         self.act(to);
+    }
+
+    /// The phone is otherwise than [`SNAPSHOT`].
+    fn device(&mut self, phone: PeerId, change: impl FnOnce(&mut Snapshot)) {
+        let mut device = SNAPSHOT;
+        change(&mut device);
+
+        self.tell(phone, InEvent::Measured(respondent::InEvent::Snapshot(device)));
+    }
+
+    /// How many layers each phone of the ring runs, as the first one shows.
+    fn layers(&self) -> Vec<(PeerId, u32)> {
+        let run = self.shells[&ANNA].board.run.as_ref().expect("something is run");
+        let stages = run.stages.iter();
+
+        stages.map(|stage| (stage.phone, stage.layers.1 - stage.layers.0)).collect()
     }
 
     fn run_for(&mut self, time: Duration) {
@@ -646,6 +791,7 @@ impl World {
                 OutEvent::RunWanted { model, by } => {
                     self.shell(me, |shell| shell.wanted = Some((model, by)));
                 }
+                OutEvent::Spare(is_spared) => self.shell(me, |shell| shell.is_spared = is_spared),
                 OutEvent::Forecast { news, .. } => {
                     let result = match news {
                         News::Measuring { .. } => continue,

@@ -39,6 +39,24 @@ pub(super) fn ends_bytes(problem: &Problem, phone: usize) -> u64 {
     }
 }
 
+impl Problem {
+    /// Returns the memory that a phone needs for layer shards of so many bytes, without caches, whichever they are:
+    /// in proportion to what all of them need. The ends are counted where it is the head.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such phone.
+    pub fn memory_for(&self, phone: usize, shards_bytes: u64) -> u64 {
+        let all_bytes = self.shards.iter().map(|shard| shard.weights_bytes).sum::<u64>();
+        let needed = u128::from(needed_bytes(self, phone, 0..self.shards.len()));
+        let share = needed * u128::from(shards_bytes.min(all_bytes));
+        let share = share.div_ceil(u128::from(all_bytes.max(1)));
+        let share = u64::try_from(share).expect("a share is no more than the whole");
+
+        share + ends_bytes(self, phone)
+    }
+}
+
 /// Returns by how many bytes `shards`, with the ends if the phone is the head, exceed its budget;
 /// 0 if they fit.
 pub(super) fn shortfall_bytes(problem: &Problem, phone: usize, shards: Range<usize>) -> u64 {

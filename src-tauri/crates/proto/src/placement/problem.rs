@@ -89,7 +89,7 @@ pub enum Availability {
 }
 
 /// Why a phone had better rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Tiredness {
     /// Its battery is too low.
     LowBattery,

@@ -22,7 +22,7 @@ use gguf_tools::{Dependency, LayerRange, Manifest, ShardEntry};
 use super::phone::{Profile, Share};
 use super::survey::LinkKnowledge;
 use crate::PeerId;
-use crate::device::Snapshot;
+use crate::device::{Relief, Snapshot};
 use crate::placement::{
     Availability, Demand, Ends, Link, Objective, Phone, Problem, SECONDS_MAX, Shard, Tiredness,
     Workload,
@@ -142,7 +142,7 @@ pub fn problem(group: &Group<'_>) -> Problem {
     let ends_repacked = repacked(|profile| profile.ends_repacked);
     let ends = &group.manifest.ends;
 
-    Problem {
+    let problem = Problem {
         phones: group
             .phones
             .iter()
@@ -164,7 +164,21 @@ pub fn problem(group: &Group<'_>) -> Problem {
             .collect(),
         workload: workload(group.manifest.n_embd, &group.sizes, group.prompt_tokens),
         objective: group.objective,
+    };
+    relieved(problem, group)
+}
+
+/// Gives phones that ask for no more than some of the layer shards as much less memory.
+fn relieved(mut problem: Problem, group: &Group<'_>) -> Problem {
+    for (i, phone) in group.phones.iter().enumerate() {
+        if let Some(Relief::AtMost { shards_bytes }) = phone.snapshot.map(|s| s.relief) {
+            let budget_bytes = problem.memory_for(i, shards_bytes);
+            let phone = &mut problem.phones[i];
+            phone.memory_budget_bytes = phone.memory_budget_bytes.min(budget_bytes);
+        }
     }
+
+    problem
 }
 
 impl Group<'_> {
@@ -265,7 +279,12 @@ fn workload(n_embd: u32, sizes: &Sizes, prompt_tokens: u32) -> Workload {
 }
 
 fn availability(phone: &Candidate<'_>) -> Availability {
+    let asks_for_less = phone.snapshot.is_some_and(|snapshot| {
+        matches!(snapshot.relief, Relief::AtMost { shards_bytes } if shards_bytes > 0)
+    });
     let tiredness = phone.snapshot.and_then(Snapshot::tiredness);
+    // Who asks to have no more than that wants that much.
+    let tiredness = tiredness.filter(|_| !asks_for_less);
     let tiredness = tiredness.or(phone.is_unfit.then_some(Tiredness::Failed));
 
     match (phone.is_excluded, tiredness, phone.profile) {

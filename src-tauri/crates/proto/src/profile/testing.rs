@@ -4,7 +4,7 @@ use gguf_tools::{Sample, Shape, Synth, TensorType};
 
 use super::figure::Figure;
 use super::phone::{Curve, Pace, Profile, Share};
-use crate::device::{Policy, Snapshot, Thermal};
+use crate::device::{Policy, Relief, Snapshot, Thermal};
 
 pub(crate) const SNAPSHOT: Snapshot = Snapshot {
     free_bytes: 4_000_000_000,
@@ -20,6 +20,7 @@ pub(crate) const SNAPSHOT: Snapshot = Snapshot {
         only_while_charging: false,
         use_metered: true,
     },
+    relief: Relief::None,
 };
 
 pub(crate) fn sample() -> Sample {

@@ -21,7 +21,7 @@ use objc2_foundation::{NSDictionary, NSProcessInfo, NSProcessInfoThermalState, N
 use objc2_ui_kit::{
     UIApplication, UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
 };
-use proto::device::{Battery, Policy, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use serde::de::DeserializeOwned;
 use tauri::plugin::PluginApi;
 use tauri::{AppHandle, Runtime};
@@ -108,6 +108,7 @@ fn read(main: MainThreadMarker) -> Reading {
             power_save: system.isLowPowerModeEnabled(),
             is_metered: false,
             policy: Policy::default(),
+            relief: Relief::None,
         },
         low_memory: false,
         headroom: None,

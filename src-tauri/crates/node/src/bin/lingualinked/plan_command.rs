@@ -17,7 +17,7 @@ use node::measure;
 use node::model_file;
 use node::report::{PhoneFacts, Report};
 use proto::PeerId;
-use proto::device::{Battery, Policy, Snapshot, Thermal};
+use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use proto::placement::{Objective, PHONES_MAX};
 use proto::profile::{Candidate, Figure, Group, LinkKnowledge, Pace, Profile, Way, problem};
 use serde::Deserialize;
@@ -215,6 +215,7 @@ fn member(phone: &Described, this: &Member) -> Result<Member> {
             power_save: false,
             is_metered: false,
             policy: Policy::default(),
+            relief: Relief::None,
         },
         name,
         rtt_s,
