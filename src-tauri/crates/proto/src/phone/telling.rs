@@ -132,8 +132,11 @@ impl<H, C> Phone<H, C> {
         self.standings
             .handle(standing::InEvent::Heard { from, message }, now);
 
-        // What a person allows has changed: another plan may be better, or the last one not possible.
-        if self.standings.policies() != before
+        // What a person allows has changed: another plan may be better, or the last one not possible. What is heard for
+        // the first time was known to the survey.
+        let after = self.standings.policies();
+        let changed = |(phone, policy)| after.get(phone).is_some_and(|now| now != policy);
+        if before.iter().any(changed)
             && let Some(planning) = &mut self.planning
         {
             planning.reconsider();
