@@ -4,6 +4,7 @@
 //! no Wi-Fi locks, and asks by itself for the local network: when the node first looks around.
 
 use std::ffi::c_uint;
+use std::ptr::NonNull;
 use std::thread;
 
 use block2::RcBlock;
@@ -17,9 +18,13 @@ use node::device::budget_bytes;
 use objc2::MainThreadMarker;
 use objc2::runtime::Bool;
 use objc2_av_foundation::{AVAuthorizationStatus, AVCaptureDevice, AVMediaTypeVideo};
-use objc2_foundation::{NSDictionary, NSProcessInfo, NSProcessInfoThermalState, NSURL};
+use objc2_foundation::{
+    NSDictionary, NSNotification, NSNotificationCenter, NSOperationQueue, NSProcessInfo,
+    NSProcessInfoThermalState, NSURL,
+};
 use objc2_ui_kit::{
-    UIApplication, UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
+    UIApplication, UIApplicationDidReceiveMemoryWarningNotification,
+    UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
 };
 use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use serde::de::DeserializeOwned;
@@ -55,6 +60,7 @@ pub(crate) fn start<R: Runtime, C: DeserializeOwned>(
     let main = MainThreadMarker::new().ok_or("plugins are set up on the main thread")?;
     UIDevice::currentDevice(main).setBatteryMonitoringEnabled(true);
     let (sender, readings) = watch::channel(read(main));
+    watch_memory(sender.clone());
     let asking = app.clone();
     thread::Builder::new()
         .name("device".into())
@@ -78,6 +84,26 @@ fn keep_reading<R: Runtime>(app: &AppHandle<R>, sender: watch::Sender<Reading>) 
             return;
         }
     }
+}
+
+/// Reads at once when iOS warns that memory runs short: it ends apps next.
+fn watch_memory(sender: watch::Sender<Reading>) {
+    let warned = RcBlock::new(move |_: NonNull<NSNotification>| {
+        let main = MainThreadMarker::new().expect("the main queue runs on the main thread");
+        sender.send_replace(Reading {
+            low_memory: true,
+            ..read(main)
+        });
+    });
+    let center = NSNotificationCenter::defaultCenter();
+    let queue = NSOperationQueue::mainQueue();
+
+    // SAFETY: the name is a constant of the framework; the center keeps the block, which runs on the main queue alone.
+    let observer = unsafe {
+        let name = UIApplicationDidReceiveMemoryWarningNotification;
+        center.addObserverForName_object_queue_usingBlock(Some(name), None, Some(&queue), &warned)
+    };
+    std::mem::forget(observer); // as long as the app runs
 }
 
 /// Does something on the main thread, some time.
