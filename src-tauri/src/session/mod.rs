@@ -110,7 +110,7 @@ impl Session {
             tokio::task::spawn_blocking(move || History::open(&file, clock::unix_ms())).await;
         let (history, found) = opened.map_err(|_| HistoryError::Gone)??;
         tracing::info!(
-            n_stopped = found.n_stopped,
+            n_left = found.n_left,
             set_aside = found.set_aside.is_some(),
             "History opened"
         );

@@ -547,10 +547,10 @@ impl Worker {
 
     // Circumstances
 
-    /// The app is behind others, and may be stopped at any moment: answers are stopped and kept, others are told.
+    /// The app is behind others, and may be stopped at any moment: answers end and are kept, others are told.
     pub(super) async fn suspend(&mut self) {
         self.suspended = true;
-        self.stop_all_answers().await;
+        self.end_all_answers().await;
         self.models.models.suspend().await;
 
         if let Ok(handle) = self.handle() {

@@ -243,7 +243,7 @@ async fn one_phone_alone_chats_edits_and_asks_again() {
     let (message, _) = stream.end().await;
     let phone = Phone::open(folder).await;
     let kept = phone.session.load_conversation(story).await.expect("kept");
-    assert_eq!(answer(&message).1, &AnswerOutcome::Stopped);
+    assert_eq!(answer(&message).1, &AnswerOutcome::AppEnded);
     assert_eq!(kept.messages[1], message);
     assert!(answer(&message).0.starts_with(&heard));
 }

@@ -53,6 +53,7 @@ export function seed(scenario: Scenario, now: number): Seed {
             has(state, "llama1");
             runs(state, "llama1", [ME]);
             talk(start, now);
+            cutTalk(start, now);
             break;
         case "too_big":
             has(state, "qwen14");
@@ -217,6 +218,18 @@ function talk(start: Seed, now: number): void {
     keep(start, {
         id: "trip", title: "Saturday in the hills", system_prompt: "Answer briefly. We like to walk, and have no car.", sampling: SAMPLING,
         messages: [question("Plan a walk for Saturday", ME.name, now - 3 * 24 * 60 * minute), answer(TRIP, now - 3 * 24 * 60 * minute, names)],
+    });
+}
+
+/** The app was killed while it answered. */
+function cutTalk(start: Seed, now: number): void {
+    const at = now - 2 * 24 * 60 * 60_000;
+    keep(start, {
+        id: "cut", title: "A greeting", system_prompt: "", sampling: SAMPLING,
+        messages: [
+            question("Hi! Who are you?", ME.name, at),
+            { id: freshId("m"), at_unix_ms: at, body: { kind: "answer", text: GREETING.slice(0, 40), outcome: { kind: "app_ended" }, figures: null } },
+        ],
     });
 }
 
