@@ -116,7 +116,11 @@ impl Session {
         );
 
         let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-        let (notices, beats) = (Listeners::default(), Listeners::default());
+        let set_aside = found.set_aside.map(|path| Notice::HistorySetAside {
+            path: path.display().to_string(),
+        });
+        let notices = Listeners::with(set_aside.into_iter().collect());
+        let beats = Listeners::default();
         let worker = Worker::new(worker::Parts {
             config,
             keypair,

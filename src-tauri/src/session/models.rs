@@ -464,14 +464,23 @@ impl Worker {
         let by = starting.by;
         match (work, self.handle()) {
             (Ok(work), Ok(handle)) => handle.run(*work, ids::model_of(&model).ok()).await,
-            (Err(problem), _) | (Ok(_), Err(problem)) => {
-                self.models.starting = Some(Starting {
-                    model,
-                    by,
-                    problem: Some(problem),
-                });
-            }
+            (Err(problem), _) | (Ok(_), Err(problem)) => self.start_failed(model, by, problem).await,
         }
+    }
+
+    /// A model cannot be read. That is shown in place of what runs; where something runs, a word has to be enough.
+    async fn start_failed(&mut self, id: ModelId, by: By, problem: Problem) {
+        if self.view.board().run.is_some() {
+            self.models.starting = None;
+            let model = self.model_name(&id).unwrap_or_default();
+            return self.tell(Notice::StartFailed { model, problem }).await;
+        }
+
+        self.models.starting = Some(Starting {
+            model: id,
+            by,
+            problem: Some(problem),
+        });
     }
 
     /// Has nothing run; where all that is shown is that a start failed, puts that away.

@@ -328,6 +328,8 @@ pub fn concerns_group(notice: &Notice) -> bool {
         | Notice::ModelReady { .. } => true,
         Notice::YouWereRemoved
         | Notice::PairingEnded { .. }
+        | Notice::StartFailed { .. }
+        | Notice::HistorySetAside { .. }
         | Notice::DownloadDone { .. }
         | Notice::FileSaved { .. } => false,
     }
