@@ -52,8 +52,8 @@ fn a_kill_touches_no_message_but_the_last() {
         with_next.apply(&doing[0]).expect("the plan is sound");
 
         n_cut += usize::from(reference.is_answering());
-        reference.stop_all();
-        with_next.stop_all();
+        reference.end_left();
+        with_next.end_left();
         if found == with_next.shown() {
             reference = with_next;
         } else {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::api::{Fit, ModelAvailability, ModelId, Problem};
+use app::api::{Fit, ModelAvailability, ModelId, Problem, ServerFault};
 use app::models::{
     Card, Config, Limits, Models, Network, Offer, Patience, Picked, Shape, Sources, Trouble,
     catalogue,
@@ -44,14 +44,16 @@ struct Phone {
 enum End {
     /// The model is here, and it took so many requests.
     Here(usize),
-    /// It is given up after so many requests, and told in words that hold these.
-    Other(usize, &'static str),
-    /// It is given up after so many requests, because the hash is wrong.
-    Damaged(usize),
+    /// It is given up after so many requests, and this is said of the server.
+    Fault(usize, ServerFault),
 }
 
 #[tokio::test]
 async fn whatever_a_server_does_a_model_is_right_or_not_here() {
+    use ServerFault::{
+        BreaksOff, Fails, Insecure, Refuses, StartsOver, Unreachable, WrongHash, WrongLength,
+    };
+
     let cut = FILE_BYTES / 3;
     let mib = 1 << 20;
     let cases = [
@@ -60,42 +62,51 @@ async fn whatever_a_server_does_a_model_is_right_or_not_here() {
         (Behaviour::NoLength, End::Here(1)),
         (Behaviour::Cut(cut), End::Here(4)),
         // Not a MiB at a time: after so many tries in a row people are told.
-        (Behaviour::Cut(100_000), End::Other(4, "connection breaks")),
-        (Behaviour::Cut(0), End::Other(4, "")),
+        (Behaviour::Cut(100_000), End::Fault(4, BreaksOff)),
+        (Behaviour::Cut(0), End::Fault(4, BreaksOff)),
         (Behaviour::CutWithoutRange(cut, 2), End::Here(3)),
         (
             Behaviour::CutWithoutRange(cut, 99),
-            End::Other(4, "connection breaks"),
+            End::Fault(4, StartsOver),
         ),
-        (Behaviour::OtherLength(1), End::Other(1, "has 3682362 B")),
-        (Behaviour::OtherLength(-1), End::Other(1, "has 3682360 B")),
-        (Behaviour::Endless, End::Other(1, "the model has 3682361 B")),
-        (Behaviour::WrongBytes, End::Damaged(1)),
-        (Behaviour::WrongBeginning(cut), End::Damaged(2)),
+        (Behaviour::OtherLength(1), End::Fault(1, WrongLength)),
+        (Behaviour::OtherLength(-1), End::Fault(1, WrongLength)),
+        (Behaviour::Endless, End::Fault(1, WrongLength)),
+        (Behaviour::WrongBytes, End::Fault(1, WrongHash)),
+        (Behaviour::WrongBeginning(cut), End::Fault(2, WrongHash)),
         (Behaviour::NewVersion(cut), End::Here(2)),
         (Behaviour::OtherRange(cut, 1), End::Here(3)),
         (Behaviour::OtherRange(cut, 99), End::Here(3)),
         (Behaviour::Unsatisfiable(cut, 1), End::Here(3)),
-        (Behaviour::Silent, End::Other(4, "does not answer")),
+        (Behaviour::Silent, End::Fault(4, Unreachable)),
         (Behaviour::Stall(mib), End::Here(2)),
         (Behaviour::Busy(3), End::Here(4)),
-        (Behaviour::Busy(99), End::Other(4, "HTTP 503")),
-        (Behaviour::Status(404), End::Other(1, "HTTP 404")),
-        (Behaviour::Status(403), End::Other(1, "HTTP 403")),
-        (Behaviour::Status(204), End::Other(1, "HTTP 204")),
+        (Behaviour::Busy(99), End::Fault(4, Fails { status: 503 })),
+        (
+            Behaviour::Status(404),
+            End::Fault(1, Refuses { status: 404 }),
+        ),
+        (
+            Behaviour::Status(403),
+            End::Fault(1, Refuses { status: 403 }),
+        ),
+        (
+            Behaviour::Status(204),
+            End::Fault(1, Refuses { status: 204 }),
+        ),
         (Behaviour::RedirectToSelf(3), End::Here(4)),
-        (Behaviour::RedirectToSelf(99), End::Other(6, "trusted")),
+        (Behaviour::RedirectToSelf(99), End::Fault(6, Insecure)),
         (
             Behaviour::Redirect("http://192.0.2.1/a".into()),
-            End::Other(1, "trusted"),
+            End::Fault(1, Insecure),
         ),
         (
             Behaviour::Redirect("file:///etc/passwd".into()),
-            End::Other(1, ""),
+            End::Fault(1, Insecure),
         ),
-        (Behaviour::Portal, End::Other(1, "has 26 B")),
-        (Behaviour::Garbage, End::Other(4, "cannot be reached")),
-        (Behaviour::Packed, End::Damaged(1)),
+        (Behaviour::Portal, End::Fault(1, WrongLength)),
+        (Behaviour::Garbage, End::Fault(4, Unreachable)),
+        (Behaviour::Packed, End::Fault(1, WrongHash)),
     ];
 
     for (behaviour, end) in cases {
@@ -113,22 +124,17 @@ async fn whatever_a_server_does_a_model_is_right_or_not_here() {
         match (end, found) {
             (End::Here(n), ModelAvailability::Here) if n == requests.len() => phone.check_whole(),
             (
-                End::Damaged(n),
+                End::Fault(n, wanted),
                 ModelAvailability::Failed {
-                    problem: Problem::Damaged,
+                    problem: Problem::Server { host, fault },
                 },
             ) => {
-                assert_eq!(n, requests.len(), "{why}");
-                assert_eq!(phone.files(), [""; 0], "{why}");
-            }
-            (
-                End::Other(n, words),
-                ModelAvailability::Failed {
-                    problem: Problem::Other { detail },
-                },
-            ) => {
-                assert!(n == requests.len() && detail.contains(words), "{why}");
+                assert!(n == requests.len() && fault == wanted, "{why}");
+                assert_eq!(host, "127.0.0.1", "{why}");
                 assert!(!phone.whole().exists(), "{why}");
+                if fault == WrongHash {
+                    assert_eq!(phone.files(), [""; 0], "{why}");
+                }
             }
             _ => panic!("{why}"),
         }
@@ -404,13 +410,14 @@ async fn no_address_without_tls_is_asked_but_on_this_machine() {
 
     phone.download().await.unwrap();
 
-    let ModelAvailability::Failed {
-        problem: Problem::Other { detail },
-    } = phone.settled().await
-    else {
-        panic!("{:?}", phone.now());
+    let problem = Problem::Server {
+        host: "192.0.2.1".into(),
+        fault: ServerFault::Insecure,
     };
-    assert!(detail.contains("no secure connection"), "{detail}");
+    assert_eq!(
+        phone.settled().await,
+        ModelAvailability::Failed { problem }
+    );
 }
 
 #[tokio::test]
@@ -526,7 +533,9 @@ async fn a_file_that_was_moved_or_changed_is_missed() {
     sleep(Duration::from_millis(20)).await; // another time of change
     fs::write(&path, bytes).unwrap();
     let found = phone.models.path(&id).await;
-    assert!(matches!(found, Err(Trouble::Changed { .. })), "{found:?}");
+    let trouble = found.expect_err("it was changed");
+    let name = "mine.gguf".to_owned();
+    assert_eq!(Problem::from(trouble), Problem::FileChanged { name });
 
     let again = phone
         .models
@@ -541,13 +550,12 @@ async fn a_file_that_was_moved_or_changed_is_missed() {
         matches!(&found, Err(Trouble::Vanished { name }) if name == "mine.gguf"),
         "{found:?}"
     );
-    let ModelAvailability::Failed {
-        problem: Problem::Other { detail },
-    } = phone.settled_of(&id).await
-    else {
-        panic!("the list does not say so");
-    };
-    assert!(detail.contains("moved or deleted"), "{detail}");
+    let name = "mine.gguf".to_owned();
+    let problem = Problem::FileGone { name };
+    assert_eq!(
+        phone.settled_of(&id).await,
+        ModelAvailability::Failed { problem }
+    );
     let phone = phone.restarted(&server).await;
     assert!(matches!(
         phone.models.get(&id).unwrap().availability,

@@ -33,6 +33,7 @@ pub fn a_killed_app_keeps_what_was_said() -> TestResult {
 
     ann.tap(FIRST)?;
     ann.see(SECOND)?;
+    ann.see("Cut short when the app ended.")?;
     ann.photograph("16-after")?;
     let kept = ann.texts("article .prose");
     if kept.first() != Some(&first) {

@@ -51,6 +51,18 @@ test("an answer can be stopped, and given again", async () => {
     await close();
 });
 
+test("an answer that the app ended in says so, and can be given again", async () => {
+    const { page, close } = await open({ demo: "solo", speed: 20 });
+    await button(page, /A greeting/).click();
+    await page.getByText("Cut short when the app ended.").waitFor();
+    expect(await page.getByText("Stopped.").count()).toBe(0);
+
+    await button(page, "Answer again").click();
+    await page.getByText("Cut short").waitFor({ state: "detached" });
+    await answered(page);
+    await close();
+});
+
 test("a question can be changed and asked again, and what followed is replaced", async () => {
     const { page, close } = await open({ demo: "group", speed: 20 });
     await button(page, /Why is the sky blue/).click();

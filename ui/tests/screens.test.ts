@@ -113,6 +113,15 @@ const WALKS: Record<string, { demo: string; walk: (page: Page, see: See) => Prom
         await page.getByText("Add a phone with").waitFor();
         await see("too-big");
     } },
+    damaged: { demo: "damaged", walk: async (page, see) => {
+        await page.getByText("history.db-damaged").waitFor();
+        await see("set-aside");
+        await button(page, "Put this message away").click();
+        await page.getByText("history.db-damaged").waitFor({ state: "detached" });
+        await tab(page, "Models");
+        await page.getByText("Does this Wi-Fi want you to log in first?").waitFor();
+        await see("download-failed");
+    } },
     many: { demo: "many", walk: async (page, see) => {
         await tab(page, "Group");
         await page.getByText("What happened").waitFor();

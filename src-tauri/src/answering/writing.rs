@@ -90,6 +90,14 @@ impl Ended {
         }
     }
 
+    /// An answer that was being written when the app ended, or was put away.
+    pub fn with_app() -> Self {
+        Self {
+            outcome: AnswerOutcome::AppEnded,
+            cost: None,
+        }
+    }
+
     /// An answer that a person wanted no more of, before there were figures.
     pub fn stopped() -> Self {
         Self {

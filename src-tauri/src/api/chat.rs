@@ -95,6 +95,8 @@ pub enum AnswerOutcome {
     CutOff,
     /// A person stopped it.
     Stopped,
+    /// The app ended, or was put away, while it was written.
+    AppEnded,
     /// It broke off.
     Failed {
         /// Why.

@@ -26,7 +26,7 @@ pub use nearby::{
     PairingStage, ScanResult, VersionMatch,
 };
 pub use notice::{Notice, RebalanceReason};
-pub use problem::Problem;
+pub use problem::{Problem, ServerFault};
 pub use run::{
     Beat, Forecasts, Help, Outlook, OutlookWithout, PhonePreparation, PreparationStep,
     QuestionStage, QueuedQuestion, Run, RunPhase, ShardSource, Speed, Stage, Verdict,

@@ -44,7 +44,7 @@ pub enum NetworkState {
     Looking,
     /// In no network.
     NoWifi,
-    /// On a Wi-Fi that keeps its phones apart (guest networks do).
+    /// On a Wi-Fi that seems to keep its phones apart (guest networks do).
     Isolated,
     /// A person said no.
     NoPermission,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::PairingEnd;
+use super::{PairingEnd, Problem};
 
 /// Something that a person should be told, once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -74,6 +74,18 @@ pub enum Notice {
         name: String,
         /// Why not.
         end: PairingEnd,
+    },
+    /// A model does not start, and what runs goes on.
+    StartFailed {
+        /// Its name.
+        model: String,
+        /// Why.
+        problem: Problem,
+    },
+    /// Conversations and settings were damaged: they were set aside, and a new file was begun.
+    HistorySetAside {
+        /// Where the damaged file is.
+        path: String,
     },
     /// A model is here.
     DownloadDone {

@@ -50,6 +50,23 @@ pub enum Problem {
     },
     /// A file's hash is not what it should be.
     Damaged,
+    /// A server does not give a model as it should.
+    Server {
+        /// Which.
+        host: String,
+        /// What is wrong with it.
+        fault: ServerFault,
+    },
+    /// A file that a person brought is no longer where it was.
+    FileGone {
+        /// Its name.
+        name: String,
+    },
+    /// A file that a person brought is another one by now.
+    FileChanged {
+        /// Its name.
+        name: String,
+    },
     /// It would cost money, which settings forbid.
     Metered,
     /// No model runs.
@@ -68,6 +85,34 @@ pub enum Problem {
         /// What, for people who ask for help.
         detail: String,
     },
+}
+
+/// What is wrong with a server from which a model should come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ServerFault {
+    /// Nobody answers there, or not in time.
+    Unreachable,
+    /// It breaks off again and again.
+    BreaksOff,
+    /// It breaks off again and again, and then only begins anew: it knows nothing of ranges.
+    StartsOver,
+    /// It has the file not, or not for us.
+    Refuses {
+        /// HTTP's word for it.
+        status: u16,
+    },
+    /// It does not work, or has too much to do.
+    Fails {
+        /// HTTP's word for it.
+        status: u16,
+    },
+    /// Its file has another length than the model.
+    WrongLength,
+    /// Its file has another hash than the model.
+    WrongHash,
+    /// It offers no secure connection, or leads to where there is none.
+    Insecure,
 }
 
 impl Problem {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!           begin            append ×n             end
-//!  (none) ────────► under way ────────► under way ─────► complete, cut off, stopped or failed
-//!                       │                                   ▲
-//!                       └── killed; opened again: stopped ──┘
+//!  (none) ────────► under way ────────► under way ─────► complete, cut off, stopped, failed, or the app ended
+//!                       │                                                                         ▲
+//!                       └── killed; opened again ─────────────────────────────────────────────────┘
 //! ```
 //!
 //! Words come every 30 to 50 ms. Were they added to the message's own text, each time would write the whole answer anew;
@@ -186,17 +186,18 @@ impl Archive {
         Ok(ended)
     }
 
-    /// Stops all answers that are under way, and returns how many they were.
+    /// Ends all answers that the app left under way when it ended, and returns how many they were.
     ///
-    /// Stopped, not failed: that is what happened, and the screen then offers to answer again without an alarm.
-    pub(super) fn stop_all(&mut self) -> Result<usize, HistoryError> {
+    /// That is not [stopped](AnswerOutcome::Stopped), which only a person does; nor failed: the screen offers to answer
+    /// again without an alarm.
+    pub(super) fn end_left(&mut self) -> Result<usize, HistoryError> {
         let transaction = self.begin_synced()?;
         let left: Vec<i64> = transaction
             .prepare("SELECT seq FROM message WHERE kind = 'answer' AND outcome IS NULL")?
             .query_map((), |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for seq in &left {
-            finish(&transaction, *seq, AnswerOutcome::Stopped, None)?;
+            finish(&transaction, *seq, AnswerOutcome::AppEnded, None)?;
         }
         transaction.commit()?;
         Ok(left.len())

@@ -28,8 +28,9 @@ pub struct Archive {
 pub struct Found {
     /// The database was damaged and has been renamed to this; there is a new one in its place. A person should be told.
     pub set_aside: Option<PathBuf>,
-    /// Answers that were being written when the app was killed; they are stopped, with the words that they had.
-    pub n_stopped: usize,
+    /// Answers that were being written when the app was killed; they are [ended](crate::api::AnswerOutcome::AppEnded), with the words that they
+    /// had.
+    pub n_left: usize,
 }
 
 /// What a commit waits for.
@@ -42,7 +43,7 @@ pub(super) enum Durability {
 }
 
 impl Archive {
-    /// Opens the database, makes it if there is none, and stops the answers that were left under way.
+    /// Opens the database, makes it if there is none, and ends the answers that were left under way.
     ///
     /// A damaged one is renamed to `NAME-damaged-NOW`, and a new one takes its place.
     ///
@@ -69,16 +70,16 @@ impl Archive {
 
     fn open_whole(path: &Path) -> Result<(Self, Found), HistoryError> {
         let opened = Self::connect(path).and_then(|mut archive| {
-            let n_stopped = archive.stop_all()?;
-            Ok((archive, n_stopped))
+            let n_left = archive.end_left()?;
+            Ok((archive, n_left))
         });
-        let (archive, n_stopped) = opened.map_err(|error| when_opening(error, path))?;
+        let (archive, n_left) = opened.map_err(|error| when_opening(error, path))?;
         let set_aside = None;
         Ok((
             archive,
             Found {
                 set_aside,
-                n_stopped,
+                n_left,
             },
         ))
     }

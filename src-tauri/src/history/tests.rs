@@ -68,7 +68,7 @@ fn an_answer_is_read_while_it_is_written_and_whole_after_its_end() {
 }
 
 #[test]
-fn an_answer_left_under_way_is_stopped_with_its_words() {
+fn an_answer_left_under_way_is_ended_with_its_words_and_stays_so() {
     let fixture = Fixture::new();
     let mut archive = fixture.open();
     let talk = archive.create(&SAMPLING, 1).expect("created");
@@ -78,24 +78,31 @@ fn an_answer_left_under_way_is_stopped_with_its_words() {
 
     let (archive, found) = Archive::open(&fixture.path(), 2).expect("opened");
 
-    let n_stopped = 1;
+    let n_left = 1;
     assert_eq!(
         found,
         Found {
             set_aside: None,
-            n_stopped
+            n_left
         }
     );
     assert_eq!(texts(&archive, &talk), ["Why?", "Because"]);
     let last = &archive.load(&talk).expect("loaded").messages[1];
+    let left = last.clone();
     assert!(matches!(
-        last.body,
+        left.body,
         MessageBody::Answer {
-            outcome: AnswerOutcome::Stopped,
+            outcome: AnswerOutcome::AppEnded,
             ..
         }
     ));
     assert_eq!(archive.search("because").expect("searched").len(), 1);
+
+    // A third start leaves it at that.
+    drop(archive);
+    let (archive, found) = Archive::open(&fixture.path(), 3).expect("opened");
+    assert_eq!(found, Found::default());
+    assert_eq!(archive.load(&talk).expect("loaded").messages[1], left);
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub const FILE_BYTES_MAX: u64 = 1 << 40;
 /// which placement counts as soon as it was measured.
 const SPARE_PERCENT: u64 = 20;
 
+/// Phones that a model is cut for at least: somebody may come while this phone runs it alone.
+pub const PHONES_MIN: u32 = 2;
+
 /// What a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
@@ -218,7 +221,7 @@ impl Shape {
         let size = ModelSize {
             n_embd: self.n_embd,
             ends_bytes: self.ends_bytes,
-            shards: self.shards(work::n_shards(n_phones)),
+            shards: self.shards(work::n_shards(n_phones.max(PHONES_MIN))),
         };
 
         size.demand(&sizes, PROMPT_TOKENS, measure::costs(self.n_embd, &sizes))

@@ -25,8 +25,9 @@ use super::catalogue::Offer;
 use super::folder::Folder;
 use super::part::{BLOCK_BYTES, Note, Part};
 use super::progress::Progress;
-use super::server::{BROKEN, Failure, Question, Remedy, Servers};
+use super::server::{Failure, Question, Remedy, Servers};
 use super::source::Source;
+use super::trouble::host;
 use super::{Trouble, lock, on_disk};
 
 /// Bytes that must come for a try to count as one that brought something.
@@ -99,7 +100,7 @@ impl Download {
             }
         }
 
-        if trouble == Trouble::Damaged {
+        if matches!(trouble, Trouble::WrongHash { .. }) {
             on_disk(move || this.folder.remove(&this.offer.id)).await??;
         }
         Err(trouble)
@@ -148,7 +149,8 @@ impl Download {
 
             filling.restart()?;
             if !was_begun {
-                return Ok((self, filling, Err(Trouble::Damaged)));
+                let host = source.host();
+                return Ok((self, filling, Err(Trouble::WrongHash { host })));
             }
             was_begun = false;
         }
@@ -189,6 +191,7 @@ impl Download {
             let n = file.read(&mut block)?;
             if n == 0 {
                 return Err(Trouble::WrongLength {
+                    host: path.display().to_string(),
                     found: filling.done_bytes(),
                     expected: filling.note.file_bytes,
                 });
@@ -252,6 +255,7 @@ impl Download {
             () = stopped(&mut stop) => return Ok(Ended::Stopped),
             answer = self.servers.ask(question) => answer?,
         };
+        let starts_over = answer.from < question.from;
         filling.begin(
             answer.from,
             answer.etag.take(),
@@ -269,18 +273,30 @@ impl Download {
                 Err(failure) => break Err(failure),
                 Ok(None) if filling.missing_bytes() == 0 => break Ok(Ended::Whole),
                 Ok(None) => break Err(cut(url)),
-                Ok(Some(bytes)) => self.take(filling, bytes.as_ref()).await?,
+                Ok(Some(bytes)) => self.take(filling, url, bytes.as_ref()).await?,
             }
         };
         self.flush(filling).await?;
 
-        ended
+        ended.map_err(|failure| match failure.trouble {
+            Trouble::BreaksOff { host } if starts_over => Failure {
+                trouble: Trouble::StartsOver { host },
+                ..failure
+            },
+            trouble => Failure { trouble, ..failure },
+        })
     }
 
     /// Takes bytes that have come.
-    async fn take(&mut self, filling: &mut Filling, bytes: &[u8]) -> Result<(), Failure> {
+    async fn take(
+        &mut self,
+        filling: &mut Filling,
+        url: &Url,
+        bytes: &[u8],
+    ) -> Result<(), Failure> {
         if bytes.len() as u64 > filling.missing_bytes() {
             let trouble = Trouble::WrongLength {
+                host: host(url),
                 found: filling.here_bytes() + bytes.len() as u64,
                 expected: filling.note.file_bytes,
             };
@@ -388,7 +404,7 @@ impl From<Trouble> for Failure {
 
 fn cut(url: &Url) -> Failure {
     Failure {
-        trouble: Trouble::unreachable(url, BROKEN),
+        trouble: Trouble::BreaksOff { host: host(url) },
         remedy: Remedy::Again(Duration::ZERO),
     }
 }

@@ -49,7 +49,7 @@ mod source;
 mod trouble;
 
 pub use brought::Picked;
-pub use card::{Card, Shape};
+pub use card::{Card, PHONES_MIN, Shape};
 pub use catalogue::Offer;
 pub use folder::Limits;
 pub use server::Patience;

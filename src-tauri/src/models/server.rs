@@ -16,16 +16,13 @@ use url::Url;
 use super::Trouble;
 use super::part::is_strong;
 use super::source::{is_safe, may_follow};
-use super::trouble::host;
+use super::trouble::{host, is_passing};
 
 /// How often a server may send us on: hosts of models do once or twice.
 const REDIRECTS_MAX: usize = 5;
 
 /// The longest that a server may ask us to wait before the next try; a guess at how long people look at it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-
-/// What is said of a server that sends less than it should.
-pub const BROKEN: &str = "the connection breaks";
 
 /// How long a server is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +178,9 @@ impl Answer {
             ))),
             Ok(Err(error)) => {
                 tracing::debug!(error = reason(&error), "A connection breaks");
-                Err(again(Trouble::unreachable(&self.url, BROKEN)))
+                Err(again(Trouble::BreaksOff {
+                    host: host(&self.url),
+                }))
             }
             Ok(Ok(bytes)) => Ok(bytes),
         }
@@ -217,6 +216,7 @@ fn begins_at(question: Question<'_>, response: &Response) -> Result<u64, Failure
     } = question;
     let wrong_length = |found| {
         none(Trouble::WrongLength {
+            host: host(url),
             found,
             expected: file_bytes,
         })
@@ -237,21 +237,12 @@ fn begins_at(question: Question<'_>, response: &Response) -> Result<u64, Failure
             _ => Err(from_the_start(refused(status))),
         },
         status @ StatusCode::RANGE_NOT_SATISFIABLE => Err(from_the_start(refused(status))),
-        status if is_passing(status) => Err(Failure {
+        status if is_passing(status.as_u16()) => Err(Failure {
             trouble: refused(status),
             remedy: Remedy::Again(retry_after(response.headers())),
         }),
         status => Err(none(refused(status))),
     }
-}
-
-/// Returns whether a server may answer otherwise in a moment.
-fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        )
 }
 
 /// Reads `bytes 5-9/10` as (5, 10); the length may be `*`.

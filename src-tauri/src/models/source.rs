@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use url::{Host, Url};
 
 use super::catalogue::Offer;
+use super::trouble::host;
 
 /// Where to look beside the catalogue's addresses.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -30,6 +31,16 @@ pub enum Source {
     File(PathBuf),
     /// From a server.
     Server(Url),
+}
+
+impl Source {
+    /// Returns whose it is, for people.
+    pub(super) fn host(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Server(url) => host(url),
+        }
+    }
 }
 
 /// An address of a server with models that is none.

@@ -5,7 +5,7 @@ use std::io;
 use gguf_tools::ReadError;
 use url::Url;
 
-use crate::api::Problem;
+use crate::api::{Problem, ServerFault};
 
 /// Why a model cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,18 @@ pub enum Trouble {
         /// What happened.
         detail: String,
     },
+    /// It sends less than it should.
+    #[error("the connection to the server {host} breaks")]
+    BreaksOff {
+        /// Where.
+        host: String,
+    },
+    /// It sends less than it should, and began anew where it was asked for the rest.
+    #[error("the connection to the server {host} breaks, and it cannot send the rest alone")]
+    StartsOver {
+        /// Where.
+        host: String,
+    },
     /// The server has it not, or not for us.
     #[error("the server {host} refuses (HTTP {status})")]
     Refused {
@@ -57,14 +69,22 @@ pub enum Trouble {
         status: u16,
     },
     /// What is offered has another length.
-    #[error("the server's file has {found} B, the model has {expected} B")]
+    #[error("the file of {host} has {found} B, the model has {expected} B")]
     WrongLength {
+        /// Whose it is.
+        host: String,
         /// Its length, as far as it is known.
         found: u64,
         /// The model's.
         expected: u64,
     },
-    /// A file's hash is not what it should be.
+    /// The hash of what is offered is not what it should be.
+    #[error("the hash of the file of {host} is not the model's")]
+    WrongHash {
+        /// Whose it is.
+        host: String,
+    },
+    /// The hash of a file that a person brought is not what it should be.
     #[error("the file's hash is not the model's")]
     Damaged,
     /// We do not know how to cut such a model.
@@ -123,6 +143,12 @@ impl Trouble {
     }
 }
 
+/// Returns whether a server that answers with this may answer otherwise in a moment.
+pub(super) fn is_passing(status: u16) -> bool {
+    // 408 Request Timeout, 425 Too Early, 429 Too Many Requests
+    matches!(status, 500..=599 | 408 | 425 | 429)
+}
+
 /// Returns whose address this is, for people.
 pub(super) fn host(url: &Url) -> String {
     url.host_str().unwrap_or("without a name").to_owned()
@@ -142,8 +168,37 @@ impl From<ReadError> for Trouble {
     }
 }
 
+impl Trouble {
+    /// Returns the server that is to blame, if one is, and for what.
+    fn fault(&self) -> Option<(&String, ServerFault)> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "others are of no server")]
+        match self {
+            Self::Insecure { host } | Self::Astray { host } => Some((host, ServerFault::Insecure)),
+            Self::Unreachable { host, .. } => Some((host, ServerFault::Unreachable)),
+            Self::BreaksOff { host } => Some((host, ServerFault::BreaksOff)),
+            Self::StartsOver { host } => Some((host, ServerFault::StartsOver)),
+            Self::Refused { host, status } if is_passing(*status) => {
+                Some((host, ServerFault::Fails { status: *status }))
+            }
+            Self::Refused { host, status } => Some((host, ServerFault::Refuses { status: *status })),
+            Self::WrongLength { host, .. } => Some((host, ServerFault::WrongLength)),
+            Self::WrongHash { host } => Some((host, ServerFault::WrongHash)),
+            _ => None,
+        }
+    }
+}
+
 impl From<&Trouble> for Problem {
     fn from(trouble: &Trouble) -> Self {
+        if let Some((host, fault)) = trouble.fault() {
+            let host = host.clone();
+            return Self::Server { host, fault };
+        }
+
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the sentence tells all others"
+        )]
         match trouble {
             Trouble::NotHere => Self::NoModel,
             Trouble::Busy => Self::Busy,
@@ -155,16 +210,9 @@ impl From<&Trouble> for Problem {
             Trouble::Unsupported { architecture } => Self::Unsupported {
                 architecture: architecture.clone(),
             },
-            Trouble::Unknown
-            | Trouble::Insecure { .. }
-            | Trouble::Astray { .. }
-            | Trouble::Unreachable { .. }
-            | Trouble::Refused { .. }
-            | Trouble::WrongLength { .. }
-            | Trouble::Unfit { .. }
-            | Trouble::Vanished { .. }
-            | Trouble::Changed { .. }
-            | Trouble::Disk { .. } => Self::other(trouble),
+            Trouble::Vanished { name } => Self::FileGone { name: name.clone() },
+            Trouble::Changed { name } => Self::FileChanged { name: name.clone() },
+            other => Self::other(other),
         }
     }
 }

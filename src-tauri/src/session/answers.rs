@@ -334,20 +334,25 @@ impl Worker {
         }
     }
 
-    /// Stops an answer at once: nobody will see its end.
-    pub(super) async fn give_up(&mut self, conversation: &ConversationId) {
+    /// Ends an answer at once, without waiting for what its model says to that.
+    pub(super) async fn give_up(&mut self, conversation: &ConversationId, ended: Ended) {
         if self.answers.contains_key(conversation) {
             self.cancel(conversation).await;
-            self.finish(conversation, Ended::stopped()).await;
+            self.finish(conversation, ended).await;
         }
     }
 
-    /// Stops every answer, and keeps what there is of it.
-    pub(super) async fn stop_all_answers(&mut self) {
-        let conversations = self.answers.keys().cloned().collect::<Vec<_>>();
+    /// The app ends, or is put away: keeps what there is of every answer.
+    pub(super) async fn end_all_answers(&mut self) {
+        let open = self.answers.iter();
+        let open = open.map(|(id, open)| (id.clone(), open.stopped_at.is_some()));
 
-        for conversation in conversations {
-            self.give_up(&conversation).await;
+        for (conversation, was_stopped) in open.collect::<Vec<_>>() {
+            let ended = match was_stopped {
+                true => Ended::stopped(),
+                false => Ended::with_app(),
+            };
+            self.give_up(&conversation, ended).await;
         }
     }
 

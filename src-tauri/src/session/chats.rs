@@ -2,6 +2,7 @@
 
 use super::answers::problem;
 use super::worker::Worker;
+use crate::answering::Ended;
 use crate::api::{Conversation, ConversationId, MessageId, Problem, Sampling, SearchHit};
 use crate::clock;
 
@@ -54,7 +55,7 @@ impl Worker {
     }
 
     pub(super) async fn delete_conversation(&mut self, id: ConversationId) -> Result<(), Problem> {
-        self.give_up(&id).await;
+        self.give_up(&id, Ended::stopped()).await;
         let deleted = self.history.run(move |archive| archive.delete(&id));
         deleted.await.map_err(problem)?;
 

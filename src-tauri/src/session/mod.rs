@@ -110,13 +110,17 @@ impl Session {
             tokio::task::spawn_blocking(move || History::open(&file, clock::unix_ms())).await;
         let (history, found) = opened.map_err(|_| HistoryError::Gone)??;
         tracing::info!(
-            n_stopped = found.n_stopped,
+            n_left = found.n_left,
             set_aside = found.set_aside.is_some(),
             "History opened"
         );
 
         let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-        let (notices, beats) = (Listeners::default(), Listeners::default());
+        let set_aside = found.set_aside.map(|path| Notice::HistorySetAside {
+            path: path.display().to_string(),
+        });
+        let notices = Listeners::with(set_aside.into_iter().collect());
+        let beats = Listeners::default();
         let worker = Worker::new(worker::Parts {
             config,
             keypair,

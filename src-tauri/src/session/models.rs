@@ -26,11 +26,12 @@ use crate::history::History;
 use crate::models::{self, Listed, Models, Network, Picked};
 use crate::view::{View, ids, outlook};
 
-/// Phones that a model is cut for at least: somebody may come while this phone runs it alone.
-const PHONES_MIN: u32 = 2;
-
-/// Bytes by which memory has to change before it is counted anew which models fit.
+/// Bytes by which memory has to change before it is counted anew which models fit: that takes half a second in a group
+/// of twelve.
 const FIT_STEP_BYTES: u64 = 64 << 20;
+
+/// Part of a small memory by which that has to change: much less than what makes a model tight.
+const FIT_STEP_SHARE: u64 = 32;
 
 /// Folder of models within the data folder.
 const MODELS_FOLDER: &str = "models";
@@ -55,8 +56,8 @@ pub struct Shelf {
     storage: Storage,
     /// Where each was when last seen, to tell when it has come.
     seen: BTreeMap<ModelId, ModelAvailability>,
-    /// Memory for which the fits were counted, in [`FIT_STEP_BYTES`]: of this phone, and of each member.
-    memory: (u64, Vec<u64>),
+    /// What the fits were counted for.
+    room: Room,
     fits: BTreeMap<ModelId, (Fit, Option<Fit>)>,
     /// Model that a person has started, until the node says so itself.
     starting: Option<Starting>,
@@ -67,6 +68,18 @@ struct Starting {
     model: ModelId,
     by: By,
     problem: Option<Problem>,
+}
+
+/// Where models may run, and in how much memory.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Room {
+    /// What the app may use on this phone.
+    here_bytes: u64,
+    /// The same of every phone of the group that computes, this one first: as a rule it will hold the ends. Empty in no
+    /// group.
+    group: Vec<(PeerId, u64)>,
+    /// Who will hold the ends of each model of the list, where that is another.
+    heads: Vec<Option<PeerId>>,
 }
 
 /// Who wants a model to run.
@@ -94,7 +107,7 @@ impl Shelf {
             listing,
             storage: Storage::default(),
             seen,
-            memory: Default::default(),
+            room: Room::default(),
             fits: BTreeMap::new(),
             starting: None,
         })
@@ -137,41 +150,26 @@ impl Shelf {
         models.collect()
     }
 
-    /// Counts anew which models fit, if memory has changed.
-    fn refit(&mut self, view: &View, device_budget_bytes: u64, even_so: bool) {
-        let step = |bytes: u64| bytes / FIT_STEP_BYTES;
-        let members = view.board().members.iter();
-        let members = members.filter(|_| view.in_group()).map(|(phone, member)| {
-            let device = member.standing.device.as_ref();
-            match *phone == view.me() {
-                true => device_budget_bytes,
-                false => device.map_or(0, |device| device.budget_bytes),
-            }
-        });
-        let members = members
-            .filter(|bytes| *bytes > 0)
-            .map(step)
-            .collect::<Vec<_>>();
-        let memory = (step(device_budget_bytes), members);
-        if self.memory == memory && !even_so {
+    /// Counts anew which models fit, if there is more room, or less.
+    fn refit(&mut self, view: &View, here_bytes: u64, even_so: bool) {
+        let listing = self.listing.borrow();
+        let room = Room {
+            here_bytes,
+            group: computing(view, here_bytes),
+            heads: listing.iter().map(|listed| head(view, listed)).collect(),
+        };
+        if !even_so && !room.differs(&self.room) {
             return;
         }
 
-        let bytes = |steps: &u64| steps * FIT_STEP_BYTES;
-        let here = [bytes(&memory.0)];
-        let group = memory.1.iter().map(bytes).collect::<Vec<_>>();
-        let fits = self
-            .listing
-            .borrow()
-            .iter()
-            .map(|listed| {
-                let fit = |budgets: &[u64]| listed.card.shape.fit(budgets);
-                let in_group = (!group.is_empty()).then(|| fit(&group));
-                (listed.id.clone(), (fit(&here), in_group))
-            })
-            .collect();
-        self.fits = fits;
-        self.memory = memory;
+        let fits = listing.iter().zip(&room.heads).map(|(listed, head)| {
+            let shape = &listed.card.shape;
+            let group = room.budgets_bytes(*head);
+            let in_group = (!group.is_empty()).then(|| shape.fit(&group));
+            (listed.id.clone(), (shape.fit(&[here_bytes]), in_group))
+        });
+        self.fits = fits.collect();
+        self.room = room;
     }
 
     /// Returns the models whose files are here.
@@ -187,6 +185,30 @@ impl Shelf {
 
     fn get(&self, id: &ModelId) -> Result<Listed, Problem> {
         Ok(self.models.get(id)?)
+    }
+}
+
+impl Room {
+    /// Returns whether it has to be counted anew what fits.
+    fn differs(&self, before: &Self) -> bool {
+        let phones = |room: &Self| room.group.iter().map(|(phone, _)| *phone).collect::<Vec<_>>();
+        let is_moved = |now: u64, before: u64| {
+            now.abs_diff(before) >= FIT_STEP_BYTES.min(before / FIT_STEP_SHARE).max(1)
+        };
+        let mut members = self.group.iter().zip(&before.group);
+
+        phones(self) != phones(before)
+            || self.heads != before.heads
+            || is_moved(self.here_bytes, before.here_bytes)
+            || members.any(|((_, now), (_, before))| is_moved(*now, *before))
+    }
+
+    /// Returns the memory of each phone of the group, beginning with the one that holds the ends.
+    fn budgets_bytes(&self, head: Option<PeerId>) -> Vec<u64> {
+        let mut phones = self.group.clone();
+        phones.sort_by_key(|(phone, _)| Some(*phone) != head); // a stable sort: this phone is next
+
+        phones.into_iter().map(|(_, bytes)| bytes).collect()
     }
 }
 
@@ -464,14 +486,23 @@ impl Worker {
         let by = starting.by;
         match (work, self.handle()) {
             (Ok(work), Ok(handle)) => handle.run(*work, ids::model_of(&model).ok()).await,
-            (Err(problem), _) | (Ok(_), Err(problem)) => {
-                self.models.starting = Some(Starting {
-                    model,
-                    by,
-                    problem: Some(problem),
-                });
-            }
+            (Err(problem), _) | (Ok(_), Err(problem)) => self.start_failed(model, by, problem).await,
         }
+    }
+
+    /// A model cannot be read. That is shown in place of what runs; where something runs, a word has to be enough.
+    async fn start_failed(&mut self, id: ModelId, by: By, problem: Problem) {
+        if self.view.board().run.is_some() {
+            self.models.starting = None;
+            let model = self.model_name(&id).unwrap_or_default();
+            return self.tell(Notice::StartFailed { model, problem }).await;
+        }
+
+        self.models.starting = Some(Starting {
+            model: id,
+            by,
+            problem: Some(problem),
+        });
     }
 
     /// Has nothing run; where all that is shown is that a start failed, puts that away.
@@ -547,10 +578,10 @@ impl Worker {
 
     // Circumstances
 
-    /// The app is behind others, and may be stopped at any moment: answers are stopped and kept, others are told.
+    /// The app is behind others, and may be stopped at any moment: answers end and are kept, others are told.
     pub(super) async fn suspend(&mut self) {
         self.suspended = true;
-        self.stop_all_answers().await;
+        self.end_all_answers().await;
         self.models.models.suspend().await;
 
         if let Ok(handle) = self.handle() {
@@ -583,7 +614,7 @@ impl Worker {
 
 /// Returns a model as what is to be run by whoever is here.
 async fn work_of(models: &Models, id: &ModelId) -> Result<Work, Problem> {
-    let work = models.work(id, &Wish::of(PHONES_MIN)).await?;
+    let work = models.work(id, &Wish::of(models::PHONES_MIN)).await?;
 
     Ok(Work {
         n_phones: 1,
@@ -603,6 +634,33 @@ async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Result<Fo
     }
 
     Err(Problem::Busy)
+}
+
+/// Returns what each phone of the group may use, but for those that do not compute; this one first.
+fn computing(view: &View, here_bytes: u64) -> Vec<(PeerId, u64)> {
+    if !view.in_group() {
+        return Vec::new();
+    }
+    let others = view.board().members.iter().filter(|(phone, member)| {
+        let rests = member.is_excluded || member.standing.tiredness().is_some();
+        **phone != view.me() && !rests
+    });
+    let others = others.filter_map(|(phone, member)| {
+        let device = member.standing.device.as_ref()?;
+        Some((*phone, device.budget_bytes))
+    });
+
+    std::iter::once((view.me(), here_bytes))
+        .chain(others)
+        .filter(|(_, bytes)| *bytes > 0)
+        .collect()
+}
+
+/// Returns who will hold the ends of a model, if that is another phone: the one that has it.
+fn head(view: &View, listed: &Listed) -> Option<PeerId> {
+    let is_elsewhere = listed.availability == ModelAvailability::NotHere;
+
+    is_elsewhere.then(|| holder(view, &listed.id)).flatten()
 }
 
 /// Returns a member that has a model.
@@ -641,5 +699,48 @@ fn refused_by(refused: Refused) -> Problem {
         Refused::NotLeader => Problem::NotLeader,
         Refused::NoMember => Problem::Unreachable,
         Refused::NobodyHasIt => Problem::NoModel,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: PeerId = PeerId([2; 32]);
+    const ANN: PeerId = PeerId([1; 32]);
+    const SAM: PeerId = PeerId([3; 32]);
+
+    #[test]
+    fn it_is_counted_anew_when_memory_has_changed_enough() {
+        let before = room(&[(ME, 3_000_000_000), (SAM, 200_000_000)]);
+        let of = |me, sam| room(&[(ME, me), (SAM, sam)]);
+
+        assert!(!of(3_000_000_000, 200_000_000).differs(&before));
+        assert!(!of(3_050_000_000, 204_000_000).differs(&before));
+        assert!(of(3_070_000_000, 200_000_000).differs(&before));
+        assert!(of(3_000_000_000, 193_000_000).differs(&before));
+        assert!(room(&[(ME, 3_000_000_000)]).differs(&before));
+        assert!(room(&[(ME, 0)]).differs(&room(&[(ME, 1)])));
+        let elsewhere = Room {
+            heads: vec![Some(SAM)],
+            ..before.clone()
+        };
+        assert!(elsewhere.differs(&before));
+    }
+
+    #[test]
+    fn who_holds_the_ends_comes_first_and_nothing_is_rounded() {
+        let room = room(&[(ME, 200_000_001), (ANN, 5), (SAM, 7)]);
+
+        assert_eq!(room.budgets_bytes(None), [200_000_001, 5, 7]);
+        assert_eq!(room.budgets_bytes(Some(SAM)), [7, 200_000_001, 5]);
+    }
+
+    fn room(group: &[(PeerId, u64)]) -> Room {
+        Room {
+            here_bytes: group[0].1,
+            group: group.to_vec(),
+            heads: vec![None],
+        }
     }
 }

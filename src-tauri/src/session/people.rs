@@ -115,15 +115,16 @@ impl Worker {
     async fn use_link(&mut self, invite: Invite) -> Result<(), Problem> {
         let addresses = invite.addresses.iter();
         let addresses = addresses.filter_map(|address| address.parse().ok());
+        let addresses = addresses.collect::<Vec<Multiaddr>>();
         let present = Command::Present {
             host: invite.host,
-            addresses: address::to_wire(&addresses.collect::<Vec<Multiaddr>>()),
+            addresses: address::to_wire(&addresses),
             secret: invite.secret,
             group: Some(invite.group),
         };
 
         self.group(present).await?;
-        self.view.asks(Some(invite.host), Purpose::Join, true);
+        self.view.uses_invite(invite.host, &addresses);
         Ok(())
     }
 

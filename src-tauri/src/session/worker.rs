@@ -597,7 +597,7 @@ impl Worker {
 
     /// Ends every answer, and the node.
     async fn end(mut self, done: Option<oneshot::Sender<()>>) {
-        self.stop_all_answers().await;
+        self.end_all_answers().await;
         self.models.stop().await;
         if let Node::Up { handle, .. } = std::mem::replace(&mut self.node, Node::Starting) {
             super::phone::leave(handle).await;

@@ -131,6 +131,18 @@ impl Around {
         }
     }
 
+    /// Returns whether this phone's person wants to meet a phone, or has agreed to.
+    pub fn is_met(&self, phone: PeerId) -> bool {
+        self.pairings
+            .iter()
+            .any(|way| way.phone == Some(phone) && !matches!(way.stage, PairingStage::Ended { .. }))
+    }
+
+    /// Returns whether a phone is heard nearby.
+    pub fn is_near(&self, phone: PeerId) -> bool {
+        self.nearby.contains_key(&phone)
+    }
+
     /// Nobody is where a typed code says.
     pub fn not_reached(&mut self) {
         let end = PairingEnd::Unreachable;

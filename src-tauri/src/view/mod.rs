@@ -6,12 +6,14 @@
 //! | room | what it folds |
 //! | --- | --- |
 //! | [`around`] | phones nearby, pairings, phones never heard |
+//! | [`apart`] | whether the network keeps phones apart |
 //! | [`circle`] | the group: who belongs, who leads, who answers, what happened |
 //! | [`running`] | what is run, and how members are: the group's own [`proto::standing::Board`] |
 //! | [`outlook`] | forecasts |
 //! | [`doorway`] | the invite that is open |
 //! | [`names`], [`ids`] | what phones are called |
 
+pub mod apart;
 pub mod around;
 pub mod circle;
 pub mod doorway;
@@ -26,12 +28,14 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use node::event_loop::Event;
 use proto::PeerId;
-use proto::group::{Name, OutEvent, Purpose};
+use proto::group::message::Presence;
+use proto::group::{Name, OutEvent, PairingEnd as End, Purpose};
 use proto::standing::Board;
 
 use crate::api::{
     BlockedPhone, Device, Group, Invite, MessageId, NearbyPhone, NetworkState, Notice, Pairing, Run,
 };
+use apart::Apart;
 use around::Around;
 use circle::Circle;
 use doorway::Doorway;
@@ -43,6 +47,7 @@ pub struct View {
     me: PeerId,
     names: Names,
     around: Around,
+    apart: Apart,
     circle: Circle,
     doorway: Doorway,
     board: Board,
@@ -59,6 +64,7 @@ impl View {
             me,
             names: Names::default(),
             around: Around::default(),
+            apart: Apart::default(),
             circle: Circle::new(me),
             doorway: Doorway::default(),
             board: Board::default(),
@@ -78,14 +84,25 @@ impl View {
                 Vec::new()
             }
             Event::Addresses(addresses) => {
+                self.apart.is_at(addresses);
                 self.addresses = Some(addresses.clone());
                 Vec::new()
             }
-            Event::Unreachable { phone, .. } => {
+            Event::Unreachable {
+                phone, is_silent, ..
+            } => {
+                if *is_silent && self.around.is_met(*phone) {
+                    self.apart.is_silent(*phone, self.around.is_near(*phone));
+                }
                 self.around.unreachable(*phone);
                 Vec::new()
             }
-            Event::NotReached { .. } => {
+            Event::NotReached {
+                address, is_silent, ..
+            } => {
+                if *is_silent {
+                    self.apart.is_silent_at(address);
+                }
                 self.around.not_reached();
                 Vec::new()
             }
@@ -111,6 +128,12 @@ impl View {
         let before = self.circle.ids();
         let mut told = self.circle.hear(event);
         told.extend(self.around.hear(event, &self.names));
+        if let OutEvent::Faded(phone) = event {
+            self.apart.faded(*phone);
+        }
+        if is_of_a_phone_reached(event) {
+            self.apart.is_reached();
+        }
 
         if let OutEvent::Invited {
             group,
@@ -162,7 +185,8 @@ impl View {
 
     /// The node runs, and is reached here; it tells more when it knows more.
     pub fn is_at(&mut self, address: &Multiaddr) {
-        self.addresses.get_or_insert_with(|| vec![address.clone()]);
+        let addresses = self.addresses.get_or_insert_with(|| vec![address.clone()]);
+        self.apart.is_at(addresses);
     }
 
     /// This phone has another name.
@@ -170,9 +194,15 @@ impl View {
         self.names.note(self.me, name);
     }
 
-    /// Tapped a phone nearby, or uses an invite of it; of a typed code it is not known whose it is.
+    /// Tapped a phone nearby, or typed a code of one; whose that is, is not known.
     pub fn asks(&mut self, phone: Option<PeerId>, purpose: Purpose, has_invite: bool) {
         self.around.asks(phone, purpose, has_invite);
+    }
+
+    /// Uses an invite of a phone that says where that is.
+    pub fn uses_invite(&mut self, phone: PeerId, addresses: &[Multiaddr]) {
+        self.apart.is_invited_by(phone, addresses);
+        self.asks(Some(phone), Purpose::Join, true);
     }
 
     /// Said yes.
@@ -308,8 +338,23 @@ impl View {
         match &self.addresses {
             None => NetworkState::Looking,
             Some(addresses) if addresses.iter().all(is_loopback) => NetworkState::NoWifi,
+            // A member that answers proves the opposite.
+            Some(_) if self.apart.seems_so() && self.circle.n_here() <= 1 => NetworkState::Isolated,
             Some(_) => NetworkState::Ok,
         }
+    }
+}
+
+/// Returns whether an event tells that another phone was reached.
+fn is_of_a_phone_reached(event: &OutEvent) -> bool {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "others are of no phone that speaks")]
+    match event {
+        OutEvent::Match { .. } | OutEvent::Waiting { .. } | OutEvent::Admitting { .. } => true,
+        OutEvent::PairingEnded { end, .. } => {
+            matches!(end, End::Done | End::WrongHost | End::Refused(_))
+        }
+        OutEvent::Present { presence, .. } => *presence == Presence::Here,
+        _ => false,
     }
 }
 
@@ -328,6 +373,8 @@ pub fn concerns_group(notice: &Notice) -> bool {
         | Notice::ModelReady { .. } => true,
         Notice::YouWereRemoved
         | Notice::PairingEnded { .. }
+        | Notice::StartFailed { .. }
+        | Notice::HistorySetAside { .. }
         | Notice::DownloadDone { .. }
         | Notice::FileSaved { .. } => false,
     }
@@ -379,6 +426,44 @@ mod tests {
     use super::*;
 
     const ME: PeerId = PeerId([1; 32]);
+
+    #[test]
+    fn a_network_that_keeps_phones_apart_is_named_until_somebody_is_reached() {
+        let anna = PeerId([2; 32]);
+        let address = |ip: &str| -> Multiaddr {
+            format!("/ip4/{ip}/tcp/4001").parse().expect("an address")
+        };
+        let unreachable = |is_silent| Event::Unreachable {
+            phone: anna,
+            reason: String::new(),
+            is_silent,
+        };
+        let mut view = View::new(ME);
+        view.hear(&Event::Addresses(vec![address("10.0.0.7")]), 0);
+
+        // Members that are away are dialled all the time: only who is wanted by a person counts.
+        for _ in 0..3 {
+            view.hear(&unreachable(true), 0);
+        }
+        assert_eq!(view.network(), NetworkState::Ok);
+
+        view.uses_invite(anna, &[address("10.0.0.9")]);
+        for _ in 0..3 {
+            view.hear(&unreachable(false), 0);
+        }
+        assert_eq!(view.network(), NetworkState::Ok, "it refuses, so it is there");
+        for _ in 0..3 {
+            view.hear(&unreachable(true), 0);
+        }
+        assert_eq!(view.network(), NetworkState::Isolated);
+
+        let waiting = OutEvent::PairingEnded {
+            peer: anna,
+            end: End::Refused(proto::group::message::Refusal::InviteUsed),
+        };
+        view.hear(&Event::Group(waiting), 0);
+        assert_eq!(view.network(), NetworkState::Ok, "it has spoken");
+    }
 
     #[test]
     fn an_invite_that_founds_a_group_is_shown() {

@@ -106,7 +106,7 @@ impl Reference {
                 changed: now,
                 ..Talk::default()
             })),
-            Operation::Reopen => self.stop_all(),
+            Operation::Reopen => self.end_left(),
             Operation::Delete(at) => {
                 if let Some(talk) = self.talks.get_mut(*at) {
                     *talk = None;
@@ -153,10 +153,10 @@ impl Reference {
     }
 
     /// The app is opened again.
-    pub fn stop_all(&mut self) {
+    pub fn end_left(&mut self) {
         for talk in self.talks.iter_mut().flatten() {
             if let Some((_, outcome)) = talk.under_way() {
-                *outcome = AnswerOutcome::Stopped;
+                *outcome = AnswerOutcome::AppEnded;
             }
         }
     }

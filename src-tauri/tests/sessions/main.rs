@@ -5,11 +5,16 @@
 mod alone;
 mod phone;
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
 use app::api::{
-    AnswerEvent, AnswerOutcome, LeaveWhen, MessageBody, Notice, PairingPurpose, PairingStage,
-    Problem, Question, QuestionWhat,
+    AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
+    PairingPurpose, PairingStage, Problem, Question, QuestionWhat,
 };
 use app::session::{Order, Turn};
+use gguf_tools::{Synth, TensorType};
 use phone::{MEMORY_BYTES, Phone, answer};
 
 const QUESTION: &str = "Why is the sky blue?";
@@ -243,7 +248,7 @@ async fn one_phone_alone_chats_edits_and_asks_again() {
     let (message, _) = stream.end().await;
     let phone = Phone::open(folder).await;
     let kept = phone.session.load_conversation(story).await.expect("kept");
-    assert_eq!(answer(&message).1, &AnswerOutcome::Stopped);
+    assert_eq!(answer(&message).1, &AnswerOutcome::AppEnded);
     assert_eq!(kept.messages[1], message);
     assert!(answer(&message).0.starts_with(&heard));
 }
@@ -340,6 +345,74 @@ async fn what_cannot_be_done_says_why() {
         text.contains("LinguaLinked") && !text.contains("Emil"),
         "{text}"
     );
+}
+
+/// A model whose file is spoilt after it was taken in: it is found out when it is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
+    let phone = Phone::new("Frida", None).await;
+    phone.run_model().await;
+    let own = tempfile::tempdir().expect("there is room for a folder");
+    let path = own.path().join("mine.gguf");
+    let shape = gguf_tools::Shape::preset("tiny-llama").expect("there is one");
+    Synth::new(shape, TensorType::Q4_0, 1)
+        .write_file(&path, &mut |_| {})
+        .expect("it is written");
+    let imported = phone.session.import(path.clone()).await;
+    let Ok(ImportResult::Imported { model }) = imported else {
+        panic!("{imported:?}");
+    };
+    let found = |state: &app::api::AppState| {
+        let mut models = state.models.iter();
+        models.find(|found| found.id == model).cloned()
+    };
+    let state = phone
+        .until("it was read", |state| {
+            found(state).is_some_and(|model| model.availability == ModelAvailability::Here)
+        })
+        .await;
+    let name = found(&state).expect("it is").name;
+    spoil(&path);
+
+    phone.order(Order::Start(model)).await;
+
+    phone
+        .told(|notice| matches!(notice, Notice::StartFailed { model, .. } if *model == name))
+        .await;
+    let state = phone.until_ready().await;
+    let run = state.run.as_ref().expect("it goes on");
+    assert_eq!(run.model, phone::smollm2(&state).id);
+}
+
+/// Writes zeros over a file's beginning, and leaves its length and its time as they were.
+fn spoil(path: &Path) {
+    let mut file = File::options().write(true).open(path).expect("it opens");
+    let modified = file.metadata().and_then(|found| found.modified());
+    file.write_all(&[0; 64]).expect("it is written");
+    file.set_modified(modified.expect("the system says"))
+        .expect("it is set");
+}
+
+/// It happens before there is a screen: who listens first hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conversations_that_were_damaged_are_said_to_be_set_aside() {
+    let phone = Phone::new("Gina", None).await;
+    phone.converse(1).await;
+    let folder = phone.close().await;
+    let history = folder.path().join("history.db");
+    std::fs::write(&history, "no database at all, but words").expect("it is written");
+
+    let phone = Phone::open(folder).await;
+
+    let begins = history.display().to_string() + "-damaged-";
+    phone
+        .told(|notice| {
+            matches!(notice, Notice::HistorySetAside { path }
+                if path.starts_with(&begins) && Path::new(path).is_file())
+        })
+        .await;
+    assert!(phone.now().conversations.is_empty());
+    phone.converse(1).await;
 }
 
 /// Any web page can open a link: it asks a person, and does nothing else.

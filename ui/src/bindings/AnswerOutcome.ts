@@ -4,7 +4,7 @@ import type { Problem } from "./Problem";
 /**
  * How an answer ended.
  */
-export type AnswerOutcome = { "kind": "under_way" } | { "kind": "complete" } | { "kind": "cut_off" } | { "kind": "stopped" } | { "kind": "failed", 
+export type AnswerOutcome = { "kind": "under_way" } | { "kind": "complete" } | { "kind": "cut_off" } | { "kind": "stopped" } | { "kind": "app_ended" } | { "kind": "failed", 
 /**
  * Why.
  */

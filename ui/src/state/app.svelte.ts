@@ -15,6 +15,8 @@ export interface Toast {
     id: number;
     text: string;
     tone: "plain" | "bad";
+    /** Stays until somebody puts it away. */
+    lasts: boolean;
 }
 
 /** Long enough to read two lines twice. */
@@ -32,7 +34,11 @@ class App {
     connect(backend: Backend): void {
         this.connected = backend;
         backend.watch((state) => (this.state = state));
-        backend.notices((what) => this.toast(notice(what)));
+        backend.notices((what) => {
+            // It says where a file is that somebody may want to copy.
+            const lasts = what.kind === "history_set_aside";
+            this.toast(notice(what), lasts || what.kind === "start_failed" ? "bad" : "plain", lasts);
+        });
     }
 
     get backend(): Backend {
@@ -83,10 +89,12 @@ class App {
         }
     }
 
-    toast(text: string, tone: Toast["tone"] = "plain"): void {
+    toast(text: string, tone: Toast["tone"] = "plain", lasts = false): void {
         const id = this.nextToast++;
-        this.toasts = [...untrack(() => this.toasts), { id, text, tone }].slice(-TOASTS_MAX);
-        setTimeout(() => this.dismiss(id), TOAST_MS);
+        const toasts = [...untrack(() => this.toasts), { id, text, tone, lasts }];
+        const passing = toasts.filter((toast) => !toast.lasts).slice(-TOASTS_MAX);
+        this.toasts = toasts.filter((toast) => toast.lasts || passing.includes(toast));
+        if (!lasts) setTimeout(() => this.dismiss(id), TOAST_MS);
     }
 
     dismiss(id: number): void {

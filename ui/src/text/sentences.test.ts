@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { Notice } from "../bindings/Notice";
 import type { PairingEnd } from "../bindings/PairingEnd";
 import type { Problem } from "../bindings/Problem";
+import type { ServerFault } from "../bindings/ServerFault";
 import { HOSTILE_NAMES } from "../backend/demo/phones";
 import de from "../../messages/de.json";
 import en from "../../messages/en.json";
@@ -21,9 +22,13 @@ describe.each(HOSTILE_NAMES.map((name) => [name.slice(0, 20), name]))("with a na
         { kind: "phone_joined", name, phones: 2 }, { kind: "phone_left", name, phones: 2 }, { kind: "phone_lost", name, phones: 1 },
         { kind: "removed", name }, { kind: "leader_changed", name }, { kind: "rebalanced", name, reason: "hot" },
         { kind: "model_ready", model: name, phones: 2 }, { kind: "download_done", model: name }, { kind: "file_saved", path: name },
+        { kind: "history_set_aside", path: name }, { kind: "start_failed", model: name, problem: { kind: "file_gone", name } },
         { kind: "pairing_ended", name, end: "declined" },
     ];
-    const problems: Problem[] = [{ kind: "other", detail: name }, { kind: "unsupported", architecture: name }];
+    const problems: Problem[] = [
+        { kind: "other", detail: name }, { kind: "unsupported", architecture: name }, { kind: "file_changed", name },
+        { kind: "server", host: name, fault: { kind: "wrong_hash" } },
+    ];
 
     test("a sentence stays short, and keeps its direction", () => {
         for (const text of [...notices.map(notice), ...problems.map(problem)]) {
@@ -41,6 +46,25 @@ test("every end of a pairing has words", () => {
     ];
 
     for (const end of ends) expect(pairingEnd(end, "Anna").length).toBeGreaterThan(10);
+});
+
+test("whatever is wrong with a server, its name and what to do are said", () => {
+    const faults: ServerFault[] = [
+        { kind: "unreachable" }, { kind: "breaks_off" }, { kind: "starts_over" }, { kind: "refuses", status: 404 }, { kind: "fails", status: 503 },
+        { kind: "wrong_length" }, { kind: "wrong_hash" }, { kind: "insecure" },
+    ];
+    const said = faults.map((fault) => problem({ kind: "server", host: "models.example", fault }));
+
+    expect(new Set(said).size).toBe(faults.length);
+    for (const text of said) expect(text).toMatch(/models\.example.*(try again|try another|import|update)/is);
+    expect(said[3]).toContain("HTTP 404");
+    expect(said[4]).toContain("HTTP 503");
+});
+
+test("damaged conversations are said to be kept, and where", () => {
+    const text = notice({ kind: "history_set_aside", path: "/home/mira/history.db-damaged-17" });
+
+    expect(plainNames(text)).toContain("set aside as /home/mira/history.db-damaged-17; a new file has been begun");
 });
 
 test("layers are counted from 1, and a phone may have none", () => {

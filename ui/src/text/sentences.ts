@@ -6,6 +6,7 @@ import type { Notice } from "../bindings/Notice";
 import type { PairingEnd } from "../bindings/PairingEnd";
 import type { Problem } from "../bindings/Problem";
 import type { RebalanceReason } from "../bindings/RebalanceReason";
+import type { ServerFault } from "../bindings/ServerFault";
 import type { Tiredness } from "../bindings/Tiredness";
 import type { VerdictReason } from "../bindings/VerdictReason";
 import type { VersionMatch } from "../bindings/VersionMatch";
@@ -53,6 +54,10 @@ export function notice(what: Notice): string {
                 : m.notice_model_ready_alone({ model: named(what.model) });
         case "pairing_ended":
             return pairingEnd(what.end, what.name);
+        case "start_failed":
+            return m.notice_start_failed({ model: named(what.model), why: problem(what.problem) });
+        case "history_set_aside":
+            return m.notice_history_set_aside({ path: isolate(truncate(cleanProse(what.path), DETAIL_LETTERS_MAX)) });
         case "download_done":
             return m.notice_download_done({ model: named(what.model) });
         case "file_saved":
@@ -134,6 +139,12 @@ export function problem(what: Problem): string {
             return m.problem_unsupported({ architecture: named(what.architecture) });
         case "damaged":
             return m.problem_damaged();
+        case "server":
+            return serverFault(what.fault, named(what.host));
+        case "file_gone":
+            return m.problem_file_gone({ name: named(what.name) });
+        case "file_changed":
+            return m.problem_file_changed({ name: named(what.name) });
         case "metered":
             return m.problem_metered();
         case "no_model":
@@ -146,6 +157,27 @@ export function problem(what: Problem): string {
             return m.problem_busy();
         case "other":
             return m.problem_other({ detail: isolate(truncate(cleanProse(what.detail), DETAIL_LETTERS_MAX)) });
+    }
+}
+
+function serverFault(what: ServerFault, host: string): string {
+    switch (what.kind) {
+        case "unreachable":
+            return m.problem_server_unreachable({ host });
+        case "breaks_off":
+            return m.problem_server_breaks_off({ host });
+        case "starts_over":
+            return m.problem_server_starts_over({ host });
+        case "refuses":
+            return m.problem_server_refuses({ host, status: what.status });
+        case "fails":
+            return m.problem_server_fails({ host, status: what.status });
+        case "wrong_length":
+            return m.problem_server_wrong_length({ host });
+        case "wrong_hash":
+            return m.problem_server_wrong_hash({ host });
+        case "insecure":
+            return m.problem_server_insecure({ host });
     }
 }
 

@@ -145,6 +145,8 @@ pub enum Event {
         phone: PeerId,
         /// Why, for people.
         reason: String,
+        /// Whether nothing at all came back from where it was dialled: a machine that refuses is reached.
+        is_silent: bool,
     },
     /// No phone is at the address of a typed code.
     NotReached {
@@ -152,6 +154,8 @@ pub enum Event {
         address: Multiaddr,
         /// Why, for people.
         reason: String,
+        /// Whether nothing at all came back from there.
+        is_silent: bool,
     },
     /// Phones that are never heard: told at the start, and when that has changed.
     Blocked(BTreeSet<PeerId>),
@@ -282,6 +286,7 @@ enum Input {
     Unreachable {
         phone: PeerId,
         reason: String,
+        is_silent: bool,
     },
     Reached {
         address: Multiaddr,
@@ -290,6 +295,7 @@ enum Input {
     NotReached {
         address: Multiaddr,
         reason: String,
+        is_silent: bool,
     },
     Loading {
         fraction: f32,
@@ -344,9 +350,17 @@ impl EventLoop {
             Input::Phone(event) => self.phone.handle(event, now),
             Input::Computed { event, work } => self.computed(event, work, now),
             Input::Addresses(addresses) => self.readdressed(addresses, now),
-            Input::Unreachable { phone, reason } => self.unreachable(phone, reason, now),
+            Input::Unreachable {
+                phone,
+                reason,
+                is_silent,
+            } => self.unreachable(phone, reason, is_silent, now),
             Input::Reached { address, phone } => self.reached(&address, phone, now),
-            Input::NotReached { address, reason } => self.not_reached(address, reason),
+            Input::NotReached {
+                address,
+                reason,
+                is_silent,
+            } => self.not_reached(address, reason, is_silent),
             Input::Loading { fraction } => {
                 self.phone.handle(InEvent::Loading(fraction), now);
                 self.tell(Event::Loading { fraction });
@@ -533,9 +547,13 @@ impl EventLoop {
         self.group_command(present, now);
     }
 
-    fn not_reached(&mut self, address: Multiaddr, reason: String) {
+    fn not_reached(&mut self, address: Multiaddr, reason: String, is_silent: bool) {
         if self.typed.take_if(|(typed, _)| *typed == address).is_some() {
-            self.tell(Event::NotReached { address, reason });
+            self.tell(Event::NotReached {
+                address,
+                reason,
+                is_silent,
+            });
         }
     }
 
@@ -561,11 +579,15 @@ impl EventLoop {
     }
 
     /// What was on its way to a phone that is not reached is lost.
-    fn unreachable(&mut self, phone: PeerId, reason: String, now: Instant) {
+    fn unreachable(&mut self, phone: PeerId, reason: String, is_silent: bool, now: Instant) {
         let event = ring::InEvent::PhoneLost(phone);
         self.phone.handle(InEvent::Ring(event), now);
 
-        self.tell(Event::Unreachable { phone, reason });
+        self.tell(Event::Unreachable {
+            phone,
+            reason,
+            is_silent,
+        });
     }
 
     /// Carries out everything that the state wants.
@@ -877,8 +899,16 @@ fn net_input(event: NetEvent) -> Input {
             tracing::info!(%phone, reason, "Disconnected");
             InEvent::Group(group::InEvent::Disconnected(phone))
         }
-        NetEvent::Unreachable { phone, reason } => {
-            return Input::Unreachable { phone, reason };
+        NetEvent::Unreachable {
+            phone,
+            reason,
+            is_silent,
+        } => {
+            return Input::Unreachable {
+                phone,
+                reason,
+                is_silent,
+            };
         }
         NetEvent::RoundTrip { phone, time } => {
             return Input::Phone(InEvent::RoundTrip { phone, time });
@@ -923,7 +953,17 @@ fn net_input(event: NetEvent) -> Input {
         NetEvent::Unsighted(phone) => InEvent::Group(group::InEvent::Unsighted(phone)),
         NetEvent::AddressesChanged(addresses) => return Input::Addresses(addresses),
         NetEvent::Reached { address, phone } => return Input::Reached { address, phone },
-        NetEvent::NotReached { address, reason } => return Input::NotReached { address, reason },
+        NetEvent::NotReached {
+            address,
+            reason,
+            is_silent,
+        } => {
+            return Input::NotReached {
+                address,
+                reason,
+                is_silent,
+            };
+        }
         NetEvent::Listening(_) => return Input::Nothing,
     };
 

@@ -53,6 +53,8 @@ export const DEMO_CODE = "7KQF-2M9X-HB4T-W3RC-8PZN-5VDJ";
 
 /** How often words arrive: batches of 30 to 50 ms, as the app sends them. */
 const TEXT_MS = 40;
+/** How long what was decided takes to be seen: the app shows its state ten times a second. */
+const SHOW_MS = 100;
 const SHARD_RATE_BYTES_S = 38e6;
 const DOWNLOAD_RATE_BYTES_S = 11e6;
 const TICK_MS = 200;
@@ -68,6 +70,7 @@ export class DemoBackend implements Backend {
     private readonly state: AppState;
     private readonly talks: Map<string, Conversation>;
     private readonly around: DemoPhone[];
+    private readonly toldFirst: Notice[];
     private readonly luck: Luck;
     private readonly answering = new Map<string, Answering>();
     private readonly stateListeners = new Set<(state: AppState) => void>();
@@ -82,6 +85,7 @@ export class DemoBackend implements Backend {
         this.state = start.state;
         this.talks = start.conversations;
         this.around = start.around;
+        this.toldFirst = start.toldFirst;
         this.luck = new Luck(options.seed);
         this.refit();
         if (options.scenario === "asked") this.after(700, () => this.isAsked("anna"));
@@ -97,6 +101,7 @@ export class DemoBackend implements Backend {
     }
 
     notices(listener: (notice: Notice) => void): Unsubscribe {
+        for (const notice of this.toldFirst.splice(0)) listener(notice);
         return joined(this.noticeListeners, listener);
     }
 
@@ -130,6 +135,7 @@ export class DemoBackend implements Backend {
     }
 
     async saveSettings(settings: Settings): Promise<void> {
+        await this.wait(SHOW_MS);
         this.change((state) => {
             state.settings = settings;
             state.storage.quota_bytes = settings.storage_quota_bytes;

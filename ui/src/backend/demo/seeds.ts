@@ -3,13 +3,14 @@ import type { AppState } from "../../bindings/AppState";
 import type { Conversation } from "../../bindings/Conversation";
 import type { Figures } from "../../bindings/Figures";
 import type { Message } from "../../bindings/Message";
+import type { Notice } from "../../bindings/Notice";
 import type { Sampling } from "../../bindings/Sampling";
 import { GB, HOSTILE_NAMES, ME, MODELS, MORE, NEIGHBOURS, asMember, outlook, type DemoPhone } from "./phones";
 import { CODE, GREETING, HOSTILE, QUESTIONS, SKY, TABLE, TRIP } from "./words";
 
 export const SCENARIOS = [
     "fresh", "nearby", "asked", "group", "preparing", "solo", "long", "hostile", "no_wifi", "no_permission", "isolated",
-    "too_big", "many",
+    "too_big", "many", "damaged",
 ] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
@@ -18,6 +19,8 @@ export interface Seed {
     conversations: Map<string, Conversation>;
     /** Phones that discovery will find. */
     around: DemoPhone[];
+    /** What whoever listens first is told at once. */
+    toldFirst: Notice[];
 }
 
 /** Messages of the long conversation: what has to scroll at 60 frames a second. */
@@ -28,7 +31,7 @@ export const SAMPLING: Sampling = {
 };
 
 export function seed(scenario: Scenario, now: number): Seed {
-    const start: Seed = { state: alone(), conversations: new Map(), around: structuredClone(NEIGHBOURS) };
+    const start: Seed = { state: alone(), conversations: new Map(), around: structuredClone(NEIGHBOURS), toldFirst: [] };
     const { state } = start;
     if (scenario === "fresh") return start;
     state.welcomed = true;
@@ -53,6 +56,11 @@ export function seed(scenario: Scenario, now: number): Seed {
             has(state, "llama1");
             runs(state, "llama1", [ME]);
             talk(start, now);
+            cutTalk(start, now);
+            break;
+        case "damaged":
+            failed(state, "llama3");
+            start.toldFirst = [{ kind: "history_set_aside", path: "/data/user/0/app.lingualinked/history.db-damaged-1764172800000" }];
             break;
         case "too_big":
             has(state, "qwen14");
@@ -123,6 +131,12 @@ function has(state: AppState, id: string): void {
     if (model === undefined) throw new Error(`no model ${id}`);
     model.availability = { kind: "here" };
     state.storage.models_bytes += model.file_bytes;
+}
+
+function failed(state: AppState, id: string): void {
+    const model = state.models.find((model) => model.id === id);
+    if (model === undefined) throw new Error(`no model ${id}`);
+    model.availability = { kind: "failed", problem: { kind: "server", host: "models.example", fault: { kind: "wrong_length" } } };
 }
 
 function grouped(start: Seed, phones: number, now: number): void {
@@ -217,6 +231,18 @@ function talk(start: Seed, now: number): void {
     keep(start, {
         id: "trip", title: "Saturday in the hills", system_prompt: "Answer briefly. We like to walk, and have no car.", sampling: SAMPLING,
         messages: [question("Plan a walk for Saturday", ME.name, now - 3 * 24 * 60 * minute), answer(TRIP, now - 3 * 24 * 60 * minute, names)],
+    });
+}
+
+/** The app was killed while it answered. */
+function cutTalk(start: Seed, now: number): void {
+    const at = now - 2 * 24 * 60 * 60_000;
+    keep(start, {
+        id: "cut", title: "A greeting", system_prompt: "", sampling: SAMPLING,
+        messages: [
+            question("Hi! Who are you?", ME.name, at),
+            { id: freshId("m"), at_unix_ms: at, body: { kind: "answer", text: GREETING.slice(0, 40), outcome: { kind: "app_ended" }, figures: null } },
+        ],
     });
 }
 

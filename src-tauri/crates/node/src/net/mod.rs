@@ -36,6 +36,7 @@ mod gate;
 mod members;
 mod pace;
 mod reader;
+mod silence;
 mod streams;
 mod writer;
 
@@ -148,6 +149,8 @@ pub enum NetEvent {
         phone: PeerId,
         /// Why, for people.
         reason: String,
+        /// Whether nothing at all came back from where it was dialled: a machine that refuses is reached.
+        is_silent: bool,
     },
     /// A ping went to a connected phone and back.
     RoundTrip {
@@ -226,6 +229,8 @@ pub enum NetEvent {
         address: Multiaddr,
         /// Why, for people.
         reason: String,
+        /// Whether nothing at all came back from there.
+        is_silent: bool,
     },
 }
 
@@ -961,9 +966,11 @@ impl Net {
     }
 
     fn not_reached(&mut self, address: Multiaddr, error: &DialError) {
-        let reason = error.to_string();
-        self.events
-            .push_back(NetEvent::NotReached { address, reason });
+        self.events.push_back(NetEvent::NotReached {
+            address,
+            reason: error.to_string(),
+            is_silent: silence::is_silent(error),
+        });
     }
 
     fn unreachable(&mut self, phone: PeerId, error: &DialError) {
@@ -972,9 +979,11 @@ impl Net {
         }
 
         self.end_writers(|to, _| to == phone);
-        let reason = error.to_string();
-        self.events
-            .push_back(NetEvent::Unreachable { phone, reason });
+        self.events.push_back(NetEvent::Unreachable {
+            phone,
+            reason: error.to_string(),
+            is_silent: silence::is_silent(error),
+        });
     }
 
     fn disconnected(&mut self, phone: PeerId, reason: String) {

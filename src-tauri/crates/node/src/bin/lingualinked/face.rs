@@ -318,7 +318,7 @@ impl Face {
             Event::Group(OutEvent::Members(roster)) if roster.contains(joining) => {
                 self.joining = None;
             }
-            Event::Unreachable { phone, reason } if *phone == joining => {
+            Event::Unreachable { phone, reason, .. } if *phone == joining => {
                 bail!("the phone to join cannot be reached: {reason}");
             }
             Event::Group(OutEvent::PairingEnded { peer, .. }) if *peer == joining => {

@@ -123,14 +123,16 @@ impl Names {
             // Told when somebody asks how things stand.
             Event::Standing(_) | Event::Beat(_) => return None,
             Event::RunWanted { .. } => return None, // for the face to do
-            Event::NotReached { address, reason } => Line::NotReached {
+            Event::NotReached {
+                address, reason, ..
+            } => Line::NotReached {
                 address: address.to_string(),
                 reason: reason.clone(),
             },
             Event::Blocked(phones) => Line::Blocked {
                 phones: phones.iter().map(|phone| self.phone(*phone)).collect(),
             },
-            Event::Unreachable { phone, reason } => Line::Unreachable {
+            Event::Unreachable { phone, reason, .. } => Line::Unreachable {
                 phone: self.of(*phone),
                 peer: peer_text(*phone),
                 reason: reason.clone(),

@@ -189,11 +189,13 @@ fn line(event: NetEvent, after: Duration) -> Option<Line> {
             phone: id(phone),
             after_ms,
         },
-        NetEvent::Unreachable { phone, reason } => Line::NotReached {
+        NetEvent::Unreachable { phone, reason, .. } => Line::NotReached {
             what: id(phone),
             reason,
         },
-        NetEvent::NotReached { address, reason } => Line::NotReached {
+        NetEvent::NotReached {
+            address, reason, ..
+        } => Line::NotReached {
             what: address.to_string(),
             reason,
         },

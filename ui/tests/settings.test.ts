@@ -1,0 +1,45 @@
+/** What a person decides about this phone. */
+import { expect, test } from "vitest";
+
+import { button, open, tab, withBrowser } from "./browser.ts";
+
+withBrowser();
+
+test("a slider follows a key that is held, and never jumps back to what was kept before", async () => {
+    const { page, close } = await open({ demo: "solo", speed: 1 });
+    await tab(page, "Settings");
+    await button(page, /What this phone gives/).click();
+    await page.getByRole("switch", { name: /As much as is safe/ }).click();
+    const slider = page.getByRole("slider", { name: "At most" });
+    const gigabytes = async () => Number(await slider.getAttribute("aria-valuenow"));
+    await slider.press("Home");
+
+    const seen = [await gigabytes()];
+    for (let press = 0; press < 12; press++) {
+        await slider.press("ArrowRight");
+        seen.push(await gigabytes());
+        // Longer than the state takes to come back, shorter than a person who rests.
+        await page.waitForTimeout(150);
+        seen.push(await gigabytes());
+    }
+
+    expect(seen).toEqual([...seen].sort((a, b) => a - b));
+    expect(seen.at(-1)).toBe(1.4);
+    await page.waitForTimeout(3000);
+    expect(await gigabytes()).toBe(1.4);
+    expect(await slider.getAttribute("aria-valuetext")).toBe("1.4 GB");
+    await close();
+});
+
+test("what was chosen last is kept even if one leaves at once", async () => {
+    const { page, close } = await open({ demo: "solo", speed: 1 });
+    await tab(page, "Settings");
+    await button(page, /What this phone gives/).click();
+    const slider = page.getByRole("slider", { name: "Rest below" });
+    await slider.press("End");
+    await button(page, "Back").click();
+
+    await button(page, /What this phone gives/).click();
+    await expect.poll(() => slider.getAttribute("aria-valuetext")).toBe("90%");
+    await close();
+});
