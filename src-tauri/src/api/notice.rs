@@ -109,6 +109,8 @@ pub enum RebalanceReason {
     Hot,
     /// Its battery is low.
     LowBattery,
+    /// It is short of memory.
+    LowMemory,
     /// It is new.
     Newcomer,
     /// A person left it out.

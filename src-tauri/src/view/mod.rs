@@ -166,10 +166,14 @@ impl View {
     }
 
     fn stands(&mut self, board: &Board) -> Vec<Notice> {
+        let rebalanced = running::rebalanced(&self.board, board).map(|(phone, reason)| {
+            let name = self.names.of(phone);
+            Notice::Rebalanced { name, reason }
+        });
         let told = running::notice_of(self.board.run.as_ref(), board.run.as_ref());
         self.board = board.clone();
 
-        told.into_iter().collect()
+        rebalanced.into_iter().chain(told).collect()
     }
 
     fn note(&mut self, notice: &Notice, now_unix_ms: u64) {

@@ -1,7 +1,7 @@
 //! What the group runs, and how its members are, as screens have it.
 
 use proto::PeerId;
-use proto::device::{Snapshot, Thermal};
+use proto::device::{Relief, Snapshot, Thermal};
 use proto::placement::Tiredness as Rest;
 use proto::standing::{
     Board, MemberStanding, Preparation, PreparationStep as Step, Question, QuestionStage as Stage,
@@ -12,7 +12,7 @@ use super::ids::{model_id, phone_id};
 use crate::api;
 use crate::api::{
     Device, Heat, Member, MessageId, ModelId, Notice, PhonePreparation, PreparationStep, Problem,
-    QuestionStage, QueuedQuestion, Run, RunPhase, ShardSource, Speed, Tiredness,
+    QuestionStage, QueuedQuestion, RebalanceReason, Run, RunPhase, ShardSource, Speed, Tiredness,
 };
 
 /// Adds to a member what it says of itself.
@@ -105,6 +105,55 @@ pub fn notice_of(before: Option<&Running>, after: Option<&Running>) -> Option<No
             Some(Notice::TooSmall { missing_bytes })
         }
         (_, Phase::Measuring | Phase::Preparing { .. } | Phase::Failed(_)) => None,
+    }
+}
+
+/// Returns because of which phone the work is shared out otherwise, if it is while everybody stays, and what is with it.
+pub fn rebalanced(before: &Board, after: &Board) -> Option<(PeerId, RebalanceReason)> {
+    let (was, is) = (before.run.as_ref()?, after.run.as_ref()?);
+    let is_planned_anew = was.phase == Phase::Ready
+        && is.phase == (Phase::Preparing { again: true })
+        && was.model == is.model;
+    if !is_planned_anew {
+        return None;
+    }
+
+    let mut fewer = Vec::new();
+    for stage in &*was.stages {
+        let (before, now) = (n_layers(was, stage.phone), n_layers(is, stage.phone));
+        if now < before {
+            let member = after.members.get(&stage.phone)?; // who left was the reason
+            fewer.push((stage.phone, before - now, member));
+        }
+    }
+    let asked = fewer.iter().find_map(|&(phone, _, member)| Some((phone, wish_of(member)?)));
+    let mut newcomers = is.stages.iter().filter(|stage| n_layers(was, stage.phone) == 0);
+    let newcomer = newcomers.next().map(|stage| (stage.phone, RebalanceReason::Newcomer));
+    let slow = fewer.iter().max_by_key(|(_, n_fewer, _)| *n_fewer);
+
+    asked.or(newcomer).or(slow.map(|&(phone, ..)| (phone, RebalanceReason::Slow)))
+}
+
+fn n_layers(run: &Running, phone: PeerId) -> u32 {
+    let stage = run.stages.iter().find(|stage| stage.phone == phone);
+
+    stage.map_or(0, |stage| stage.layers.1 - stage.layers.0)
+}
+
+/// Returns why a phone wants less to do, or its person does.
+fn wish_of(member: &MemberStanding) -> Option<RebalanceReason> {
+    if member.is_excluded {
+        return Some(RebalanceReason::LeftOut);
+    }
+
+    let device = member.standing.device?;
+    match (device.relief, device.tiredness()) {
+        (Relief::AtMost { .. }, _) if device.thermal >= Thermal::Fair => Some(RebalanceReason::Hot),
+        (Relief::AtMost { .. }, _) => Some(RebalanceReason::LowMemory),
+        (_, Some(Rest::Hot)) => Some(RebalanceReason::Hot),
+        (_, Some(Rest::LowBattery)) => Some(RebalanceReason::LowBattery),
+        (_, Some(Rest::NotCharging | Rest::Metered)) => Some(RebalanceReason::LeftOut),
+        (_, Some(Rest::Unmeasured | Rest::Failed) | None) => None,
     }
 }
 
@@ -294,6 +343,79 @@ mod tests {
         );
         assert_eq!(notice_of(Some(&ready), None), None);
     }
+
+    #[test]
+    fn a_person_is_told_because_of_whom_the_work_is_shared_out_otherwise() {
+        let board = |phase, stages: &[_], device: Option<Snapshot>| {
+            let standing = proto::standing::Standing {
+                device,
+                ..Default::default()
+            };
+            let sam = MemberStanding {
+                standing,
+                ..Default::default()
+            };
+            Board {
+                members: [(ME, MemberStanding::default()), (SAM, sam)].into(),
+                run: Some(run(phase, stages)),
+                ..Board::default()
+            }
+        };
+        let again = Phase::Preparing { again: true };
+        let (both, less) = ([(ME, (0, 10)), (SAM, (10, 30))], [(ME, (0, 20)), (SAM, (20, 30))]);
+        let alone = [(ME, (0, 30))];
+        let before = board(Phase::Ready, &both, None);
+        let with = |thermal, relief| {
+            Some(Snapshot {
+                thermal,
+                relief,
+                ..DEVICE
+            })
+        };
+        let half = Relief::AtMost { shards_bytes: 7 };
+        let cases = [
+            (board(again, &less, None), RebalanceReason::Slow),
+            (board(again, &less, with(Thermal::Serious, half)), RebalanceReason::Hot),
+            (board(again, &less, with(Thermal::Nominal, half)), RebalanceReason::LowMemory),
+            (
+                board(again, &alone, with(Thermal::Nominal, Relief::Rest(Rest::LowBattery))),
+                RebalanceReason::LowBattery,
+            ),
+        ];
+
+        for (after, reason) in cases {
+            assert_eq!(rebalanced(&before, &after), Some((SAM, reason)));
+        }
+        let newcomer = board(again, &both, None);
+        let was_alone = board(Phase::Ready, &alone, None);
+        assert_eq!(
+            rebalanced(&was_alone, &newcomer),
+            Some((SAM, RebalanceReason::Newcomer))
+        );
+
+        let mut gone = board(again, &alone, None);
+        gone.members.remove(&SAM);
+        assert_eq!(rebalanced(&before, &gone), None);
+        let lost = board(Phase::Failed(Trouble::PhoneLost { phone: SAM }), &both, None);
+        assert_eq!(rebalanced(&lost, &board(again, &alone, None)), None);
+    }
+
+    const DEVICE: Snapshot = Snapshot {
+        free_bytes: 1,
+        total_bytes: 1,
+        budget_bytes: 1,
+        battery: None,
+        thermal: Thermal::Nominal,
+        power_save: false,
+        is_metered: false,
+        policy: proto::device::Policy {
+            memory_limit_bytes: None,
+            battery_floor_percent: 20,
+            only_while_charging: false,
+            use_metered: true,
+        },
+        relief: Relief::None,
+    };
 
     fn run(phase: Phase, stages: &[(PeerId, (u32, u32))]) -> Running {
         let stages = stages.iter().map(|&(phone, layers)| RunStage {

@@ -3,4 +3,4 @@
 /**
  * What is with the phone because of which the work is shared out otherwise.
  */
-export type RebalanceReason = "slow" | "hot" | "low_battery" | "newcomer" | "left_out";
+export type RebalanceReason = "slow" | "hot" | "low_battery" | "low_memory" | "newcomer" | "left_out";

@@ -73,6 +73,8 @@ function rebalanced(reason: RebalanceReason, name: string): string {
             return m.notice_rebalanced_hot({ name });
         case "low_battery":
             return m.notice_rebalanced_battery({ name });
+        case "low_memory":
+            return m.notice_rebalanced_memory({ name });
         case "newcomer":
             return m.notice_rebalanced_newcomer({ name });
         case "left_out":
