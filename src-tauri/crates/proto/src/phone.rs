@@ -808,8 +808,13 @@ impl<H, C> Phone<H, C> {
         let epoch = self.ring.reconfig().next_epoch();
         match planning.plan(epoch, self.group.roster(), now) {
             Ok((plan, outlook)) => self.propose(plan, outlook, now),
-            Err(error) if status == Status::InForce => {
+            Err(error) if status == Status::InForce && !planning.is_forbidden() => {
                 tracing::warn!(%error, "No better plan can be made");
+            }
+            Err(error) if status == Status::InForce => {
+                let trouble = Trouble::of(&error);
+                self.stop_computing(now);
+                self.cannot_plan(trouble, error.to_string());
             }
             Err(error) => {
                 self.ring.handle(ring::InEvent::NoPlan, now);

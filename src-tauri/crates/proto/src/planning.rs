@@ -326,6 +326,13 @@ impl Planning {
         self.is_due() && self.working.iter().any(is_too_much)
     }
 
+    /// Returns whether a phone that has a part in the last plan takes part no more, whatever becomes of the plan.
+    pub fn is_forbidden(&self) -> bool {
+        self.working.iter().any(|phone| {
+            self.excluded.contains(phone) || matches!(self.relief_of(phone), Relief::Rest(_))
+        })
+    }
+
     /// Makes a plan. `roster` has the phones' names.
     ///
     /// # Errors

@@ -343,6 +343,38 @@ fn a_phone_that_must_rest_waits_for_the_answer_but_not_for_ever() {
     }
 }
 
+/// No plan is possible without it: what it ran is run no more, and goes on when it is back.
+#[test]
+fn what_a_phone_that_must_rest_was_needed_for_stops_until_it_is_back() {
+    let mut world = World::formed(&[ANNA, BELA]);
+    world.budget_bytes = HALF;
+    world.tell(ANNA, run(best(2), MODEL));
+    world.run_for(8 * SECOND);
+    let battery = |percent| {
+        Some(Battery {
+            percent,
+            charging: false,
+        })
+    };
+    world.device(ANNA, |device| device.budget_bytes = HALF);
+    world.may_fail = true;
+
+    world.device(BELA, |device| device.battery = battery(5));
+    world.run_for(5 * SECOND);
+    for phone in [ANNA, BELA] {
+        let run = world.shells[&phone].board.run.as_ref().unwrap();
+        assert!(matches!(
+            run.phase,
+            RunPhase::Failed(Trouble::TooSmall { .. })
+        ));
+        assert!(!world.shells[&phone].is_loaded, "{phone}");
+    }
+
+    world.device(BELA, |device| device.battery = battery(50));
+    world.run_for(8 * SECOND);
+    world.assert_runs(MODEL);
+}
+
 /// Nothing new for who is low on battery; what it has it keeps as long as that is not all but empty.
 #[test]
 fn a_phone_with_little_battery_keeps_its_part_and_gets_none_in_the_next_plan() {
@@ -557,6 +589,8 @@ struct World {
     n_measured: u32,
     n_forecasts: u64,
     n_plans: u32,
+    /// Whether there may be no plan.
+    may_fail: bool,
     /// A phone that measures itself slowly, and how slowly.
     slow: Option<(PeerId, Duration)>,
 }
@@ -596,6 +630,7 @@ impl World {
             n_measured: 0,
             n_forecasts: 0,
             n_plans: 0,
+            may_fail: false,
             slow: None,
         };
 
@@ -784,6 +819,7 @@ impl World {
                 OutEvent::Supply(_) | OutEvent::Reviewed(_) => {}
                 OutEvent::Planned(_) => self.n_plans += 1,
                 OutEvent::Measure(event) => self.act_measure(me, event),
+                OutEvent::CannotPlan { .. } if self.may_fail => {}
                 OutEvent::CannotPlan { reason, .. } => panic!("{me}: {reason}"),
                 OutEvent::Show(board) => self.show(me, *board),
                 OutEvent::Beat(beat) => self.shell(me, |shell| shell.beats.push(beat)),
