@@ -497,12 +497,20 @@ impl Planning {
         }
     }
 
+    /// Returns whether there is another phone that could compute in place of one that rests. One that is alone does what
+    /// its person asks of it.
+    fn may_rest(&self) -> bool {
+        self.phones.len() > 1
+    }
+
     fn relief_of(&self, phone: &PeerId) -> Relief {
-        self.devices.get(phone).map(|device| device.relief).unwrap_or_default()
+        let device = self.devices.get(phone).filter(|_| self.may_rest());
+
+        device.map(|device| device.relief).unwrap_or_default()
     }
 
     fn is_tired(&self, phone: &PeerId) -> bool {
-        let device = self.devices.get(phone);
+        let device = self.devices.get(phone).filter(|_| self.may_rest());
 
         device.is_some_and(|device| device.tiredness().is_some())
     }
@@ -560,6 +568,7 @@ impl Planning {
             name,
             is_excluded: self.excluded.contains(id),
             is_unfit: self.unfit.contains_key(id),
+            may_rest: self.may_rest(),
             profile: *profile,
             snapshot: *snapshot,
             flash_quota_bytes: self.work.flash_quota_bytes,

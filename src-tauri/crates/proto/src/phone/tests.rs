@@ -343,6 +343,25 @@ fn a_phone_that_must_rest_waits_for_the_answer_but_not_for_ever() {
     }
 }
 
+/// Nobody else is there who could compute: a person who asks their own phone is answered, gently.
+#[test]
+fn a_phone_alone_runs_a_model_with_little_battery_and_warm() {
+    let mut world = World::new(&[ANNA]);
+    world.device(ANNA, |device| {
+        device.thermal = Thermal::Serious;
+        device.battery = Some(Battery {
+            percent: 5,
+            charging: false,
+        });
+    });
+
+    world.tell(ANNA, run(best(1), MODEL));
+    world.run_for(30 * SECOND);
+
+    world.assert_runs(MODEL);
+    assert!(world.shells[&ANNA].is_spared);
+}
+
 /// No plan is possible without it: what it ran is run no more, and goes on when it is back.
 #[test]
 fn what_a_phone_that_must_rest_was_needed_for_stops_until_it_is_back() {

@@ -71,6 +71,8 @@ pub struct Candidate<'a> {
     pub is_excluded: bool,
     /// Whether it could not do its part of a plan.
     pub is_unfit: bool,
+    /// Whether others could compute in its place while it is tired.
+    pub may_rest: bool,
     /// What it can do; `None` if that could not be measured.
     pub profile: Option<&'a Profile>,
     /// How it is; `None` if it has not said so.
@@ -171,7 +173,7 @@ pub fn problem(group: &Group<'_>) -> Problem {
 /// Gives phones that ask for no more than some of the layer shards as much less memory.
 fn relieved(mut problem: Problem, group: &Group<'_>) -> Problem {
     for (i, phone) in group.phones.iter().enumerate() {
-        if let Some(Relief::AtMost { shards_bytes }) = phone.snapshot.map(|s| s.relief) {
+        if let Some(Relief::AtMost { shards_bytes }) = phone.wishes().map(|s| s.relief) {
             let budget_bytes = problem.memory_for(i, shards_bytes);
             let phone = &mut problem.phones[i];
             phone.memory_budget_bytes = phone.memory_budget_bytes.min(budget_bytes);
@@ -179,6 +181,13 @@ fn relieved(mut problem: Problem, group: &Group<'_>) -> Problem {
     }
 
     problem
+}
+
+impl Candidate<'_> {
+    /// Returns how it is, where it counts that it had better rest.
+    fn wishes(&self) -> Option<&Snapshot> {
+        self.snapshot.filter(|_| self.may_rest)
+    }
 }
 
 impl Group<'_> {
@@ -279,10 +288,10 @@ fn workload(n_embd: u32, sizes: &Sizes, prompt_tokens: u32) -> Workload {
 }
 
 fn availability(phone: &Candidate<'_>) -> Availability {
-    let asks_for_less = phone.snapshot.is_some_and(|snapshot| {
+    let asks_for_less = phone.wishes().is_some_and(|snapshot| {
         matches!(snapshot.relief, Relief::AtMost { shards_bytes } if shards_bytes > 0)
     });
-    let tiredness = phone.snapshot.and_then(Snapshot::tiredness);
+    let tiredness = phone.wishes().and_then(Snapshot::tiredness);
     // Who asks to have no more than that wants that much.
     let tiredness = tiredness.filter(|_| !asks_for_less);
     let tiredness = tiredness.or(phone.is_unfit.then_some(Tiredness::Failed));
@@ -513,6 +522,7 @@ mod tests {
             name: "Anna",
             is_excluded: false,
             is_unfit: false,
+            may_rest: true,
             profile: Some(profile),
             snapshot: Some(&SNAPSHOT),
             flash_quota_bytes: 1 << 30,

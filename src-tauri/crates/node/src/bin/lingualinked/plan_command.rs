@@ -256,6 +256,7 @@ fn report(args: &Args, cut: &Cut, sample: &Sample, members: &[Member]) -> Report
         name: &member.name,
         is_excluded: member.is_excluded,
         is_unfit: false,
+        may_rest: members.len() > 1,
         profile: Some(&member.profile),
         snapshot: Some(&member.snapshot),
         flash_quota_bytes: 0,
