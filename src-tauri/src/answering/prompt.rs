@@ -24,6 +24,7 @@ pub fn ask_of(conversation: &Conversation, seed: u64) -> Ask {
         sampling: drawing(&conversation.sampling, seed),
         stop: Vec::new(),
         ignore_end: false,
+        written: Vec::new(),
     }
 }
 

@@ -98,6 +98,14 @@ impl Ended {
         }
     }
 
+    /// An answer that is as long as was wanted, of which no more was heard.
+    pub fn cut_off() -> Self {
+        Self {
+            outcome: AnswerOutcome::CutOff,
+            cost: None,
+        }
+    }
+
     /// An answer that a person wanted no more of, before there were figures.
     pub fn stopped() -> Self {
         Self {

@@ -4,8 +4,8 @@
 //!                 the run is ready            last word
 //!  asked ─► waits ────────────────► is open ───────────► ended
 //!             ▲                        │
-//!             └── a phone was lost ────┘   the same question with the same seed gives the same text: what was
-//!                                          written is skipped, and the answer goes on
+//!             └── a phone was lost ────┘   what was written is read by the phones that are left, and the answer
+//!                                          goes on as it would have
 //! ```
 //!
 //! Every word is written down before a screen hears it.
@@ -59,6 +59,8 @@ pub struct Open {
     id: MessageId,
     begun_unix_ms: u64,
     ask: Ask,
+    /// The model that was asked first: what was written are its tokens.
+    model: Option<proto::ModelId>,
     writing: Writing,
     /// What was written and handed on.
     text: String,
@@ -78,11 +80,7 @@ enum State {
     /// It is waited for, until this time. Asked when the run is seen to be ready.
     Waits { until: Instant },
     /// It is.
-    Asked {
-        client: ClientId,
-        /// What was written before it was asked again: it comes again first.
-        known: String,
-    },
+    Asked { client: ClientId },
 }
 
 impl Worker {
@@ -132,6 +130,7 @@ impl Worker {
             id: begun.answer,
             begun_unix_ms: now,
             ask,
+            model: None,
             writing: Writing::new(),
             text: String::new(),
             events: events.clone(),
@@ -177,18 +176,24 @@ impl Worker {
             return;
         };
 
+        let model = run.and_then(|run| run.model);
+        let mut over = Vec::new();
         for (conversation, open) in self.answers.iter_mut().filter(|_| is_ready) {
             if !open.waits() {
                 continue;
             }
+            if let Some(ended) = open.cannot_go_on(model) {
+                over.push((conversation.clone(), ended));
+                continue;
+            }
             let (client, answers) = handle.ask(open.ask.clone()).await;
             open.writing = Writing::new();
-            open.state = State::Asked {
-                client,
-                known: open.text.clone(),
-            };
+            open.state = State::Asked { client };
             let words = self.words_in.clone();
             tokio::spawn(carry(conversation.clone(), client, answers, words));
+        }
+        for (conversation, ended) in over {
+            self.finish(&conversation, ended).await;
         }
     }
 
@@ -205,6 +210,9 @@ impl Worker {
             return self.interrupted(&word.conversation).await;
         }
 
+        if let Answer::Token { token, .. } = word.answer {
+            open.ask.written.push(token);
+        }
         match open.writing.hear(word.answer) {
             Ok(Some(event)) => {
                 if open.text.is_empty() {
@@ -218,7 +226,6 @@ impl Worker {
 
     /// An answer broke off: it is asked for again, unless it keeps breaking off where it is.
     async fn interrupted(&mut self, conversation: &ConversationId) {
-        // Now: what is written down is what the next ask is compared with.
         if let Err(problem) = self.hand_on(conversation).await {
             return self.finish(conversation, Ended::failed(problem)).await;
         }
@@ -258,7 +265,7 @@ impl Worker {
         let Some(open) = self.answers.get_mut(conversation) else {
             return Ok(());
         };
-        let text = open.new_text()?;
+        let text = open.writing.take_text();
         if text.is_empty() {
             return Ok(());
         }
@@ -462,23 +469,20 @@ impl Open {
         }
     }
 
-    /// Takes the text that came, but for what was written before the question was asked again.
-    ///
-    /// # Errors
-    ///
-    /// If the text is not the same this time: it cannot go on where it was.
-    fn new_text(&mut self) -> Result<String, Problem> {
-        let text = self.writing.take_text();
-        let State::Asked { known, .. } = &mut self.state else {
-            return Ok(text);
-        };
-
-        let n_same = known.len().min(text.len());
-        if !text.is_char_boundary(n_same) || known.get(..n_same) != Some(&text[..n_same]) {
-            return Err(Problem::PhonesGone { phones: 1 });
+    /// Returns how this answer ends if `model` is the one to go on with it, but cannot: what was written is another's,
+    /// or as much as was wanted.
+    fn cannot_go_on(&mut self, model: Option<proto::ModelId>) -> Option<Ended> {
+        if self.ask.written.is_empty() {
+            self.model = model;
         }
-        known.drain(..n_same);
-        Ok(text[n_same..].to_owned())
+
+        if self.ask.written.len() >= self.ask.max_tokens as usize {
+            Some(Ended::cut_off())
+        } else if self.model != model {
+            Some(Ended::stopped())
+        } else {
+            None
+        }
     }
 
     /// Returns the answer as it would be kept.
@@ -574,7 +578,9 @@ mod tests {
                 sampling: Sampling::default(),
                 stop: Vec::new(),
                 ignore_end: false,
+                written: Vec::new(),
             },
+            model: None,
             writing: Writing::new(),
             text: String::new(),
             events,

@@ -86,5 +86,6 @@ fn ask(question: &str, max_tokens: u32) -> Ask {
         sampling: Sampling::default(),
         stop: Vec::new(),
         ignore_end: false,
+        written: Vec::new(),
     }
 }

@@ -157,7 +157,7 @@ impl Engine {
     }
 
     fn open(&mut self, request: RequestId, ask: Arc<Ask>) -> InEvent<Hidden> {
-        let prompt = tokens_of(&ask.prompt);
+        let prompt = [tokens_of(&ask.prompt), ask.written.clone()].concat();
         let before = self.samplers.insert(request, ask);
         assert!(before.is_none(), "{request:?} was opened twice");
 

@@ -181,6 +181,7 @@ impl Forger {
                     },
                     stop: Vec::new(),
                     ignore_end: false,
+                    written: Vec::new(),
                 }),
             },
         }

@@ -1,6 +1,7 @@
 //! One conversation, and what its asker may be told.
 //!
-//! Each answer is compared, token by token, with what one phone alone would have written.
+//! Each answer is compared, token by token, with what one phone alone would have written. One that breaks off is asked
+//! for again, from where it broke off.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Screen {
     pub left: bool,
     turns: VecDeque<Turn>,
     said: Vec<Token>,
+    /// A question whose answer broke off, its name, and what was written of it.
+    broken: Option<(Turn, u64, Vec<Token>)>,
     open: Option<Open>,
     n_asked: u64,
     index: u64,
@@ -88,6 +91,8 @@ struct Open {
     expected: Result<Alone, RefusalReason>,
     n_prompt: u32,
     read: Option<u32>,
+    /// Tokens of the answer that were written before it was asked for again.
+    n_before: usize,
     got: Vec<Token>,
     text: String,
     cancelled: bool,
@@ -102,6 +107,7 @@ impl Screen {
             left: false,
             turns: conversation.turns.into(),
             said: Vec::new(),
+            broken: None,
             open: None,
             n_asked: 0,
             index: index as u64,
@@ -110,7 +116,10 @@ impl Screen {
 
     /// Returns the pause before the next question, if there is one.
     pub fn pause(&self) -> Option<Micros> {
-        self.turns.front().map(|turn| turn.pause)
+        match self.broken {
+            Some(_) => Some(AGAIN_AFTER),
+            None => self.turns.front().map(|turn| turn.pause),
+        }
     }
 
     /// Returns whether a question is open.
@@ -131,11 +140,15 @@ impl Screen {
     /// Asks the next question. Returns when the asker will have had enough, if it is by the clock.
     pub fn ask(&mut self, model: Model, now: Micros) -> (Arc<Ask>, Option<Micros>) {
         assert!(self.open.is_none(), "one question at a time");
-        let turn = self.turns.pop_front().expect("a question is left");
         self.n_asked += 1;
+        let new = model::mix(self.index, self.n_asked);
+        let broken = self.broken.take();
+        let (turn, question, written) = broken.unwrap_or_else(|| {
+            let turn = self.turns.pop_front().expect("a question is left");
+            (turn, new, Vec::new())
+        });
 
         let prompt = [self.said.as_slice(), &turn.words].concat();
-        let question = model::mix(self.index, self.n_asked);
         let ask = Ask {
             prompt: Prompt::Tokens(prompt.clone()),
             max_tokens: turn.max_tokens,
@@ -145,6 +158,7 @@ impl Screen {
             },
             stop: Vec::new(),
             ignore_end: turn.ignore_end,
+            written: written.clone(),
         };
         let enough = match turn.cancel {
             Some(Cancel::After(pause) | Cancel::Leave(pause)) => Some(pause),
@@ -154,10 +168,11 @@ impl Screen {
             question,
             asked_at: now,
             expected: expected(model, &prompt, &ask),
-            n_prompt: u32::try_from(prompt.len()).expect("prompts are short"),
+            n_prompt: u32::try_from(prompt.len() + written.len()).expect("prompts are short"),
+            n_before: written.len(),
             turn,
             read: None,
-            got: Vec::new(),
+            got: written,
             text: String::new(),
             cancelled: false,
         });
@@ -200,7 +215,7 @@ impl Screen {
 
         match answer {
             Answer::Queued { .. } => {
-                assert!(open.read.is_none() && open.got.is_empty(), "queued again");
+                assert!(open.read.is_none() && open.is_silent(), "queued again");
                 Next::Wait
             }
             Answer::Reading { done, total } => {
@@ -227,7 +242,11 @@ impl Screen {
             }
             Answer::Failed(reason) => {
                 assert!(model.may_fail, "failed in an honest world: {reason}");
-                self.end(How::Failed, now)
+                let goes_on = open.goes_on();
+                let broken = goes_on.then(|| (open.turn.clone(), open.question, open.got.clone()));
+                let next = self.end(How::Failed, now);
+                self.broken = broken;
+                self.pause().map_or(next, Next::Ask)
             }
         }
     }
@@ -249,8 +268,22 @@ impl Screen {
 }
 
 impl Open {
+    /// Returns whether nothing was told yet.
+    fn is_silent(&self) -> bool {
+        self.got.len() == self.n_before
+    }
+
+    /// Returns whether there is an answer that can go on.
+    fn goes_on(&self) -> bool {
+        let alone = self.expected.as_ref();
+
+        !self.is_silent()
+            && !self.cancelled
+            && alone.is_ok_and(|alone| self.got.len() < alone.tokens.len())
+    }
+
     fn reads(&mut self, done: u32, total: u32, model: Model) {
-        assert!(self.got.is_empty(), "the prompt was read already");
+        assert!(self.is_silent(), "the prompt was read already");
         assert_eq!(total, self.n_prompt);
         assert!(done <= total, "read {done} of {total}");
         assert!(
@@ -280,8 +313,9 @@ impl Open {
     }
 
     fn done(&self, finish: Finish, figures: Figures) {
-        assert_eq!(figures.completion_tokens as usize, self.got.len());
-        let text = self.got.iter().map(|&token| model::text_of(token));
+        let new = &self.got[self.n_before..];
+        assert_eq!(figures.completion_tokens as usize, new.len());
+        let text = new.iter().map(|&token| model::text_of(token));
         assert_eq!(self.text, text.collect::<String>());
 
         let alone = match finish {

@@ -196,6 +196,8 @@ struct Writing {
     /// Prompt and answer so far.
     history: Vec<Token>,
     ignore_end: bool,
+    /// Whether what was written before is the whole answer: its end was lost on the way.
+    is_over: bool,
 }
 
 impl Worker {
@@ -402,19 +404,21 @@ impl Worker {
         };
 
         let template_stops = ends.stop_strings().iter().map(|stop| (*stop).to_owned());
-        let writing = Writing {
+        let mut writing = Writing {
             sampler: Sampler::new(options_of(&ask.sampling)),
             detokenizer: Detokenizer::new(),
             stops: StopStrings::new(ask.stop.iter().cloned().chain(template_stops)),
-            history: prompt.clone(),
+            history: prompt,
             ignore_end: ask.ignore_end,
+            is_over: false,
         };
+        for &token in &ask.written {
+            writing.go_over(ends, from_wire(token));
+        }
+        let prompt = writing.history.iter().map(|&token| to_wire(token)).collect();
         self.answers.insert(request, writing);
 
-        InEvent::Opened {
-            request,
-            prompt: prompt.into_iter().map(to_wire).collect(),
-        }
+        InEvent::Opened { request, prompt }
     }
 
     fn embed(
@@ -500,8 +504,25 @@ impl Worker {
 }
 
 impl Writing {
+    /// Takes note of a token that was written before: its text has been given out, or is held back again.
+    fn go_over(&mut self, ends: &Ends, token: Token) {
+        let (mut piece, mut told) = (String::new(), String::new());
+
+        self.history.push(token);
+        self.detokenizer.push(ends, token, &mut piece);
+        let is_end = ends.is_end_of_turn(token) && !self.ignore_end;
+        self.is_over = self.stops.push(&piece, &mut told) || is_end;
+    }
+
     fn next(&mut self, ends: &Ends, logits: &mut [f32], pick: Pick) -> Sample {
         let token = self.sampler.sample(logits, &self.history, pick.position);
+        if self.is_over {
+            return Sample {
+                token: to_wire(token),
+                text: String::new(),
+                end: true,
+            };
+        }
         self.history.push(token);
 
         let mut text = String::new();

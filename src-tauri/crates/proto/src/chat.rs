@@ -94,6 +94,10 @@ pub struct Ask {
     /// Goes on after the model has ended its turn, up to `max_tokens`: for measurements.
     #[serde(default)]
     pub ignore_end: bool,
+    /// Tokens of the answer that the asker has already, because it broke off after them: it goes on where it was. They
+    /// are read like a prompt, which is quicker than to write them again, and not told again.
+    #[serde(default)]
+    pub written: Vec<Token>,
 }
 
 /// How an answer goes on.
@@ -147,11 +151,11 @@ pub enum Finish {
 /// What an answer cost.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Tokens of the prompt.
+    /// Tokens that were read: of the prompt, and of the answer that had been written before.
     pub prompt_tokens: u32,
     /// Of these, tokens that were in the cache already.
     pub cached_tokens: u32,
-    /// Tokens of the answer.
+    /// Tokens of the answer that were written now.
     pub completion_tokens: u32,
     /// Time from question to first token.
     pub ttft_ms: f64,
@@ -277,6 +281,10 @@ impl Ask {
                 format!("max_tokens must be between 1 and {COMPLETION_TOKENS_MAX}"),
             ),
             (
+                self.written.len() < self.max_tokens as usize,
+                "what was written before must have fewer tokens than max_tokens".into(),
+            ),
+            (
                 self.stop.len() <= STOP_STRINGS_MAX
                     && self
                         .stop
@@ -382,8 +390,9 @@ mod tests {
             (|a, x| a.sampling.repetition_penalty = x, 10.0, 10.1),
             (|a, x| a.sampling.repetition_penalty = x, 0.1, 0.0),
         ];
-        let lengths: [(Set<usize>, usize, usize); 7] = [
+        let lengths: [(Set<usize>, usize, usize); 8] = [
             (|a, n| a.max_tokens = n as u32, 1, 0),
+            (|a, n| a.written = vec![7; n], 99, 100),
             (|a, n| a.max_tokens = n as u32, 32_768, 32_769),
             (
                 |a, n| a.sampling.repetition_window = n as u32,
@@ -501,6 +510,7 @@ mod tests {
             sampling: Sampling::default(),
             stop: Vec::new(),
             ignore_end: false,
+            written: Vec::new(),
         }
     }
 

@@ -836,6 +836,7 @@ mod tests {
                 sampling: Sampling::default(),
                 stop: vec!["stop".into()],
                 ignore_end: false,
+                written: Vec::new(),
             }),
         });
         let answers = [

@@ -1079,6 +1079,7 @@ fn ask(client: u64, max_tokens: u32) -> InEvent<(), ()> {
             sampling: Sampling::default(),
             stop: Vec::new(),
             ignore_end: true,
+            written: Vec::new(),
         }),
     })
 }

@@ -583,7 +583,9 @@ impl<H> Head<H> {
 
     /// Returns whether the token at `position` is the last that a request can have.
     fn ends_at(&self, entry: &Request, position: u32) -> bool {
-        entry.figures.completion_tokens + 1 >= entry.ask.max_tokens
+        let n_written = u32::try_from(entry.ask.written.len()).unwrap_or(u32::MAX);
+
+        n_written.saturating_add(entry.figures.completion_tokens) + 1 >= entry.ask.max_tokens
             || position + 1 >= self.plan.n_ctx
     }
 

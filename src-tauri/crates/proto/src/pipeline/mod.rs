@@ -826,6 +826,7 @@ mod tests {
             sampling: Sampling::default(),
             stop: Vec::new(),
             ignore_end: false,
+            written: Vec::new(),
         })
     }
 

@@ -167,6 +167,7 @@ impl AnswerArgs {
             },
             stop: Vec::new(),
             ignore_end: false,
+            written: Vec::new(),
         }
     }
 }

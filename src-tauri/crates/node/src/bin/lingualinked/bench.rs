@@ -176,6 +176,7 @@ impl Bench {
             sampling: Sampling::default(),
             stop: Vec::new(),
             ignore_end: true,
+            written: Vec::new(),
         };
 
         let started = Instant::now();
