@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use gguf_tools::Manifest;
 use proto::plan::{Plan, Stage};
+use proto::reconfig::Status;
 use proto::relay::ClientId;
 use proto::ring::{InEvent, Notice, OutEvent, Ring};
 use proto::wire::{self, ActivationHeader, Chat, Control, StreamKind};
@@ -54,6 +55,9 @@ const NOTICED_AFTER_MAX: Micros = 200_000;
 
 /// First of the guests' numbers; phones of the ring have those below.
 const GUESTS: usize = 100;
+
+/// How long after a plan broke its leader makes another: when everybody has noticed why.
+const REPLAN_AFTER: Micros = 500_000;
 
 /// Number of a leader that takes no part in the ring.
 const LEADER: usize = 200;
@@ -104,11 +108,12 @@ pub struct Outcome {
 struct Shell {
     machine: Ring<Hidden>,
     engine: Engine,
-    in_force: bool,
+    /// The plan that it has last said to be in force.
+    in_force: Option<Epoch>,
     lost: bool,
 }
 
-/// A leader outside of the ring: proposes one plan.
+/// A leader outside of the ring: proposes one plan, and no other.
 struct ProposingLeader {
     plan: Arc<Plan>,
     manifest: Arc<Manifest>,
@@ -128,6 +133,8 @@ enum Event {
     Enough(usize, u64),
     /// The scenario's fault happens.
     Break,
+    /// The leader, a phone of the ring, plans with those that are left.
+    Replan,
     /// A phone notices that another is gone.
     Notice { by: PeerId, gone: PeerId },
     /// The forger has something to send.
@@ -223,7 +230,7 @@ impl World {
         }
     }
 
-    /// Has the leader propose the world's one plan.
+    /// Has the leader propose the world's first plan.
     fn propose(&mut self) {
         if let Some(leader) = &self.leader {
             let everybody = leader.plan.phones().collect();
@@ -234,12 +241,34 @@ impl World {
             return self.leader_says(&order, everybody);
         }
 
+        let everybody = self.phones.keys().copied().collect::<Vec<_>>();
+        self.propose_to(&everybody);
+    }
+
+    fn propose_to(&mut self, phones: &[PeerId]) {
         let manifest = self.scenario.manifest();
-        let phones = self.phones.keys().copied().collect::<Vec<_>>();
-        let plan = Plan::even(Epoch(1), &manifest, &phones, self.scenario.sizes);
+        let epoch = self.phones[&phones[0]].machine.reconfig().next_epoch();
+        let plan = Plan::even(epoch, &manifest, phones, self.scenario.sizes);
         let plan = Arc::new(plan.expect("there are shards enough"));
         let manifest = Arc::new(manifest);
-        self.handle(peer(0), InEvent::Propose { plan, manifest });
+        self.handle(phones[0], InEvent::Propose { plan, manifest });
+    }
+
+    /// Has the leader plan with those that are left, if it is one of them.
+    fn replan(&mut self) {
+        let is_out = |phone: usize| match self.scenario.fault {
+            Fault::Loss { phone: gone, .. } => phone == gone,
+            Fault::Cut { phones, .. } => phone == phones[0].max(phones[1]),
+            Fault::Breakdown { phone: broken, .. } => phone == broken,
+            Fault::None | Fault::Hostile { .. } => false,
+        };
+        let left = (0..self.scenario.n_phones()).filter(|&phone| !is_out(phone));
+        let left = left.map(peer).collect::<Vec<_>>();
+
+        let status = self.phones[&peer(0)].machine.reconfig().status();
+        if left.first() == Some(&peer(0)) && matches!(status, Status::Failed(_)) {
+            self.propose_to(&left);
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -249,6 +278,7 @@ impl World {
             Event::Ask(screen) => self.ask(screen),
             Event::Enough(screen, number) => self.enough(screen, number),
             Event::Break => self.break_down(),
+            Event::Replan => self.replan(),
             Event::Notice { by, gone } => self.notice(by, gone),
             Event::Forge => self.forge(),
             Event::Wake(phone) => self.wake(phone),
@@ -414,7 +444,7 @@ impl World {
                 self.tell(screen, answer);
             }
             OutEvent::Load { plan, .. } => self.job(phone, Job::Load(plan)),
-            OutEvent::Unload => unreachable!("nobody stops the model, and nobody leaves a group"),
+            OutEvent::Unload => self.job(phone, Job::Unload),
             OutEvent::Open { request, ask } => self.job(phone, Job::Open(request, ask)),
             OutEvent::Close { request } => self.job(phone, Job::Close(request)),
             OutEvent::Embed { step, tokens } => self.job(phone, Job::Embed(step, tokens)),
@@ -458,18 +488,37 @@ impl World {
         match notice {
             Notice::InForce { plan, .. } => {
                 let shell = self.phones.get_mut(&phone).expect("a phone of the ring");
-                assert!(!shell.in_force, "one plan, in force once");
-                shell.in_force = true;
+                let before = shell.in_force.replace(plan.epoch);
+                assert!(before < Some(plan.epoch), "a plan comes into force once");
+                if phone == plan.head && before.is_some() {
+                    self.watch.begin_anew(plan.stages.len());
+                    self.announce(phone);
+                }
                 self.plan = Some(plan);
 
-                if self.phones.values().all(|shell| shell.in_force) && self.forger.is_some() {
+                let all_follow = self.phones.values().all(|shell| shell.in_force.is_some());
+                if all_follow && self.forger.is_some() {
                     self.after(0, Event::Forge);
                 }
             }
-            Notice::Broken { phone, reason, .. } => {
-                assert!(self.model().may_fail, "broken by {phone}: {reason}");
+            Notice::Broken {
+                phone: cause,
+                reason,
+                ..
+            } => {
+                assert!(self.model().may_fail, "broken by {cause}: {reason}");
+                if phone == peer(0) && self.leader.is_none() {
+                    self.after(REPLAN_AFTER, Event::Replan);
+                }
             }
             Notice::Stopped => unreachable!("nobody stops the model"),
+        }
+    }
+
+    /// Tells those without a part in the plan that it is in force.
+    fn announce(&mut self, leader: PeerId) {
+        for phone in self.phones.keys().copied().collect::<Vec<_>>() {
+            self.handle(leader, InEvent::Announce(phone));
         }
     }
 
@@ -812,7 +861,7 @@ fn shell(scenario: &Scenario, phone: usize) -> Shell {
     Shell {
         machine: Ring::new(peer(phone)),
         engine: Engine::new(peer(phone), scenario.paces[phone], scenario.n_layers()),
-        in_force: false,
+        in_force: None,
         lost: false,
     }
 }

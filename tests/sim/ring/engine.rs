@@ -36,6 +36,8 @@ pub struct Pace {
 pub enum Job {
     /// See [`proto::phone::OutEvent::Load`].
     Load(Arc<Plan>),
+    /// See [`proto::phone::OutEvent::Unload`].
+    Unload,
     /// See [`proto::phone::OutEvent::Open`].
     Open(RequestId, Arc<Ask>),
     /// See [`proto::phone::OutEvent::Close`].
@@ -115,6 +117,7 @@ impl Engine {
 
         Some(match self.jobs.front()? {
             Job::Load(_) => self.pace.load,
+            Job::Unload => 0,
             Job::Open(..) => self.pace.open,
             Job::Close(_) => 0,
             Job::Embed(..) => self.pace.embed,
@@ -129,6 +132,11 @@ impl Engine {
     fn run(&mut self, job: Job) -> Option<InEvent<Hidden>> {
         match job {
             Job::Load(plan) => Some(self.load(&plan)),
+            Job::Unload => {
+                self.layers = 0..0;
+                self.caches.clear();
+                None
+            }
             Job::Open(request, ask) => Some(self.open(request, ask)),
             Job::Close(request) => {
                 self.samplers.remove(&request);

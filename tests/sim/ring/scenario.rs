@@ -177,7 +177,9 @@ impl Scenario {
         let mut scenario = Self::roll(seed);
         let phone = rng.random_range(0..scenario.n_phones());
         let other = rng.random_range(0..scenario.n_phones());
-        let at = match rng.random_bool(0.2) {
+        // A leader outside of the ring would never hear that a phone was lost before it had its part.
+        let is_gathered = matches!(scenario.formation, Formation::Gathered);
+        let at = match rng.random_bool(0.2) && is_gathered {
             true => rng.random_range(0..600_000), // the phones may still load
             false => rng.random_range(600_000..3_000_000),
         };

@@ -13,8 +13,11 @@ use super::Micros;
 use super::model::{self, Alone};
 use super::scenario::{Cancel, Conversation, Place, Turn};
 
-/// Pause before a question is asked again that came before there was a model.
+/// Pause before a question is asked again that came before there was a model, or whose answer broke off.
 const AGAIN_AFTER: Micros = 50_000;
+
+/// How often an answer that broke off is asked for again in vain: until another plan should be in force.
+const TRIES_MAX: u32 = 40;
 
 /// What the answers depend on.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,8 @@ pub struct Screen {
     said: Vec<Token>,
     /// A question whose answer broke off, its name, and what was written of it.
     broken: Option<(Turn, u64, Vec<Token>)>,
+    /// How often that was asked again, and nothing was written.
+    n_tries: u32,
     open: Option<Open>,
     n_asked: u64,
     index: u64,
@@ -56,6 +61,8 @@ pub struct Ended {
     pub at: Micros,
     /// How.
     pub how: How,
+    /// Whether it went on with an answer that had broken off.
+    pub went_on: bool,
 }
 
 /// How a question ended.
@@ -108,6 +115,7 @@ impl Screen {
             turns: conversation.turns.into(),
             said: Vec::new(),
             broken: None,
+            n_tries: 0,
             open: None,
             n_asked: 0,
             index: index as u64,
@@ -242,7 +250,8 @@ impl Screen {
             }
             Answer::Failed(reason) => {
                 assert!(model.may_fail, "failed in an honest world: {reason}");
-                let goes_on = open.goes_on();
+                self.n_tries = if open.is_silent() { self.n_tries + 1 } else { 0 };
+                let goes_on = open.goes_on() && self.n_tries < TRIES_MAX;
                 let broken = goes_on.then(|| (open.turn.clone(), open.question, open.got.clone()));
                 let next = self.end(How::Failed, now);
                 self.broken = broken;
@@ -257,6 +266,7 @@ impl Screen {
             asked_at: open.asked_at,
             at,
             how,
+            went_on: open.n_before > 0,
         });
         if let How::Done(..) = how {
             self.said.extend(open.turn.words);
@@ -277,7 +287,7 @@ impl Open {
     fn goes_on(&self) -> bool {
         let alone = self.expected.as_ref();
 
-        !self.is_silent()
+        !self.got.is_empty()
             && !self.cancelled
             && alone.is_ok_and(|alone| self.got.len() < alone.tokens.len())
     }

@@ -41,6 +41,14 @@ impl Watch {
         }
     }
 
+    /// Another plan is in force: what is still out comes back no more.
+    pub fn begin_anew(&mut self, n_stages: usize) {
+        *self = Self {
+            n_steps: self.n_steps,
+            ..Self::new(n_stages, self.reorder)
+        };
+    }
+
     /// A step goes out.
     pub fn sent(&mut self, step: StepId) {
         assert!(self.out.insert(step), "{step} was sent twice");

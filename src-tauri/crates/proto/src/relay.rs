@@ -138,10 +138,15 @@ impl Relay {
     /// Another plan is being prepared: what was asked under the last one is not answered any more, and who asks from
     /// now on waits until the next is in force.
     pub fn plan_replaced(&mut self, now: Instant) {
-        self.plan = None;
+        let head = self.plan.take().map(|plan| plan.head);
         self.is_preparing = true;
         self.be_patient(WAIT_MAX, now);
         for number in self.open.keys().copied().collect::<Vec<_>>() {
+            // It may be on its way still: the head would keep it for the next plan, and answer nobody.
+            if let Some(to) = head.filter(|&head| head != self.me) {
+                let message = Chat::Cancel { number };
+                self.events.push_back(OutEvent::Send { to, message });
+            }
             self.answered(number, Answer::Failed(FailureReason::Replanned));
         }
     }
