@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::group::{Group, Setup, go_on_from};
 use crate::models::{
@@ -57,6 +58,11 @@ pub fn trials() -> Vec<Trial> {
             questions_at_the_same_time,
         ),
         with_model(
+            "exactness::an_answer_goes_on_where_it_broke_off",
+            SMOLLM2,
+            goes_on_where_it_broke_off,
+        ),
+        with_model(
             "exactness::a_follow_up_reads_only_what_is_new",
             SMOLLM2,
             a_follow_up,
@@ -82,6 +88,25 @@ fn smollm2_on(model: &Path, n_phones: usize) {
     assert_eq!(done["completion_tokens"], N_TOKENS);
     group.stop();
     scratch.assert_nothing_left();
+}
+
+/// Phones that have written nothing of it read what was written, and go on as if they had.
+fn goes_on_where_it_broke_off(model: &Path) {
+    let scratch = Scratch::new();
+    let expected = smollm2(model);
+    let mut group = Group::start(&scratch, &Setup::new(model, 2, &[]));
+
+    for n_written in [40, 100, N_TOKENS - 1] {
+        let mut question = go_on_from(&expected.prompt, N_TOKENS);
+        question["written"] = json!(expected.tokens[..n_written]);
+        let answer = group.ask(1, &question);
+
+        assert_eq!(answer.tokens, expected.tokens[n_written..], "{n_written}");
+        assert!(expected.text.ends_with(&answer.text), "{}", answer.text);
+        let done = answer.assert_done();
+        assert_eq!(done["completion_tokens"], N_TOKENS - n_written);
+    }
+    group.stop();
 }
 
 /// 18 layers, of which each sixth sees everything: four shards of 4 or 5 layers, so that stages begin and
