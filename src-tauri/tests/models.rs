@@ -414,10 +414,7 @@ async fn no_address_without_tls_is_asked_but_on_this_machine() {
         host: "192.0.2.1".into(),
         fault: ServerFault::Insecure,
     };
-    assert_eq!(
-        phone.settled().await,
-        ModelAvailability::Failed { problem }
-    );
+    assert_eq!(phone.settled().await, ModelAvailability::Failed { problem });
 }
 
 #[tokio::test]

@@ -351,7 +351,10 @@ impl View {
 
 /// Returns whether an event tells that another phone was reached.
 fn is_of_a_phone_reached(event: &OutEvent) -> bool {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "others are of no phone that speaks")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "others are of no phone that speaks"
+    )]
     match event {
         OutEvent::Match { .. } | OutEvent::Waiting { .. } | OutEvent::Admitting { .. } => true,
         OutEvent::PairingEnded { end, .. } => {
@@ -434,9 +437,8 @@ mod tests {
     #[test]
     fn a_network_that_keeps_phones_apart_is_named_until_somebody_is_reached() {
         let anna = PeerId([2; 32]);
-        let address = |ip: &str| -> Multiaddr {
-            format!("/ip4/{ip}/tcp/4001").parse().expect("an address")
-        };
+        let address =
+            |ip: &str| -> Multiaddr { format!("/ip4/{ip}/tcp/4001").parse().expect("an address") };
         let unreachable = |is_silent| Event::Unreachable {
             phone: anna,
             reason: String::new(),
@@ -455,7 +457,11 @@ mod tests {
         for _ in 0..3 {
             view.hear(&unreachable(false), 0);
         }
-        assert_eq!(view.network(), NetworkState::Ok, "it refuses, so it is there");
+        assert_eq!(
+            view.network(),
+            NetworkState::Ok,
+            "it refuses, so it is there"
+        );
         for _ in 0..3 {
             view.hear(&unreachable(true), 0);
         }

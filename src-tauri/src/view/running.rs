@@ -126,12 +126,21 @@ pub fn rebalanced(before: &Board, after: &Board) -> Option<(PeerId, RebalanceRea
             fewer.push((stage.phone, before - now, member));
         }
     }
-    let asked = fewer.iter().find_map(|&(phone, _, member)| Some((phone, wish_of(member)?)));
-    let mut newcomers = is.stages.iter().filter(|stage| n_layers(was, stage.phone) == 0);
-    let newcomer = newcomers.next().map(|stage| (stage.phone, RebalanceReason::Newcomer));
+    let asked = fewer
+        .iter()
+        .find_map(|&(phone, _, member)| Some((phone, wish_of(member)?)));
+    let mut newcomers = is
+        .stages
+        .iter()
+        .filter(|stage| n_layers(was, stage.phone) == 0);
+    let newcomer = newcomers
+        .next()
+        .map(|stage| (stage.phone, RebalanceReason::Newcomer));
     let slow = fewer.iter().max_by_key(|(_, n_fewer, _)| *n_fewer);
 
-    asked.or(newcomer).or(slow.map(|&(phone, ..)| (phone, RebalanceReason::Slow)))
+    asked
+        .or(newcomer)
+        .or(slow.map(|&(phone, ..)| (phone, RebalanceReason::Slow)))
 }
 
 fn n_layers(run: &Running, phone: PeerId) -> u32 {
@@ -362,7 +371,10 @@ mod tests {
             }
         };
         let again = Phase::Preparing { again: true };
-        let (both, less) = ([(ME, (0, 10)), (SAM, (10, 30))], [(ME, (0, 20)), (SAM, (20, 30))]);
+        let (both, less) = (
+            [(ME, (0, 10)), (SAM, (10, 30))],
+            [(ME, (0, 20)), (SAM, (20, 30))],
+        );
         let alone = [(ME, (0, 30))];
         let before = board(Phase::Ready, &both, None);
         let with = |thermal, relief| {
@@ -375,10 +387,20 @@ mod tests {
         let half = Relief::AtMost { shards_bytes: 7 };
         let cases = [
             (board(again, &less, None), RebalanceReason::Slow),
-            (board(again, &less, with(Thermal::Serious, half)), RebalanceReason::Hot),
-            (board(again, &less, with(Thermal::Nominal, half)), RebalanceReason::LowMemory),
             (
-                board(again, &alone, with(Thermal::Nominal, Relief::Rest(Rest::LowBattery))),
+                board(again, &less, with(Thermal::Serious, half)),
+                RebalanceReason::Hot,
+            ),
+            (
+                board(again, &less, with(Thermal::Nominal, half)),
+                RebalanceReason::LowMemory,
+            ),
+            (
+                board(
+                    again,
+                    &alone,
+                    with(Thermal::Nominal, Relief::Rest(Rest::LowBattery)),
+                ),
                 RebalanceReason::LowBattery,
             ),
         ];
@@ -396,7 +418,11 @@ mod tests {
         let mut gone = board(again, &alone, None);
         gone.members.remove(&SAM);
         assert_eq!(rebalanced(&before, &gone), None);
-        let lost = board(Phase::Failed(Trouble::PhoneLost { phone: SAM }), &both, None);
+        let lost = board(
+            Phase::Failed(Trouble::PhoneLost { phone: SAM }),
+            &both,
+            None,
+        );
         assert_eq!(rebalanced(&lost, &board(again, &alone, None)), None);
     }
 

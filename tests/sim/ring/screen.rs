@@ -250,7 +250,11 @@ impl Screen {
             }
             Answer::Failed(reason) => {
                 assert!(model.may_fail, "failed in an honest world: {reason}");
-                self.n_tries = if open.is_silent() { self.n_tries + 1 } else { 0 };
+                self.n_tries = if open.is_silent() {
+                    self.n_tries + 1
+                } else {
+                    0
+                };
                 let goes_on = open.goes_on() && self.n_tries < TRIES_MAX;
                 let broken = goes_on.then(|| (open.turn.clone(), open.question, open.got.clone()));
                 let next = self.end(How::Failed, now);

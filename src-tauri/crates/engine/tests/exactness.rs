@@ -105,7 +105,11 @@ fn threads_change_nothing_about_exactness() {
 
     for (chunk, is_spared) in [(100, false), (9, false), (100, true), (9, true), (9, false)] {
         spared.spare(is_spared);
-        let what = if is_spared { "one of two threads" } else { "two threads" };
+        let what = if is_spared {
+            "one of two threads"
+        } else {
+            "two threads"
+        };
         assert_exact(&mut whole, &mut split, &prompt, chunk, 8, what);
     }
 }

@@ -415,7 +415,11 @@ impl Worker {
         for &token in &ask.written {
             writing.go_over(ends, from_wire(token));
         }
-        let prompt = writing.history.iter().map(|&token| to_wire(token)).collect();
+        let prompt = writing
+            .history
+            .iter()
+            .map(|&token| to_wire(token))
+            .collect();
         self.answers.insert(request, writing);
 
         InEvent::Opened { request, prompt }

@@ -612,7 +612,10 @@ impl EventLoop {
                 OutEvent::Forecast { id, news } => self.tell_forecast(id, news),
                 OutEvent::RunWanted { model, by } => self.tell(Event::RunWanted { model, by }),
                 OutEvent::Spare(is_spared) => {
-                    tracing::info!(is_spared, "This phone computes with half of its threads, or all");
+                    tracing::info!(
+                        is_spared,
+                        "This phone computes with half of its threads, or all"
+                    );
                     self.job(Job::Spare(is_spared));
                 }
             }

@@ -63,7 +63,9 @@ impl Balance {
 
     /// Returns whether the plan in force should be compared with the best one now.
     pub fn wants_comparison(&self, now: Instant) -> bool {
-        let is_settled = self.in_force_since.is_some_and(|at| now >= at + SETTLES_FOR);
+        let is_settled = self
+            .in_force_since
+            .is_some_and(|at| now >= at + SETTLES_FOR);
         let waits = self.compared_at.is_some_and(|at| now < at + COMPARE_EVERY);
 
         is_settled && !waits

@@ -559,7 +559,9 @@ impl Planning {
                 id,
                 name.clone(),
                 profile,
-                self.devices.get(&id).or(known.and_then(|k| k.snapshot.as_ref())),
+                self.devices
+                    .get(&id)
+                    .or(known.and_then(|k| k.snapshot.as_ref())),
             )
         };
         let known = names.iter().map(candidate).collect::<Vec<_>>();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rand::SeedableRng;
 
 use super::*;
-use crate::device::{Battery, Snapshot, Thermal};
 use crate::chat::{Answer, Ask, FailureReason, Prompt, Sampling};
+use crate::device::{Battery, Snapshot, Thermal};
 use crate::forecast::{self, ForecastError, Forecasts};
 use crate::group::{Address, Name, Purpose};
 use crate::pipeline::Sample;
@@ -435,7 +435,10 @@ fn layers_go_from_a_phone_that_has_become_slow_to_one_that_has_not() {
             panic!("{before:?}");
         };
         let work = best(3);
-        let weights_bytes = work.manifest.layers[1..].iter().map(|shard| shard.bytes).sum();
+        let weights_bytes = work.manifest.layers[1..]
+            .iter()
+            .map(|shard| shard.bytes)
+            .sum();
         let stage = respondent::StageLayers {
             model: work.manifest.hash(),
             n_layers: 6,
@@ -706,15 +709,24 @@ impl World {
         let mut device = SNAPSHOT;
         change(&mut device);
 
-        self.tell(phone, InEvent::Measured(respondent::InEvent::Snapshot(device)));
+        self.tell(
+            phone,
+            InEvent::Measured(respondent::InEvent::Snapshot(device)),
+        );
     }
 
     /// How many layers each phone of the ring runs, as the first one shows.
     fn layers(&self) -> Vec<(PeerId, u32)> {
-        let run = self.shells[&ANNA].board.run.as_ref().expect("something is run");
+        let run = self.shells[&ANNA]
+            .board
+            .run
+            .as_ref()
+            .expect("something is run");
         let stages = run.stages.iter();
 
-        stages.map(|stage| (stage.phone, stage.layers.1 - stage.layers.0)).collect()
+        stages
+            .map(|stage| (stage.phone, stage.layers.1 - stage.layers.0))
+            .collect()
     }
 
     fn run_for(&mut self, time: Duration) {

@@ -47,7 +47,11 @@ impl Problem {
     ///
     /// If there is no such phone.
     pub fn memory_for(&self, phone: usize, shards_bytes: u64) -> u64 {
-        let all_bytes = self.shards.iter().map(|shard| shard.weights_bytes).sum::<u64>();
+        let all_bytes = self
+            .shards
+            .iter()
+            .map(|shard| shard.weights_bytes)
+            .sum::<u64>();
         let needed = u128::from(needed_bytes(self, phone, 0..self.shards.len()));
         let share = needed * u128::from(shards_bytes.min(all_bytes));
         let share = share.div_ceil(u128::from(all_bytes.max(1)));

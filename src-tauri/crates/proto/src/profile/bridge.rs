@@ -288,9 +288,9 @@ fn workload(n_embd: u32, sizes: &Sizes, prompt_tokens: u32) -> Workload {
 }
 
 fn availability(phone: &Candidate<'_>) -> Availability {
-    let asks_for_less = phone.wishes().is_some_and(|snapshot| {
-        matches!(snapshot.relief, Relief::AtMost { shards_bytes } if shards_bytes > 0)
-    });
+    let asks_for_less = phone.wishes().is_some_and(
+        |snapshot| matches!(snapshot.relief, Relief::AtMost { shards_bytes } if shards_bytes > 0),
+    );
     let tiredness = phone.wishes().and_then(Snapshot::tiredness);
     // Who asks to have no more than that wants that much.
     let tiredness = tiredness.filter(|_| !asks_for_less);
