@@ -305,7 +305,7 @@ impl Session {
 }
 
 /// Makes a folder that only its owner may look into.
-fn make_folder(path: &std::path::Path) -> Result<(), OpenError> {
+pub(crate) fn make_folder(path: &std::path::Path) -> Result<(), OpenError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
