@@ -120,7 +120,8 @@ impl Instance {
     /// If no thread can be started.
     pub fn listen(self, on_start: impl Fn(Vec<String>) + Send + 'static) -> io::Result<()> {
         let listen = move || {
-            for caller in self.bell.incoming() {
+            let Self { _lock, bell } = self; // both: the lock is held as long as somebody listens
+            for caller in bell.incoming() {
                 match caller.and_then(|caller| answer(caller, &on_start)) {
                     Ok(()) => {}
                     Err(error) => tracing::warn!(%error, "Another start has not said why"),
@@ -140,10 +141,7 @@ fn answer(mut caller: UnixStream, on_start: &impl Fn(Vec<String>)) -> io::Result
     caller.set_read_timeout(Some(RING_TIMEOUT))?;
     caller.set_write_timeout(Some(RING_TIMEOUT))?;
     let mut text = String::new();
-    caller
-        .by_ref()
-        .take(LINKS_BYTES_MAX)
-        .read_to_string(&mut text)?;
+    (&caller).take(LINKS_BYTES_MAX).read_to_string(&mut text)?;
 
     let links = text.lines().filter(|line| is_link(line));
     on_start(links.map(str::to_owned).collect());

@@ -414,10 +414,7 @@ async fn no_address_without_tls_is_asked_but_on_this_machine() {
         host: "192.0.2.1".into(),
         fault: ServerFault::Insecure,
     };
-    assert_eq!(
-        phone.settled().await,
-        ModelAvailability::Failed { problem }
-    );
+    assert_eq!(phone.settled().await, ModelAvailability::Failed { problem });
 }
 
 #[tokio::test]
@@ -619,7 +616,10 @@ async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it(
     phone.models.set_limits(full);
     synth("tiny-qwen3", &path);
     let short = phone.models.import(opened(&path)).await;
-    assert!(matches!(short, Err(Trouble::StorageShort { .. })), "{short:?}");
+    assert!(
+        matches!(short, Err(Trouble::StorageShort { .. })),
+        "{short:?}"
+    );
 
     phone.models.delete(&id).await.unwrap();
     assert_eq!(copies(&phone), 0);

@@ -75,13 +75,7 @@ impl Archive {
         });
         let (archive, n_left) = opened.map_err(|error| when_opening(error, path))?;
         let set_aside = None;
-        Ok((
-            archive,
-            Found {
-                set_aside,
-                n_left,
-            },
-        ))
+        Ok((archive, Found { set_aside, n_left }))
     }
 
     fn connect(path: &Path) -> Result<Self, HistoryError> {

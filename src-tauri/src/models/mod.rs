@@ -525,9 +525,11 @@ impl Shared {
 
     /// Removes what was brought, if it is a copy.
     fn remove_copy(&self, brought: &Brought) -> Result<(), Trouble> {
-        let path = brought.lies_at().map(|path| self.folder.remove_copy(path));
+        if let Some(path) = brought.lies_at() {
+            self.folder.remove_copy(path)?;
+        }
 
-        Ok(path.transpose()?.unwrap_or_default())
+        Ok(())
     }
 
     fn begin(self: &Arc<Self>, offer: &Offer, sources: Vec<source::Source>, bytes: u64) {

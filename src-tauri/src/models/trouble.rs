@@ -180,7 +180,9 @@ impl Trouble {
             Self::Refused { host, status } if is_passing(*status) => {
                 Some((host, ServerFault::Fails { status: *status }))
             }
-            Self::Refused { host, status } => Some((host, ServerFault::Refuses { status: *status })),
+            Self::Refused { host, status } => {
+                Some((host, ServerFault::Refuses { status: *status }))
+            }
             Self::WrongLength { host, .. } => Some((host, ServerFault::WrongLength)),
             Self::WrongHash { host } => Some((host, ServerFault::WrongHash)),
             _ => None,

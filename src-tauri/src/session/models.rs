@@ -191,7 +191,12 @@ impl Shelf {
 impl Room {
     /// Returns whether it has to be counted anew what fits.
     fn differs(&self, before: &Self) -> bool {
-        let phones = |room: &Self| room.group.iter().map(|(phone, _)| *phone).collect::<Vec<_>>();
+        let phones = |room: &Self| {
+            room.group
+                .iter()
+                .map(|(phone, _)| *phone)
+                .collect::<Vec<_>>()
+        };
         let is_moved = |now: u64, before: u64| {
             now.abs_diff(before) >= FIT_STEP_BYTES.min(before / FIT_STEP_SHARE).max(1)
         };
@@ -506,7 +511,9 @@ impl Worker {
         let by = starting.by;
         match (work, self.handle()) {
             (Ok(work), Ok(handle)) => handle.run(*work, ids::model_of(&model).ok()).await,
-            (Err(problem), _) | (Ok(_), Err(problem)) => self.start_failed(model, by, problem).await,
+            (Err(problem), _) | (Ok(_), Err(problem)) => {
+                self.start_failed(model, by, problem).await
+            }
         }
     }
 

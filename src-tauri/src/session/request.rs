@@ -1,6 +1,5 @@
 //! All that a session is asked.
 
-
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{

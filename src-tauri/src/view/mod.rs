@@ -347,7 +347,10 @@ impl View {
 
 /// Returns whether an event tells that another phone was reached.
 fn is_of_a_phone_reached(event: &OutEvent) -> bool {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "others are of no phone that speaks")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "others are of no phone that speaks"
+    )]
     match event {
         OutEvent::Match { .. } | OutEvent::Waiting { .. } | OutEvent::Admitting { .. } => true,
         OutEvent::PairingEnded { end, .. } => {
@@ -430,9 +433,8 @@ mod tests {
     #[test]
     fn a_network_that_keeps_phones_apart_is_named_until_somebody_is_reached() {
         let anna = PeerId([2; 32]);
-        let address = |ip: &str| -> Multiaddr {
-            format!("/ip4/{ip}/tcp/4001").parse().expect("an address")
-        };
+        let address =
+            |ip: &str| -> Multiaddr { format!("/ip4/{ip}/tcp/4001").parse().expect("an address") };
         let unreachable = |is_silent| Event::Unreachable {
             phone: anna,
             reason: String::new(),
@@ -451,17 +453,21 @@ mod tests {
         for _ in 0..3 {
             view.hear(&unreachable(false), 0);
         }
-        assert_eq!(view.network(), NetworkState::Ok, "it refuses, so it is there");
+        assert_eq!(
+            view.network(),
+            NetworkState::Ok,
+            "it refuses, so it is there"
+        );
         for _ in 0..3 {
             view.hear(&unreachable(true), 0);
         }
         assert_eq!(view.network(), NetworkState::Isolated);
 
-        let waiting = OutEvent::PairingEnded {
+        let refused = OutEvent::PairingEnded {
             peer: anna,
             end: End::Refused(proto::group::message::Refusal::InviteUsed),
         };
-        view.hear(&Event::Group(waiting), 0);
+        view.hear(&Event::Group(refused), 0);
         assert_eq!(view.network(), NetworkState::Ok, "it has spoken");
     }
 

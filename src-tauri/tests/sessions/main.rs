@@ -8,6 +8,7 @@ mod phone;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
@@ -16,7 +17,7 @@ use app::api::{
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, Phone, answer};
+use phone::{MEMORY_BYTES, PATIENCE, Phone, answer};
 
 const QUESTION: &str = "Why is the sky blue?";
 
@@ -352,6 +353,7 @@ async fn what_cannot_be_done_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
     let phone = Phone::new("Frida", None).await;
+    let runs = phone::smollm2(&phone.now()).id.clone();
     phone.run_model().await;
     let own = tempfile::tempdir().expect("there is room for a folder");
     let path = own.path().join("mine.gguf");
@@ -379,7 +381,7 @@ async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
         .await;
     let state = phone.until_ready().await;
     let run = state.run.as_ref().expect("it goes on");
-    assert_eq!(run.model, phone::smollm2(&state).id);
+    assert_eq!(run.model, runs);
 }
 
 /// As Android hands a file over: open, with an address that only the system opens.
@@ -438,6 +440,15 @@ async fn conversations_that_were_damaged_are_said_to_be_set_aside() {
     phone.converse(1).await;
     let folder = phone.close().await;
     let history = folder.path().join("history.db");
+    // SQLite writes its log into the file when it closes that, after all that had to do with it has ended.
+    let log = folder.path().join("history.db-wal");
+    tokio::time::timeout(PATIENCE, async {
+        while log.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it is closed");
     std::fs::write(&history, "no database at all, but words").expect("it is written");
 
     let phone = Phone::open(folder).await;
