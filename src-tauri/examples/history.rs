@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn one_answer(archive: &mut Archive) -> Result<(), HistoryError> {
-    let talk = archive.create(&SAMPLING, 1)?;
+    let talk = archive.create(&Sampling::default(), 1)?;
     let text = "Why?".to_owned();
     let question = Question {
         conversation: talk,
@@ -76,7 +76,7 @@ fn one_answer(archive: &mut Archive) -> Result<(), HistoryError> {
 fn fill(archive: &mut Archive) -> Result<usize, HistoryError> {
     let (mut luck, mut words) = (1_u64, 0);
     for n in 0..N_TALKS {
-        let conversation = archive.create(&SAMPLING, n as u64)?;
+        let conversation = archive.create(&Sampling::default(), n as u64)?;
         for _ in 0..N_QUESTIONS {
             let text = some_words(&mut luck, 15);
             words += text.len();
@@ -148,13 +148,3 @@ fn written_bytes() -> u64 {
         .find_map(|line| line.strip_prefix("wchar: ")?.parse().ok())
         .unwrap_or(0)
 }
-
-const SAMPLING: Sampling = Sampling {
-    temperature: 0.7,
-    top_k: 40,
-    top_p: 0.95,
-    min_p: 0.05,
-    repetition_penalty: 1.05,
-    seed: None,
-    max_tokens: 1024,
-};

@@ -172,7 +172,7 @@ pub async fn forecast(session: State<'_, Session>, model: ModelId) -> Result<For
 #[tauri::command]
 pub async fn import_model(session: State<'_, Session>) -> Result<ImportResult, Problem> {
     match session.platform().pick_model().await? {
-        Some(path) => session.import(path).await,
+        Some(picked) => session.import(picked).await,
         None => Ok(ImportResult::Cancelled),
     }
 }

@@ -10,7 +10,7 @@
 //! | [`models`] | models: which there are, downloads, imports, whether they fit |
 //! | [`platform`], [`window`] | what the system gives, and who gives it where there is a window |
 //! | [`commands`], [`watchers`] | the window's side: commands of a line or two, and streams |
-//! | [`arguments`], [`logs`], [`clock`] | how it is started, what it logs, what time it is |
+//! | [`arguments`], `instance`, [`logs`], [`clock`] | how it is started, whether it runs already, what it logs, what time it is |
 
 // `mobile_entry_point` adds a function that says nothing of itself.
 #![cfg_attr(mobile, allow(missing_docs))]
@@ -21,6 +21,8 @@ pub mod arguments;
 pub mod clock;
 mod commands;
 pub mod history;
+#[cfg(all(desktop, unix))]
+pub mod instance;
 mod lifecycle;
 mod logs;
 pub mod models;
@@ -32,6 +34,8 @@ pub mod view;
 mod watchers;
 mod window;
 
+#[cfg(all(desktop, unix))]
+use std::io::Write;
 use std::sync::Arc;
 
 use tauri::webview::WebviewWindowBuilder;
@@ -49,6 +53,13 @@ use window::Window;
 /// If the system gives no window.
 #[cfg_attr(mobile, tauri::mobile_entry_point)]
 pub fn run() {
+    let arguments = Arguments::read();
+    let context: tauri::Context<tauri::Wry> = tauri::generate_context!();
+    #[cfg(all(desktop, unix))]
+    let Some(instance) = first_of(&arguments, &context.config().identifier) else {
+        return;
+    };
+
     let app = tauri::Builder::default()
         .plugin(tauri_plugin_dialog::init())
         .plugin(
@@ -64,15 +75,43 @@ pub fn run() {
     app.manage(Watchers::default())
         .on_page_load(lifecycle::page_loads)
         .invoke_handler(commands::handler())
-        .setup(|app| Ok(set_up(app)?))
-        .build(tauri::generate_context!())
+        .setup(move |app| {
+            set_up(app, arguments)?;
+            #[cfg(all(desktop, unix))]
+            lifecycle::hear_starts(app, instance)?;
+            Ok(())
+        })
+        .build(context)
         .expect("a window can be opened")
         .run(lifecycle::happens);
 }
 
+/// Takes the data folder; `None` if an app that has it has taken over. Ends the program if it does not answer.
+///
+/// Before anything else: a second app has no business with the first one's files, not even with its log.
+#[cfg(all(desktop, unix))]
+fn first_of(arguments: &Arguments, identifier: &str) -> Option<instance::Instance> {
+    // As Tauri has it.
+    let usual = || dirs::data_dir().map(|folder| folder.join(identifier));
+    let data = arguments.data.clone().or_else(usual);
+    let start = data.ok_or_else(|| anyhow::anyhow!("the system has no folder for data"));
+    let start = start.and_then(|data| {
+        session::make_folder(&data)?;
+        Ok(instance::start(&data, &arguments.links)?)
+    });
+
+    match start {
+        Ok(instance::Start::First(instance)) => Some(instance),
+        Ok(instance::Start::HandedOver) => None,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}"); // there may be nobody who reads it
+            std::process::exit(1)
+        }
+    }
+}
+
 /// Begins the session, and opens the window on it.
-fn set_up(app: &mut App) -> anyhow::Result<()> {
-    let arguments = Arguments::read();
+fn set_up(app: &mut App, arguments: Arguments) -> anyhow::Result<()> {
     let data = match arguments.data {
         Some(data) => data,
         None => app.path().app_data_dir()?,

@@ -6,6 +6,9 @@ use tauri::webview::{PageLoadEvent, PageLoadPayload};
 use tauri::{App, AppHandle, Manager, RunEvent, Runtime, Webview, WindowEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
 
+use crate::arguments::is_link;
+#[cfg(all(desktop, unix))]
+use crate::instance::Instance;
 use crate::session::{Session, Turn};
 use crate::watchers::Watchers;
 
@@ -16,17 +19,34 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 pub fn hear_links(app: &App) {
     let session = app.state::<Session>().inner().clone();
     if let Ok(Some(urls)) = app.deep_link().get_current() {
-        open_links(&session, &urls);
+        open_links(&session, urls.iter().map(url::Url::to_string));
     }
 
-    app.deep_link()
-        .on_open_url(move |event| open_links(&session, &event.urls()));
+    app.deep_link().on_open_url(move |event| {
+        open_links(&session, event.urls().iter().map(url::Url::to_string));
+    });
 }
 
-fn open_links(session: &Session, urls: &[url::Url]) {
-    for url in urls.iter().filter(|url| url.scheme() == "lingualinked") {
-        session.turn(Turn::Opened(url.to_string()));
+fn open_links(session: &Session, links: impl IntoIterator<Item = String>) {
+    for link in links.into_iter().filter(|link| is_link(link)) {
+        session.turn(Turn::Opened(link));
     }
+}
+
+/// Hears of further starts of the app: its window comes to the front, and takes their links.
+#[cfg(all(desktop, unix))]
+pub fn hear_starts(app: &App, instance: Instance) -> std::io::Result<()> {
+    let app = app.handle().clone();
+
+    instance.listen(move |links| {
+        open_links(&app.state::<Session>(), links);
+        for window in app.webview_windows().values() {
+            let shown = window.unminimize().and_then(|()| window.show());
+            if let Err(error) = shown.and_then(|()| window.set_focus()) {
+                tracing::warn!(%error, "The window does not come to the front");
+            }
+        }
+    })
 }
 
 /// The window shows a page anew: what the old one watched, nobody hears any more.

@@ -3,7 +3,7 @@
 //! Tests run sessions without a window, with a platform of their own.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::fs::File;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -11,6 +11,7 @@ use node::device::Source;
 use proto::device::Snapshot;
 
 use crate::api::{Device, Permission, PermissionKind, Problem, ScanResult};
+use crate::models::Picked;
 
 /// What the app does, as far as the system has to know: it may not stop it then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +74,10 @@ pub trait Platform: Debug + Send + Sync + 'static {
     fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>>;
 
     /// Lets a person choose a model's file.
-    fn pick_model(&self) -> BoxFuture<'_, Result<Option<PathBuf>, Problem>>;
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>>;
+
+    /// Opens a file again that a person chose before, by its address.
+    fn open_model(&self, address: String) -> BoxFuture<'_, Result<File, Problem>>;
 
     /// Lets a person choose where to write a text, and writes it. Returns where, if they chose.
     fn save_text(

@@ -1,6 +1,7 @@
 //! The system around the app, where it has a window: what [`Platform`] is there.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
@@ -14,6 +15,7 @@ use tauri_plugin_opener::OpenerExt;
 use tokio::sync::oneshot;
 
 use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
+use crate::models::Picked;
 use crate::platform::{Doing, Platform, Reading};
 use crate::view::running::device_of;
 
@@ -118,18 +120,44 @@ impl Platform for Window {
         crate::scanner::scan(&self.0).boxed()
     }
 
-    fn pick_model(&self) -> BoxFuture<'_, Result<Option<PathBuf>, Problem>> {
+    #[cfg(target_os = "android")]
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>> {
+        async move {
+            let picked = self.0.device().pick_file().await.map_err(problem)?;
+            Ok(picked.map(|picked| Picked::Opened {
+                file: picked.file,
+                name: picked.name,
+                address: picked.address,
+            }))
+        }
+        .boxed()
+    }
+
+    #[cfg(not(target_os = "android"))]
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>> {
         let (sender, picked) = oneshot::channel();
         let dialog = self.0.dialog().file().add_filter("GGUF", &["gguf"]);
         dialog.pick_file(move |path| drop(sender.send(path)));
 
         async move {
             match picked.await.ok().flatten() {
-                Some(path) => Ok(Some(path_of(path)?)),
+                Some(path) => Ok(Some(Picked::Path(path_of(path)?))),
                 None => Ok(None),
             }
         }
         .boxed()
+    }
+
+    #[cfg(target_os = "android")]
+    fn open_model(&self, address: String) -> BoxFuture<'_, Result<File, Problem>> {
+        async move { self.0.device().open_file(address).await.map_err(problem) }.boxed()
+    }
+
+    #[cfg(not(target_os = "android"))]
+    fn open_model(&self, _: String) -> BoxFuture<'_, Result<File, Problem>> {
+        let none = Problem::other("files have paths here, and no addresses");
+
+        futures::future::ready(Err(none)).boxed()
     }
 
     fn save_text(

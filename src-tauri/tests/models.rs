@@ -467,16 +467,9 @@ async fn a_file_in_the_local_folder_is_taken_without_a_network_if_it_is_right() 
 #[tokio::test]
 async fn a_file_that_a_person_brings_is_used_where_it_lies() {
     let (phone, server) = idle_phone().await;
-    let own = tempfile::tempdir().unwrap();
-    let path = own.path().join("mine.gguf");
-    synth("tiny-llama", &path);
+    let (_own, path) = own_file("tiny-llama");
 
-    let id = phone
-        .models
-        .import(Picked::Path(path.clone()))
-        .await
-        .unwrap();
-    assert_eq!(phone.settled_of(&id).await, HERE);
+    let id = phone.bring(&path).await;
     let listed = phone.models.get(&id).unwrap();
     assert!(listed.imported);
     assert_eq!(
@@ -516,15 +509,8 @@ async fn a_file_that_a_person_brings_is_used_where_it_lies() {
 #[tokio::test]
 async fn a_file_that_was_moved_or_changed_is_missed() {
     let (phone, server) = idle_phone().await;
-    let own = tempfile::tempdir().unwrap();
-    let path = own.path().join("mine.gguf");
-    synth("tiny-qwen3", &path);
-    let id = phone
-        .models
-        .import(Picked::Path(path.clone()))
-        .await
-        .unwrap();
-    assert_eq!(phone.settled_of(&id).await, HERE);
+    let (_own, path) = own_file("tiny-qwen3");
+    let id = phone.bring(&path).await;
 
     let bytes = fs::read(&path).unwrap();
     sleep(Duration::from_millis(20)).await; // another time of change
@@ -534,13 +520,7 @@ async fn a_file_that_was_moved_or_changed_is_missed() {
     let name = "mine.gguf".to_owned();
     assert_eq!(Problem::from(trouble), Problem::FileChanged { name });
 
-    let again = phone
-        .models
-        .import(Picked::Path(path.clone()))
-        .await
-        .unwrap();
-    assert_eq!(again, id);
-    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert_eq!(phone.bring(&path).await, id);
     fs::remove_file(&path).unwrap();
     let found = phone.models.work(&id, &Wish::of(1)).await.map(|_| ());
     assert!(
@@ -565,9 +545,7 @@ async fn a_file_that_was_moved_or_changed_is_missed() {
 #[tokio::test]
 async fn a_file_that_is_only_open_is_used_as_it_is() {
     let (phone, server) = idle_phone().await;
-    let own = tempfile::tempdir().unwrap();
-    let path = own.path().join("mine.gguf");
-    synth("tiny-llama", &path);
+    let (_own, path) = own_file("tiny-llama");
     let (file, kept) = (
         fs::File::open(&path).unwrap(),
         fs::File::open(&path).unwrap(),
@@ -577,7 +555,7 @@ async fn a_file_that_is_only_open_is_used_as_it_is() {
     let picked = Picked::Opened {
         file,
         name: "mine.gguf".into(),
-        address: "content://downloads/7".into(),
+        address: Some("content://downloads/7".into()),
     };
     let id = phone.models.import(picked).await.unwrap();
     assert_eq!(phone.settled_of(&id).await, HERE);
@@ -597,6 +575,54 @@ async fn a_file_that_is_only_open_is_used_as_it_is() {
     assert_eq!(phone.settled_of(&id).await, HERE);
     phone.models.work(&id, &Wish::of(2)).await.unwrap();
     assert_eq!(phone.models.unopened(), []);
+}
+
+/// As Android hands over what a cloud provides: only now, and never again.
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it() {
+    let (phone, server) = idle_phone().await;
+    let (own, path) = own_file("tiny-llama");
+    let opened = |path: &Path| Picked::Opened {
+        file: fs::File::open(path).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let copies = |phone: &Phone| {
+        let files = phone.files().into_iter();
+        files.filter(|name| name.ends_with(".copy")).count()
+    };
+
+    let no_model = own.path().join("other");
+    fs::write(&no_model, "no model at all").unwrap();
+    assert!(phone.models.import(opened(&no_model)).await.is_err());
+    assert_eq!(copies(&phone), 0, "what is no model is not kept");
+
+    let id = phone.models.import(opened(&path)).await.unwrap();
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert_eq!(phone.models.import(opened(&path)).await, Ok(id.clone()));
+    assert_eq!(copies(&phone), 1);
+    fs::remove_file(&path).unwrap();
+
+    fs::write(phone.folder.path().join("left by a crash.copy"), "x").unwrap();
+    let phone = phone.restarted(&server).await;
+    assert_eq!(copies(&phone), 1);
+    assert_eq!(phone.models.get(&id).unwrap().availability, HERE);
+    phone.models.work(&id, &Wish::of(2)).await.unwrap();
+
+    let full = Limits {
+        quota_bytes: 1,
+        shards_bytes: 0,
+    };
+    phone.models.set_limits(full);
+    synth("tiny-qwen3", &path);
+    let short = phone.models.import(opened(&path)).await;
+    assert!(
+        matches!(short, Err(Trouble::StorageShort { .. })),
+        "{short:?}"
+    );
+
+    phone.models.delete(&id).await.unwrap();
+    assert_eq!(copies(&phone), 0);
 }
 
 #[tokio::test]
@@ -831,6 +857,14 @@ impl Phone {
         self.models.download(self.id(), FREE).await
     }
 
+    /// Imports a file, and waits until it has been read.
+    async fn bring(&self, path: &Path) -> ModelId {
+        let id = self.models.import(Picked::Path(path.into())).await.unwrap();
+        assert_eq!(self.settled_of(&id).await, HERE);
+
+        id
+    }
+
     fn now(&self) -> ModelAvailability {
         self.models.get(self.id()).unwrap().availability
     }
@@ -966,6 +1000,15 @@ fn config(folder: &Path, offer: Offer, sources: Sources) -> Config {
             tries: 4,
         },
     }
+}
+
+/// Makes a model's file as a person has one, in a folder of its own.
+fn own_file(preset: &str) -> (TempDir, PathBuf) {
+    let own = tempfile::tempdir().unwrap();
+    let path = own.path().join("mine.gguf");
+    synth(preset, &path);
+
+    (own, path)
 }
 
 fn synth(preset: &str, path: &Path) {

@@ -216,6 +216,22 @@ pub struct Sampling {
     pub max_tokens: u32,
 }
 
+impl Default for Sampling {
+    /// How answers are written in a conversation of which nobody said anything else: lively, and to the point. As others
+    /// have it.
+    fn default() -> Self {
+        Self {
+            temperature: 0.7,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.05,
+            seed: None,
+            max_tokens: 1024,
+        }
+    }
+}
+
 /// Where something that was searched for stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 pub struct SearchHit {

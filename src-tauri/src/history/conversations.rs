@@ -1,6 +1,7 @@
 //! Conversations: made, listed, read, changed and deleted.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -27,20 +28,11 @@ impl Archive {
         let id = ConversationId(fresh_id());
         let transaction = self.begin_synced()?;
         transaction.execute(
-            "INSERT INTO conversation (
-                id, title, system_prompt, changed_unix_ms, temperature, top_k, top_p, min_p, repetition_penalty, seed, max_tokens
-            ) VALUES (?1, '', '', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            params![
-                id.0,
-                to_sql(now_unix_ms),
-                sampling.temperature,
-                sampling.top_k,
-                sampling.top_p,
-                sampling.min_p,
-                sampling.repetition_penalty,
-                sampling.seed.map(to_sql),
-                sampling.max_tokens,
-            ],
+            &format!(
+                "INSERT INTO conversation ({SAMPLING_COLUMNS}, id, title, system_prompt, changed_unix_ms)
+                VALUES ({SAMPLING_PLACES}, ?8, '', '', ?9)"
+            ),
+            with_sampling(sampling, [id.0.clone().into(), to_sql(now_unix_ms).into()]),
         )?;
         transaction.commit()?;
         Ok(id)
@@ -80,8 +72,9 @@ impl Archive {
     pub fn load(&self, id: &ConversationId) -> Result<Conversation, HistoryError> {
         let seq = seq_of(&self.connection, id)?;
         let mut conversation = self.connection.query_one(
-            "SELECT id, title, system_prompt, temperature, top_k, top_p, min_p, repetition_penalty, seed, max_tokens
-            FROM conversation WHERE seq = ?1",
+            &format!(
+                "SELECT {SAMPLING_COLUMNS}, id, title, system_prompt FROM conversation WHERE seq = ?1"
+            ),
             [seq],
             without_messages,
         )?;
@@ -133,20 +126,13 @@ impl Archive {
         check_sampling(sampling)?;
         let transaction = self.begin_synced()?;
         let n_changed = transaction.execute(
-            "UPDATE conversation SET system_prompt = ?2, temperature = ?3, top_k = ?4, top_p = ?5, min_p = ?6,
-                repetition_penalty = ?7, seed = ?8, max_tokens = ?9
-            WHERE id = ?1",
-            params![
-                id.0,
-                system_prompt,
-                sampling.temperature,
-                sampling.top_k,
-                sampling.top_p,
-                sampling.min_p,
-                sampling.repetition_penalty,
-                sampling.seed.map(to_sql),
-                sampling.max_tokens,
-            ],
+            &format!(
+                "UPDATE conversation SET ({SAMPLING_COLUMNS}) = ({SAMPLING_PLACES}), system_prompt = ?8 WHERE id = ?9"
+            ),
+            with_sampling(
+                sampling,
+                [system_prompt.to_owned().into(), id.0.clone().into()],
+            ),
         )?;
         transaction.commit()?;
         if n_changed == 0 {
@@ -195,6 +181,31 @@ impl Archive {
         transaction.commit()?;
         self.erase()
     }
+}
+
+/// How answers are written: what [`with_sampling`] writes, and [`without_messages`] reads, in that order.
+const SAMPLING_COLUMNS: &str =
+    "temperature, top_k, top_p, min_p, repetition_penalty, seed, max_tokens";
+
+/// Where a statement takes them.
+const SAMPLING_PLACES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7";
+
+/// Returns the parameters of a statement that writes [`SAMPLING_COLUMNS`], and then others.
+fn with_sampling(
+    sampling: &Sampling,
+    others: impl IntoIterator<Item = Value>,
+) -> impl rusqlite::Params {
+    let columns: [Value; 7] = [
+        sampling.temperature.into(),
+        sampling.top_k.into(),
+        sampling.top_p.into(),
+        sampling.min_p.into(),
+        sampling.repetition_penalty.into(),
+        sampling.seed.map(to_sql).into(),
+        sampling.max_tokens.into(),
+    ];
+
+    params_from_iter(columns.into_iter().chain(others))
 }
 
 /// What [`message`] reads, in its order.
@@ -254,17 +265,17 @@ fn read<T: DeserializeOwned>(json: &str) -> Option<T> {
 
 fn without_messages(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     Ok(Conversation {
-        id: ConversationId(row.get(0)?),
-        title: row.get(1)?,
-        system_prompt: row.get(2)?,
+        id: ConversationId(row.get("id")?),
+        title: row.get("title")?,
+        system_prompt: row.get("system_prompt")?,
         sampling: Sampling {
-            temperature: row.get(3)?,
-            top_k: row.get(4)?,
-            top_p: row.get(5)?,
-            min_p: row.get(6)?,
-            repetition_penalty: row.get(7)?,
-            seed: row.get::<_, Option<i64>>(8)?.map(from_sql),
-            max_tokens: row.get(9)?,
+            temperature: row.get(0)?,
+            top_k: row.get(1)?,
+            top_p: row.get(2)?,
+            min_p: row.get(3)?,
+            repetition_penalty: row.get(4)?,
+            seed: row.get::<_, Option<i64>>(5)?.map(from_sql),
+            max_tokens: row.get(6)?,
         },
         messages: Vec::new(),
     })

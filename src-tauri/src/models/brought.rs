@@ -1,9 +1,10 @@
 //! Models that people bring: files that lie elsewhere on the phone, and are used there.
 //!
-//! Nothing is copied. On a desktop a file has a path. On Android the system's picker gives a `content://` address, and
-//! for that an open file, which this process can reach as `/proc/self/fd/N` for as long as it holds it. After a restart
-//! somebody must open the address again ([`Models::reopen`](super::Models::reopen)); until then the model is as good as
-//! gone.
+//! Nothing is copied that can be used where it lies. On a desktop a file has a path. On Android the system's picker gives
+//! a `content://` address, and for that an open file, which this process can reach as `/proc/self/fd/N` for as long as it
+//! holds it. After a restart somebody must open the address again ([`Models::reopen`](super::Models::reopen)); until then
+//! the model is as good as gone. Where the system gives no address that lasts, or no file that can be opened by such a
+//! path (a cloud's is a pipe), the file is copied.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,9 +43,18 @@ pub enum Picked {
         file: File,
         /// What people call it.
         name: String,
-        /// By which it can be opened again, e.g. a `content://` address for which the permission was made to last.
-        address: String,
+        /// By which it can be opened again, e.g. a `content://` address for which the permission was made to last;
+        /// `None` if it cannot be.
+        address: Option<String>,
     },
+}
+
+/// A file that was picked, where it stays.
+#[derive(Debug)]
+pub struct Settled {
+    place: Place,
+    file_name: String,
+    held: Option<Arc<File>>,
 }
 
 /// A model that was brought.
@@ -78,7 +88,70 @@ pub enum Place {
     Address(String),
 }
 
+impl Place {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Address(_) => None,
+        }
+    }
+}
+
 impl Picked {
+    /// Leaves the file where it is, or copies it to `copy` if it cannot be used there; `check_room` says whether so many
+    /// bytes have room.
+    ///
+    /// # Errors
+    ///
+    /// - what `check_room` says
+    /// - if it cannot be read, or written
+    ///
+    /// # Blocking
+    ///
+    /// As long as a copy takes.
+    pub fn settle(
+        self,
+        copy: PathBuf,
+        check_room: impl FnOnce(u64) -> Result<(), Trouble>,
+    ) -> Result<Settled, Trouble> {
+        match self {
+            Self::Path(path) => {
+                let path = path.canonicalize()?;
+                let name = path.file_name().unwrap_or_default();
+                Ok(Settled {
+                    file_name: name.to_string_lossy().into_owned(),
+                    place: Place::Path(path),
+                    held: None,
+                })
+            }
+            Self::Opened {
+                file,
+                name,
+                address: Some(address),
+            } if can_be_opened(&file) => Ok(Settled {
+                place: Place::Address(address),
+                file_name: name,
+                held: Some(Arc::new(file)),
+            }),
+            Self::Opened { file, name, .. } => {
+                check_room(file.metadata()?.len())?;
+                copy_to(file, &copy)?;
+                Ok(Settled {
+                    place: Place::Path(copy.canonicalize()?),
+                    file_name: name,
+                    held: None,
+                })
+            }
+        }
+    }
+}
+
+impl Settled {
+    /// Returns where the file lies, if it has a path.
+    pub fn path(&self) -> Option<&Path> {
+        self.place.path()
+    }
+
     /// Looks at the file: what it is, and what it is to be called here.
     ///
     /// # Errors
@@ -89,30 +162,14 @@ impl Picked {
     ///
     /// Reads the header and a little of the end.
     pub fn look(self, offers: &[Offer]) -> Result<(Brought, Card), Trouble> {
-        let (place, file_name, held) = match self {
-            Self::Path(path) => {
-                let path = path.canonicalize()?;
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                (Place::Path(path), name, None)
-            }
-            Self::Opened {
-                file,
-                name,
-                address,
-            } => (Place::Address(address), name, Some(Arc::new(file))),
-        };
         let mut brought = Brought {
             id: ModelId(String::new()),
-            place,
-            file_name: proto::wire::clean_text(&file_name, 96),
+            place: self.place,
+            file_name: proto::wire::clean_text(&self.file_name, 96),
             file_bytes: 0,
             modified_ms: 0,
             sha256: None,
-            held,
+            held: self.held,
         };
         let path = brought.path()?;
         (brought.file_bytes, brought.modified_ms) = stamp(&path)?;
@@ -129,6 +186,11 @@ impl Picked {
 }
 
 impl Brought {
+    /// Returns where it lies, if that is a path.
+    pub fn lies_at(&self) -> Option<&Path> {
+        self.place.path()
+    }
+
     /// Returns a path by which this process can open the file.
     ///
     /// # Errors
@@ -165,6 +227,26 @@ impl Brought {
             name: self.file_name.clone(),
         }
     }
+}
+
+/// Copies a file, whole or not at all.
+fn copy_to(mut file: File, copy: &Path) -> Result<(), Trouble> {
+    let copied = File::create(copy).and_then(|mut to| {
+        io::copy(&mut file, &mut to)?;
+        to.sync_all()
+    });
+
+    copied.map_err(|error| {
+        let _ = std::fs::remove_file(copy); // the next start does it otherwise
+        Trouble::from(error)
+    })
+}
+
+/// Returns whether a file that is open can be opened once more, to be mapped and read in several places.
+fn can_be_opened(file: &File) -> bool {
+    let path = path_of_open(file);
+
+    path.is_ok_and(|path| path.is_file() && File::open(path).is_ok())
 }
 
 /// Returns a path to a file that is open and may have none.

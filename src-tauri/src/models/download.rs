@@ -278,12 +278,14 @@ impl Download {
         };
         self.flush(filling).await?;
 
-        ended.map_err(|failure| match failure.trouble {
-            Trouble::BreaksOff { host } if starts_over => Failure {
-                trouble: Trouble::StartsOver { host },
-                ..failure
-            },
-            trouble => Failure { trouble, ..failure },
+        ended.map_err(|mut failure| {
+            if let Trouble::BreaksOff { host } = &failure.trouble
+                && starts_over
+            {
+                let host = host.clone();
+                failure.trouble = Trouble::StartsOver { host };
+            }
+            failure
         })
     }
 

@@ -5,13 +5,19 @@
 //! | `SHA256.gguf` | a model, whole: it had that hash when it got this name |
 //! | `SHA256.part`, `SHA256.json` | what is here of one, and the note beside it |
 //! | `brought.json` | models that people brought, which lie elsewhere |
+//! | `UUID.copy` | such a model that cannot be used where it lies |
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use super::{Trouble, is_sha256};
 use crate::api::ModelId;
+
+/// How the names of copies end.
+const COPY: &str = "copy";
 
 /// Storage that is left to the rest of the phone in any case: below that systems begin to complain. A guess.
 const LEFT_BYTES: u64 = 200 << 20;
@@ -66,6 +72,34 @@ impl Folder {
     /// Returns where the list of models that lie elsewhere is.
     pub fn brought(&self) -> PathBuf {
         self.path.join("brought.json")
+    }
+
+    /// Returns where a copy of a model may be made that cannot be used where it lies.
+    pub fn new_copy(&self) -> PathBuf {
+        self.path.join(format!("{}.{COPY}", Uuid::now_v7()))
+    }
+
+    /// Removes a file if it is such a copy.
+    pub fn remove_copy(&self, path: &Path) -> io::Result<()> {
+        let is_copy = path.extension().is_some_and(|extension| extension == COPY);
+        let folder = self.path.canonicalize()?;
+
+        if is_copy && path.parent() == Some(&folder) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes copies that a crash has left: all but those that are `kept`.
+    pub fn remove_copies_but(&self, kept: &[&Path]) -> io::Result<()> {
+        for entry in fs::read_dir(self.path.canonicalize()?)? {
+            let path = entry?.path();
+            if !kept.contains(&path.as_path()) {
+                self.remove_copy(&path)?;
+            }
+        }
+
+        Ok(())
     }
 
     /// Returns the models that are here whole.

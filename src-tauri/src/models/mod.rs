@@ -191,6 +191,8 @@ impl Models {
         let (folder, offers, brought, listing) = on_disk(move || -> io::Result<_> {
             let folder = Folder::make(&config.folder)?;
             let brought = brought::load(&folder.brought());
+            let lie_at_paths = brought.values().filter_map(Brought::lies_at);
+            folder.remove_copies_but(&lie_at_paths.collect::<Vec<_>>())?;
             let listing = list(&folder, &config.offers, &brought)?;
             Ok((folder, config.offers, brought, listing))
         })
@@ -322,22 +324,24 @@ impl Models {
         on_disk(move || shared.delete(&id)).await?
     }
 
-    /// Takes a file that a person picked into the list, and uses it where it lies. Done when its header has been
-    /// looked at; then it is read once, which is seen in the list as checking.
+    /// Takes a file that a person picked into the list, and uses it where it lies, or, where that cannot be, a copy. Done
+    /// when its header has been looked at; then it is read once, which is seen in the list as checking.
     ///
     /// # Errors
     ///
     /// - [`Trouble::Unsupported`] and [`Trouble::Unfit`], which say what would do
+    /// - [`Trouble::StorageShort`] if there is no room for a copy
     /// - if it cannot be read, or noted down
     pub async fn import(&self, picked: Picked) -> Result<ModelId, Trouble> {
         let shared = Arc::clone(&self.shared);
-        let (brought, card) = on_disk(move || picked.look(&shared.offers)).await??;
+        let (brought, card) = on_disk(move || shared.look(picked)).await??;
         let id = brought.id.clone();
         let is_here = self
             .get(&id)
             .is_ok_and(|listed| listed.availability == ModelAvailability::Here);
         if is_here {
-            return Ok(id);
+            let shared = Arc::clone(&self.shared);
+            return on_disk(move || shared.remove_copy(&brought).map(|()| id)).await?;
         }
 
         self.shared.stop(&id).await;
@@ -489,17 +493,43 @@ impl Shared {
         on_disk(move || {
             let here_bytes = part.metadata().map_or(0, |metadata| metadata.len());
             let missing_bytes = file_bytes.saturating_sub(here_bytes);
-            let jobs = lock(&shared.jobs);
-            let others = jobs.values().filter(|job| !job.task.is_finished());
-            let promised_bytes = others.map(|job| job.bytes).sum();
-            drop(jobs);
-            let limits = *lock(&shared.limits);
-            shared
-                .folder
-                .check_room(missing_bytes, promised_bytes, limits)?;
+            shared.check_room_for(missing_bytes)?;
             Ok(missing_bytes)
         })
         .await?
+    }
+
+    /// Checks that so many bytes have room, beside all that is about to come.
+    fn check_room_for(&self, bytes: u64) -> Result<(), Trouble> {
+        let jobs = lock(&self.jobs);
+        let others = jobs.values().filter(|job| !job.task.is_finished());
+        let promised_bytes = others.map(|job| job.bytes).sum();
+        drop(jobs);
+        let limits = *lock(&self.limits);
+
+        self.folder.check_room(bytes, promised_bytes, limits)
+    }
+
+    /// Looks at a file that a person picked, after it was copied if it has to be.
+    fn look(&self, picked: Picked) -> Result<(Brought, Card), Trouble> {
+        let copy = self.folder.new_copy();
+        let settled = picked.settle(copy, |bytes| self.check_room_for(bytes))?;
+        let path = settled.path().map(Path::to_owned);
+
+        settled.look(&self.offers).inspect_err(|_| {
+            if let Some(path) = path {
+                let _ = self.folder.remove_copy(&path); // the next start does it otherwise
+            }
+        })
+    }
+
+    /// Removes what was brought, if it is a copy.
+    fn remove_copy(&self, brought: &Brought) -> Result<(), Trouble> {
+        if let Some(path) = brought.lies_at() {
+            self.folder.remove_copy(path)?;
+        }
+
+        Ok(())
     }
 
     fn begin(self: &Arc<Self>, offer: &Offer, sources: Vec<source::Source>, bytes: u64) {
@@ -624,8 +654,9 @@ impl Shared {
         let shared = Arc::clone(self);
         on_disk(move || {
             let mut list = lock(&shared.brought);
-            list.insert(brought.id.clone(), brought);
-            brought::save(&shared.folder.brought(), &list)
+            let before = list.insert(brought.id.clone(), brought);
+            brought::save(&shared.folder.brought(), &list)?;
+            before.map_or(Ok(()), |before| shared.remove_copy(&before))
         })
         .await??;
 
@@ -636,8 +667,9 @@ impl Shared {
     fn delete(&self, id: &ModelId) -> Result<(), Trouble> {
         self.folder.remove(id)?;
         let mut list = lock(&self.brought);
-        if list.remove(id).is_some() {
+        if let Some(brought) = list.remove(id) {
             brought::save(&self.folder.brought(), &list)?;
+            self.remove_copy(&brought)?;
         }
         drop(list);
 

@@ -237,6 +237,8 @@ fn begins_at(question: Question<'_>, response: &Response) -> Result<u64, Failure
             _ => Err(from_the_start(refused(status))),
         },
         status @ StatusCode::RANGE_NOT_SATISFIABLE => Err(from_the_start(refused(status))),
+        // One that could be followed has been.
+        status if status.is_redirection() => Err(none(Trouble::Astray { host: host(url) })),
         status if is_passing(status.as_u16()) => Err(Failure {
             trouble: refused(status),
             remedy: Remedy::Again(retry_after(response.headers())),

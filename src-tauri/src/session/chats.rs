@@ -6,24 +6,12 @@ use crate::answering::Ended;
 use crate::api::{Conversation, ConversationId, MessageId, Problem, Sampling, SearchHit};
 use crate::clock;
 
-/// How answers are written in a conversation of which nobody said anything else: lively, and to the point. As others
-/// have it.
-const SAMPLING: Sampling = Sampling {
-    temperature: 0.7,
-    top_k: 40,
-    top_p: 0.95,
-    min_p: 0.05,
-    repetition_penalty: 1.05,
-    seed: None,
-    max_tokens: 1024,
-};
-
 impl Worker {
     pub(super) async fn create(&mut self) -> Result<ConversationId, Problem> {
         let now = clock::unix_ms();
         let created = self
             .history
-            .run(move |archive| archive.create(&SAMPLING, now));
+            .run(move |archive| archive.create(&Sampling::default(), now));
         let id = created.await.map_err(problem)?;
 
         self.recount().await;

@@ -33,6 +33,7 @@ use crate::api::{
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
+use crate::models::Picked;
 use crate::platform::Platform;
 use listeners::Listeners;
 pub use request::{Order, Reply, Request, Turn};
@@ -233,8 +234,8 @@ impl Session {
     /// # Errors
     ///
     /// If it is none that we can run.
-    pub async fn import(&self, path: PathBuf) -> Result<ImportResult, Problem> {
-        self.request(|reply| Request::Import(path, reply)).await
+    pub async fn import(&self, picked: Picked) -> Result<ImportResult, Problem> {
+        self.request(|reply| Request::Import(picked, reply)).await
     }
 
     /// Lets a person choose where to write a text. Returns whether they did.
@@ -304,7 +305,7 @@ impl Session {
 }
 
 /// Makes a folder that only its owner may look into.
-fn make_folder(path: &std::path::Path) -> Result<(), OpenError> {
+pub(crate) fn make_folder(path: &std::path::Path) -> Result<(), OpenError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! Models: getting them, what to expect of them, and having one run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use node::event_loop::{ForecastNews, Limits, ModelFile};
 use node::start::{Handle, WantError};
@@ -277,7 +277,10 @@ impl Worker {
         let has_moved = came.clone().chain(went).next().is_some();
 
         for id in came {
-            if let Some(model) = self.model_name(id) {
+            if let Ok(listed) = self.models.get(id)
+                && !listed.imported
+            {
+                let model = listed.card.name.clone();
                 self.tell(Notice::DownloadDone { model }).await;
             }
         }
@@ -382,15 +385,32 @@ impl Worker {
     }
 
     /// Looks at a file that a person brought, beside everything else.
-    pub(super) fn import(&self, path: PathBuf, reply: Reply<ImportResult>) {
+    pub(super) fn import(&self, picked: Picked, reply: Reply<ImportResult>) {
         let (models, done) = (self.models.models.clone(), self.done_in.clone());
 
         tokio::spawn(async move {
-            let imported = models.import(Picked::Path(path)).await;
+            let imported = models.import(picked).await;
             let imported = imported.map(|model| ImportResult::Imported { model });
             let _ = reply.send(imported.map_err(Problem::from)); // nobody may wait for it
             let _ = done.send(worker::Done::Model(Done::Imported)); // the session may have ended
         });
+    }
+
+    /// Opens files again that people brought and that have no path: the system closes them when the app ends.
+    pub(super) fn reopen_models(&self) {
+        for (id, address) in self.models.models.unopened() {
+            let (models, platform) = (self.models.models.clone(), Arc::clone(&self.platform));
+            tokio::spawn(async move {
+                let reopened = match platform.open_model(address).await {
+                    Ok(file) => models.reopen(&id, file).await.map_err(Problem::from),
+                    Err(problem) => Err(problem),
+                };
+                if let Err(problem) = reopened {
+                    // The list says that it is gone.
+                    tracing::warn!(?problem, "An imported file cannot be opened again");
+                }
+            });
+        }
     }
 
     /// Goes on with downloads that nobody has paused.

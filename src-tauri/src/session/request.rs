@@ -1,13 +1,12 @@
 //! All that a session is asked.
 
-use std::path::PathBuf;
-
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     AnswerEvent, Conversation, ConversationId, Diagnostics, Forecasts, ImportResult, LeaveWhen,
     MessageId, ModelId, PairingPurpose, PhoneId, Problem, Question, Sampling, SearchHit, Settings,
 };
+use crate::models::Picked;
 
 /// Where an answer to a request goes. Nobody may wait for it any more.
 pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
@@ -35,7 +34,7 @@ pub enum Request {
     /// To say what to expect of a model.
     Forecast(ModelId, Reply<Forecasts>),
     /// To take a model's file in.
-    Import(PathBuf, Reply<ImportResult>),
+    Import(Picked, Reply<ImportResult>),
     /// To say what helps to find out what is wrong.
     Diagnostics(Reply<Diagnostics>),
     /// To note that the system's circumstances are others.

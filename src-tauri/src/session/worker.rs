@@ -203,6 +203,7 @@ impl Worker {
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
         worker.follow_device();
+        worker.reopen_models();
         worker.show();
         Ok(worker)
     }
@@ -295,7 +296,7 @@ impl Worker {
             Request::Load(id, reply) => drop(reply.send(self.load(id).await)),
             Request::Search(query, reply) => drop(reply.send(self.search(query).await)),
             Request::Forecast(model, reply) => self.forecast(model, reply).await,
-            Request::Import(path, reply) => self.import(path, reply),
+            Request::Import(picked, reply) => self.import(picked, reply),
             Request::Diagnostics(reply) => drop(reply.send(Ok(self.diagnostics()))),
             Request::Turn(turn) => self.turn(turn).await,
             Request::End(_) => unreachable!("it ends the loop"),

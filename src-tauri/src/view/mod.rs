@@ -467,11 +467,11 @@ mod tests {
         }
         assert_eq!(view.network(), NetworkState::Isolated);
 
-        let waiting = OutEvent::PairingEnded {
+        let refused = OutEvent::PairingEnded {
             peer: anna,
             end: End::Refused(proto::group::message::Refusal::InviteUsed),
         };
-        view.hear(&Event::Group(waiting), 0);
+        view.hear(&Event::Group(refused), 0);
         assert_eq!(view.network(), NetworkState::Ok, "it has spoken");
     }
 

@@ -8,14 +8,16 @@ mod phone;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
     PairingPurpose, PairingStage, Problem, Question, QuestionWhat,
 };
+use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, Phone, answer};
+use phone::{MEMORY_BYTES, PATIENCE, Phone, answer};
 
 const QUESTION: &str = "Why is the sky blue?";
 
@@ -351,14 +353,12 @@ async fn what_cannot_be_done_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
     let phone = Phone::new("Frida", None).await;
+    let runs = phone::smollm2(&phone.now()).id.clone();
     phone.run_model().await;
     let own = tempfile::tempdir().expect("there is room for a folder");
     let path = own.path().join("mine.gguf");
-    let shape = gguf_tools::Shape::preset("tiny-llama").expect("there is one");
-    Synth::new(shape, TensorType::Q4_0, 1)
-        .write_file(&path, &mut |_| {})
-        .expect("it is written");
-    let imported = phone.session.import(path.clone()).await;
+    write_tiny(&path);
+    let imported = phone.session.import(Picked::Path(path.clone())).await;
     let Ok(ImportResult::Imported { model }) = imported else {
         panic!("{imported:?}");
     };
@@ -381,7 +381,47 @@ async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
         .await;
     let state = phone.until_ready().await;
     let run = state.run.as_ref().expect("it goes on");
-    assert_eq!(run.model, phone::smollm2(&state).id);
+    assert_eq!(run.model, runs);
+}
+
+/// As Android hands a file over: open, with an address that only the system opens.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_without_a_path_is_opened_again_after_a_restart() {
+    let phone = Phone::new("Hedi", None).await;
+    let own = tempfile::tempdir().expect("there is room for a folder");
+    let path = own.path().join("mine.gguf");
+    write_tiny(&path);
+    let picked = Picked::Opened {
+        file: File::open(&path).expect("it is there"),
+        name: "mine.gguf".into(),
+        address: Some(phone::address_of(&path)),
+    };
+    let imported = phone.session.import(picked).await;
+    let Ok(ImportResult::Imported { model }) = imported else {
+        panic!("{imported:?}");
+    };
+    let is_here = |state: &app::api::AppState| {
+        let mut models = state.models.iter();
+        let found = models.find(|found| found.id == model);
+        found.is_some_and(|found| found.availability == ModelAvailability::Here)
+    };
+    phone.until("it was read", is_here).await;
+
+    let phone = Phone::open(phone.close().await).await;
+
+    phone.until("it is open again", is_here).await;
+    let folder = phone.folder.path().join("models");
+    let files = std::fs::read_dir(folder).expect("there is one").count();
+    assert_eq!(files, 1, "but for the list nothing lies there");
+}
+
+fn write_tiny(path: &Path) {
+    let shape = gguf_tools::Shape::preset("tiny-llama").expect("there is one");
+
+    Synth::new(shape, TensorType::Q4_0, 1)
+        .write_file(path, &mut |_| {})
+        .expect("it is written");
 }
 
 /// Writes zeros over a file's beginning, and leaves its length and its time as they were.
@@ -400,6 +440,15 @@ async fn conversations_that_were_damaged_are_said_to_be_set_aside() {
     phone.converse(1).await;
     let folder = phone.close().await;
     let history = folder.path().join("history.db");
+    // SQLite writes its log into the file when it closes that, after all that had to do with it has ended.
+    let log = folder.path().join("history.db-wal");
+    tokio::time::timeout(PATIENCE, async {
+        while log.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it is closed");
     std::fs::write(&history, "no database at all, but words").expect("it is written");
 
     let phone = Phone::open(folder).await;

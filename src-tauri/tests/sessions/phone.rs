@@ -1,6 +1,7 @@
 //! A phone for tests: a whole session, in a folder of its own, behind a window that is not there.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use app::api::{
     ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus, Problem,
     Question, QuestionWhat, RunPhase, Sampling, ScanResult,
 };
-use app::models;
+use app::models::{self, Picked};
 use app::platform::{Doing, Platform, Reading};
 use app::session::{Config, Order, Session};
 use app::view::running::device_of;
@@ -28,6 +29,15 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Memory of each phone: too little for the model as a whole, so that it has to be shared.
 pub const MEMORY_BYTES: u64 = 250_000_000;
+
+/// How addresses of files begin here that have no path.
+const ADDRESS: &str = "content://";
+
+/// Returns the address of a file that has no path, as far as the app knows.
+#[cfg(target_os = "linux")]
+pub fn address_of(path: &Path) -> String {
+    format!("{ADDRESS}{}", path.display())
+}
 
 /// A phone.
 pub struct Phone {
@@ -356,8 +366,14 @@ impl Platform for Bench {
         futures::future::ready(Ok(ScanResult::NoCamera)).boxed()
     }
 
-    fn pick_model(&self) -> BoxFuture<'_, Result<Option<PathBuf>, Problem>> {
+    fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>> {
         futures::future::ready(Ok(None)).boxed()
+    }
+
+    fn open_model(&self, address: String) -> BoxFuture<'_, Result<File, Problem>> {
+        let path = address.strip_prefix(ADDRESS).unwrap_or_default();
+
+        futures::future::ready(File::open(path).map_err(Problem::other)).boxed()
     }
 
     fn save_text(

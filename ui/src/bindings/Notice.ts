@@ -70,7 +70,19 @@ name: string,
 /**
  * Why not.
  */
-end: PairingEnd, } | { "kind": "start_failed", model: string, problem: Problem, } | { "kind": "history_set_aside", path: string, } | { "kind": "download_done", 
+end: PairingEnd, } | { "kind": "start_failed", 
+/**
+ * Its name.
+ */
+model: string, 
+/**
+ * Why.
+ */
+problem: Problem, } | { "kind": "history_set_aside", 
+/**
+ * Where the damaged file is.
+ */
+path: string, } | { "kind": "download_done", 
 /**
  * Its name.
  */

@@ -26,7 +26,23 @@ missing_bytes: number, } | { "kind": "unsupported",
 /**
  * What it is.
  */
-architecture: string, } | { "kind": "damaged" } | { "kind": "server", host: string, fault: ServerFault, } | { "kind": "file_gone", name: string, } | { "kind": "file_changed", name: string, } | { "kind": "metered" } | { "kind": "no_model" } | { "kind": "phones_gone", 
+architecture: string, } | { "kind": "damaged" } | { "kind": "server", 
+/**
+ * Which.
+ */
+host: string, 
+/**
+ * What is wrong with it.
+ */
+fault: ServerFault, } | { "kind": "file_gone", 
+/**
+ * Its name.
+ */
+name: string, } | { "kind": "file_changed", 
+/**
+ * Its name.
+ */
+name: string, } | { "kind": "metered" } | { "kind": "no_model" } | { "kind": "phones_gone", 
 /**
  * How many.
  */

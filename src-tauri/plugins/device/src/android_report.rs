@@ -141,6 +141,27 @@ pub(crate) fn alias(kind: PermissionKind) -> &'static str {
     }
 }
 
+/// A file that was opened, as the Kotlin part says it; all of it is missing if a person picked none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct OpenedFile {
+    /// Number by which this process reads it; less than 0 if there is none.
+    pub(crate) descriptor: Option<i32>,
+    /// What people call it.
+    pub(crate) name: String,
+    /// By which the system opens it.
+    address: String,
+    /// Whether the system will do so after a restart.
+    lasts: bool,
+}
+
+impl OpenedFile {
+    /// Returns by what it can be opened again, if it can.
+    pub(crate) fn address_that_lasts(&self) -> Option<String> {
+        (self.lasts && !self.address.is_empty()).then(|| self.address.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +171,23 @@ mod tests {
         "lowMemory": false, "batteryPercent": 71, "charging": true, "powerSave": false,
         "thermalStatus": 0, "headroom": 0.4, "radioLock": true, "metered": false
     }"#;
+
+    #[test]
+    fn a_file_is_opened_again_only_if_the_system_lets_us() {
+        let opened = |lasts: bool| -> OpenedFile {
+            let text = format!(
+                r#"{{"descriptor": 7, "name": "a.gguf", "address": "content://a", "lasts": {lasts}}}"#
+            );
+            serde_json::from_str(&text).expect("as Kotlin writes it")
+        };
+
+        let file = opened(true);
+        assert_eq!((file.descriptor, file.name.as_str()), (Some(7), "a.gguf"));
+        assert_eq!(file.address_that_lasts(), Some("content://a".into()));
+        assert_eq!(opened(false).address_that_lasts(), None);
+        let none: OpenedFile = serde_json::from_str("{}").expect("nothing was picked");
+        assert_eq!(none.descriptor, None);
+    }
 
     #[test]
     fn what_kotlin_says_is_read() {

@@ -189,6 +189,26 @@ impl Device {
         self.system.open_settings()
     }
 
+    /// Lets a person pick a file, wherever the system finds one, and opens it; `None` if they picked none.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if it cannot be opened.
+    #[cfg(target_os = "android")]
+    pub async fn pick_file(&self) -> Result<Option<PickedFile>, DeviceError> {
+        self.system.pick_file().await
+    }
+
+    /// Opens a file again that a person has picked, by its [address](PickedFile::address).
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if it is gone, or the permission to read it is.
+    #[cfg(target_os = "android")]
+    pub async fn open_file(&self, address: String) -> Result<std::fs::File, DeviceError> {
+        self.system.open_file(address).await
+    }
+
     /// Tells the page what of it is hidden, for it was not there when that changed.
     fn apply_insets<R: Runtime>(&self, webview: &Webview<R>) {
         if let Some(insets) = self.system.insets()
@@ -198,6 +218,22 @@ impl Device {
         }
     }
 }
+
+/// A file that a person picked, and that has no path.
+#[cfg(target_os = "android")]
+#[derive(Debug)]
+pub struct PickedFile {
+    /// It, open to be read.
+    pub file: std::fs::File,
+    /// What people call it.
+    pub name: String,
+    /// By which it can be opened again, also after a restart; `None` if it cannot.
+    pub address: Option<String>,
+}
+
+/// A file that may have to be fetched, or picked by a person first.
+#[cfg(target_os = "android")]
+type Opening<'a, T> = BoxFuture<'a, Result<T, DeviceError>>;
 
 /// An answer that may take a person's time.
 type Answer<'a> = BoxFuture<'a, Result<PermissionStatus, DeviceError>>;

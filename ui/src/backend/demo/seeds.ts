@@ -59,7 +59,7 @@ export function seed(scenario: Scenario, now: number): Seed {
             cutTalk(start, now);
             break;
         case "damaged":
-            failed(state, "llama3");
+            model(state, "llama3").availability = { kind: "failed", problem: { kind: "server", host: "models.example", fault: { kind: "wrong_length" } } };
             start.toldFirst = [{ kind: "history_set_aside", path: "/data/user/0/app.lingualinked/history.db-damaged-1764172800000" }];
             break;
         case "too_big":
@@ -88,6 +88,7 @@ export function seed(scenario: Scenario, now: number): Seed {
             start.around = [...start.around.filter((phone) => phone.version === "same"), ...MORE.map((phone) => structuredClone(phone))];
             has(state, "qwen14");
             grouped(start, 7, now);
+            model(state, "gemma270").availability = { kind: "in_group", phone: membersOf(start)[1]?.id ?? "" };
             runs(state, "qwen14", membersOf(start));
             talk(start, now);
             break;
@@ -126,17 +127,16 @@ function alone(): AppState {
     };
 }
 
-function has(state: AppState, id: string): void {
+function model(state: AppState, id: string): AppState["models"][number] {
     const model = state.models.find((model) => model.id === id);
     if (model === undefined) throw new Error(`no model ${id}`);
-    model.availability = { kind: "here" };
-    state.storage.models_bytes += model.file_bytes;
+    return model;
 }
 
-function failed(state: AppState, id: string): void {
-    const model = state.models.find((model) => model.id === id);
-    if (model === undefined) throw new Error(`no model ${id}`);
-    model.availability = { kind: "failed", problem: { kind: "server", host: "models.example", fault: { kind: "wrong_length" } } };
+function has(state: AppState, id: string): void {
+    const { file_bytes } = model(state, id);
+    model(state, id).availability = { kind: "here" };
+    state.storage.models_bytes += file_bytes;
 }
 
 function grouped(start: Seed, phones: number, now: number): void {
@@ -158,12 +158,11 @@ function membersOf(start: Seed): DemoPhone[] {
 }
 
 export function runs(state: AppState, id: string, phones: DemoPhone[]): void {
-    const model = state.models.find((model) => model.id === id);
-    if (model === undefined) throw new Error(`no model ${id}`);
-    const expected = outlook(model, phones);
+    const { name, n_layers } = model(state, id);
+    const expected = outlook(model(state, id), phones);
     if (expected.kind !== "runs") throw new Error(`${id} does not fit`);
     state.run = {
-        model: model.id, model_name: model.name, n_layers: model.n_layers,
+        model: id, model_name: name, n_layers,
         phase: { kind: "ready" },
         stages: expected.stages, head: ME.id,
         forecast: expected.speed, measured: null, queue: [],

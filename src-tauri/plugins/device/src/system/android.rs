@@ -1,6 +1,7 @@
 //! Android: the Kotlin part tells and does, this side translates.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::{FromRawFd, RawFd};
 
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
@@ -11,8 +12,10 @@ use tauri::{AppHandle, Manager, Runtime};
 use tokio::sync::watch;
 
 use super::System;
-use crate::android_report::{AndroidReport, Permissions, alias, anonymous_bytes};
-use crate::{Answer, DeviceError, Holds, Insets, Notice, PermissionKind, Reading};
+use crate::android_report::{AndroidReport, OpenedFile, Permissions, alias, anonymous_bytes};
+use crate::{
+    Answer, DeviceError, Holds, Insets, Notice, Opening, PermissionKind, PickedFile, Reading,
+};
 
 /// Where the Kotlin part is.
 const PACKAGE: &str = "app.lingualinked.device";
@@ -48,6 +51,12 @@ struct HoldArgs {
 struct ServeArgs {
     title: String,
     text: String,
+}
+
+/// Which file to open.
+#[derive(Serialize)]
+struct OpenArgs {
+    address: String,
 }
 
 /// What [`Permissions`] are the answer to.
@@ -129,6 +138,20 @@ fn own_bytes() -> u64 {
     anonymous_bytes(&status).unwrap_or_default()
 }
 
+/// Takes a descriptor over.
+#[expect(unsafe_code, reason = "no library takes a number for a descriptor")]
+fn take_over(descriptor: RawFd) -> Result<File, DeviceError> {
+    if descriptor < 0 {
+        return Err(DeviceError {
+            reason: "the file has no descriptor".into(),
+        });
+    }
+
+    // SAFETY: the Kotlin part has detached it from what it was opened by (`detachFd`), and told it nobody else: it is
+    // open, and only this closes it.
+    Ok(unsafe { File::from_raw_fd(descriptor) })
+}
+
 impl<R: Runtime> System for Android<R> {
     fn readings(&self) -> watch::Receiver<Reading> {
         self.readings.clone()
@@ -191,6 +214,36 @@ impl<R: Runtime> System for Android<R> {
 
     fn open_settings(&self) -> Result<(), DeviceError> {
         Ok(self.kotlin.run_mobile_plugin("openSettings", ())?)
+    }
+
+    fn pick_file(&self) -> Opening<'_, Option<PickedFile>> {
+        async move {
+            let picked = self
+                .kotlin
+                .run_mobile_plugin_async::<OpenedFile>("pickFile", ());
+            let picked = picked.await?;
+            let Some(descriptor) = picked.descriptor else {
+                return Ok(None);
+            };
+
+            Ok(Some(PickedFile {
+                file: take_over(descriptor)?,
+                address: picked.address_that_lasts(),
+                name: picked.name,
+            }))
+        }
+        .boxed()
+    }
+
+    fn open_file(&self, address: String) -> Opening<'_, File> {
+        async move {
+            let opened = self
+                .kotlin
+                .run_mobile_plugin_async::<OpenedFile>("openFile", OpenArgs { address });
+
+            take_over(opened.await?.descriptor.unwrap_or(-1))
+        }
+        .boxed()
     }
 
     fn insets(&self) -> Option<Insets> {

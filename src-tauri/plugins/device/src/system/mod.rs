@@ -13,6 +13,8 @@ use std::fmt::Debug;
 use tokio::sync::watch;
 
 use crate::{Answer, DeviceError, Holds, Insets, Notice, PermissionKind, Reading};
+#[cfg(target_os = "android")]
+use crate::{Opening, PickedFile};
 
 #[cfg(target_os = "android")]
 pub(crate) use android::start;
@@ -34,6 +36,12 @@ pub(crate) trait System: Debug + Send + Sync {
     fn request_permission(&self, kind: PermissionKind) -> Answer<'_>;
 
     fn open_settings(&self) -> Result<(), DeviceError>;
+
+    #[cfg(target_os = "android")]
+    fn pick_file(&self) -> Opening<'_, Option<PickedFile>>;
+
+    #[cfg(target_os = "android")]
+    fn open_file(&self, address: String) -> Opening<'_, std::fs::File>;
 
     /// Returns what of the page is hidden, where the page cannot find out.
     fn insets(&self) -> Option<Insets> {

@@ -7,11 +7,14 @@ import android.net.Uri
 import android.os.Build
 import android.os.Handler
 import android.os.Looper
+import android.provider.OpenableColumns
 import android.provider.Settings
 import android.webkit.WebView
+import androidx.activity.result.ActivityResult
 import androidx.appcompat.app.AppCompatActivity
 import androidx.core.view.ViewCompat
 import androidx.core.view.WindowInsetsCompat
+import app.tauri.annotation.ActivityCallback
 import app.tauri.annotation.Command
 import app.tauri.annotation.InvokeArg
 import app.tauri.annotation.Permission
@@ -20,6 +23,7 @@ import app.tauri.plugin.Channel
 import app.tauri.plugin.Invoke
 import app.tauri.plugin.JSObject
 import app.tauri.plugin.Plugin
+import kotlin.concurrent.thread
 
 @InvokeArg
 internal class WatchArgs {
@@ -39,6 +43,11 @@ internal class HoldArgs {
 internal class ServeArgs {
     lateinit var title: String
     lateinit var text: String
+}
+
+@InvokeArg
+internal class OpenArgs {
+    lateinit var address: String
 }
 
 /** How often a report is sent when nothing happens; Rust's `PERIOD`. */
@@ -130,6 +139,64 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
         page.data = Uri.fromParts("package", activity.packageName, null)
         activity.startActivity(page)
         invoke.resolve()
+    }
+
+    /** Lets a person pick a file, opens it, and keeps the permission to open it again; nothing, if they picked none. */
+    @Command
+    fun pickFile(invoke: Invoke) {
+        val picker = Intent(Intent.ACTION_OPEN_DOCUMENT)
+        picker.addCategory(Intent.CATEGORY_OPENABLE)
+        // Models have no type that systems know.
+        picker.type = "*/*"
+        startActivityForResult(invoke, picker, "filePicked")
+    }
+
+    @ActivityCallback
+    fun filePicked(invoke: Invoke, result: ActivityResult) {
+        val address = result.data?.data
+        if (result.resultCode != Activity.RESULT_OK || address == null) {
+            invoke.resolve(JSObject())
+            return
+        }
+        val lasts = try {
+            activity.contentResolver.takePersistableUriPermission(
+                address, Intent.FLAG_GRANT_READ_URI_PERMISSION
+            )
+            true
+        } catch (refused: SecurityException) {
+            false
+        }
+        open(invoke, address, lasts)
+    }
+
+    /** Opens a file that was picked before. */
+    @Command
+    fun openFile(invoke: Invoke) {
+        open(invoke, Uri.parse(invoke.parseArgs(OpenArgs::class.java).address), true)
+    }
+
+    /** Hands a descriptor over, which Rust closes. What provides the file may have to fetch it: not on the main thread. */
+    private fun open(invoke: Invoke, address: Uri, lasts: Boolean) {
+        thread {
+            try {
+                val name = nameOf(address)
+                val descriptor = activity.contentResolver.openFileDescriptor(address, "r")
+                val opened = JSObject()
+                opened.put("descriptor", descriptor?.detachFd() ?: -1)
+                opened.put("name", name)
+                opened.put("address", address.toString())
+                opened.put("lasts", lasts)
+                invoke.resolve(opened)
+            } catch (gone: Exception) {
+                invoke.reject("the file cannot be opened", gone)
+            }
+        }
+    }
+
+    private fun nameOf(address: Uri): String {
+        val columns = arrayOf(OpenableColumns.DISPLAY_NAME)
+        val found = activity.contentResolver.query(address, columns, null, null, null)
+        return found.use { if (it != null && it.moveToFirst()) it.getString(0) else null } ?: ""
     }
 
     override fun onDestroy(activity: AppCompatActivity) {
