@@ -1,9 +1,10 @@
-//! The app is killed in the middle of an answer, fifty times over: the database opens, holds all that it had acknowledged,
-//! and nothing but the last answer is touched.
+//! The history is killed in the middle of whatever it does, fifty times over: the database opens, and holds all that was
+//! acknowledged, and at most the operation that it was at.
 //!
-//! The app is this test's own executable, told to [write]. It says after each operation that it was done; then it is killed, as
-//! nothing can prevent (`SIGKILL`), after a number of operations and a moment, which are drawn. What it had said is what must be
-//! there, and at most the operation that it was at.
+//! `tests/windows/crash.rs` kills the whole app, always while words come. Here questions are edited and conversations deleted,
+//! too, and it is known to the operation what must be there. What is killed is this test's own executable, told to [write]. It
+//! says after each operation that it was done; then it is killed, as nothing can prevent (`SIGKILL`), after a number of
+//! operations and a moment, which are drawn.
 
 mod reference;
 
@@ -17,7 +18,8 @@ use std::time::Duration;
 use app::history::Archive;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use reference::{Ending, Operation, Reference, Subject, check_all, shown};
+use reference::database::open_checked;
+use reference::{Ending, Operation, Reference, Subject, shown};
 
 const N_KILLS: u64 = 50;
 
@@ -30,7 +32,7 @@ const NOW: &str = "LINGUALINKED_CRASH_NOW";
 const DONE: &str = "done";
 
 #[test]
-fn a_kill_touches_no_message_but_the_last() {
+fn a_kill_costs_at_most_what_was_not_acknowledged() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.db");
     let mut reference = Reference::default();
@@ -65,7 +67,7 @@ fn a_kill_touches_no_message_but_the_last() {
             n_lost += 1;
         }
         drop(archive);
-        check_all(&path);
+        open_checked(&path);
     }
     let _ = writeln!(
         io::stderr(),
@@ -77,7 +79,7 @@ fn a_kill_touches_no_message_but_the_last() {
     );
 }
 
-/// The app. Writes until it is killed, if it is told where.
+/// What is killed. Writes until then, if it is told where.
 #[test]
 #[ignore = "the test above runs it"]
 fn write() {
@@ -147,7 +149,7 @@ fn open(path: &Path) -> Archive {
     archive
 }
 
-/// What the app does: conversations of some questions, whose answers are written piece by piece; now and then one is asked again
+/// What is done: conversations of some questions, whose answers are written piece by piece; now and then one is asked again
 /// or edited, a message or an older conversation deleted.
 struct Plan {
     luck: ChaCha12Rng,

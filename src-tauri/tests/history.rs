@@ -7,7 +7,8 @@ use std::path::Path;
 use app::history::{Archive, HistoryError};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use reference::{Body, Ending, Operation, Reference, Refusal, Subject, Talk, check_all, shown};
+use reference::database::open_checked;
+use reference::{Body, Ending, Operation, Reference, Refusal, Subject, Talk, shown};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))] // each waits some dozen times for the disk
@@ -35,7 +36,7 @@ proptest! {
             prop_assert_eq!(found, n_found(&reference.shown(), word), "{}", word);
         }
         drop(archive);
-        check_all(&path);
+        open_checked(&path);
     }
 }
 

@@ -145,12 +145,7 @@ impl<'net> Handset<'net> {
     pub fn close(&mut self) -> TestResult {
         let session = self.session().ok_or("the app is open")?;
         self.driver.close(session)?;
-        self.wait("end of the app", |phone| {
-            let running = running_in(phone.phone, Path::new(APP)).ok()?;
-            running.is_empty().then_some(())
-        })?;
-        self.window = None;
-        Ok(())
+        self.wait_for_end()
     }
 
     /// Kills the app, as a system does that needs the memory.
@@ -162,8 +157,21 @@ impl<'net> Handset<'net> {
         for pid in running {
             kill(pid, Signal::SIGKILL)?;
         }
+        self.wait_for_end()
+    }
+
+    fn wait_for_end(&mut self) -> TestResult {
+        self.wait("end of the app", |phone| {
+            let running = running_in(phone.phone, Path::new(APP)).ok()?;
+            running.is_empty().then_some(())
+        })?;
         self.window = None;
         Ok(())
+    }
+
+    /// The database of what was said on this phone.
+    pub fn history(&self) -> PathBuf {
+        self.folder.join("data/app.lingualinked/history.db")
     }
 
     /// Taps what shows this name, as soon as it can be tapped.

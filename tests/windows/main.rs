@@ -13,10 +13,13 @@
 )]
 
 mod crash;
+#[path = "../../src-tauri/tests/reference/database.rs"]
+mod database;
 mod handset;
 mod headless;
 mod hostile;
 mod invite;
+mod kept;
 mod people;
 mod processes;
 mod shots;

@@ -85,7 +85,7 @@ fn form_a_group(ann: &Handset, ben: &Handset, cem: &Handset) -> TestResult {
 /// One of them gets the model, and hands out parts of it.
 fn start_the_model(ann: &Handset, ben: &Handset, cem: &Handset) -> TestResult {
     get_model(ann)?;
-    ann.photograph("12-forecast")?;
+    see_forecast(ann)?;
     ann.tap("Start on 3 phones")?;
     for phone in [ben, cem] {
         tab(phone, "Group")?;
@@ -104,6 +104,49 @@ fn start_the_model(ann: &Handset, ben: &Handset, cem: &Handset) -> TestResult {
         phone.photograph("14-ready")?;
     }
     Ok(())
+}
+
+/// Once the phones have been measured for the model, Ann is told what to expect.
+fn see_forecast(ann: &Handset) -> TestResult {
+    let (group, alone, without) = ann.wait_for(WORK, "a forecast", |phone| {
+        let text = phone.text();
+        let without = ["Without Ben", "Without Cem"].into_iter();
+        let without = without.filter(|row| text.contains(row));
+        Some((
+            outlook(&text, "This group, 3 phones")?,
+            outlook(&text, "This phone alone")?,
+            without
+                .map(|row| outlook(&text, row))
+                .collect::<Option<Vec<_>>>()?,
+        ))
+    })?;
+    ann.photograph("12-forecast")?;
+
+    if group != Outlook::Runs || alone != Outlook::TooBig || without.is_empty() {
+        return Err(format!("together: {group:?}, alone: {alone:?}, without: {without:?}").into());
+    }
+    Ok(())
+}
+
+/// What is to be expected of some phones.
+#[derive(Debug, PartialEq, Eq)]
+enum Outlook {
+    /// So many tokens a second.
+    Runs,
+    /// So much memory is missing.
+    TooBig,
+}
+
+/// Reads what a row says; `None` if it is not there, or says that phones are not measured yet.
+fn outlook(text: &str, row: &str) -> Option<Outlook> {
+    let (_, said) = text.split_once(row)?;
+    let mut words = said.split_whitespace();
+    let number: f64 = words.next()?.parse().ok()?;
+    match (number > 0.0, words.next()?, words.next()?) {
+        (true, "tokens/s", _) => Some(Outlook::Runs),
+        (true, "MB", "missing") => Some(Outlook::TooBig),
+        _ => None,
+    }
 }
 
 /// Two ask at the same time, and each gets what a group without windows writes.

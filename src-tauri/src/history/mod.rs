@@ -12,7 +12,8 @@
 //!
 //! - **A crash loses nothing that was appended.** The app may be killed at any moment; the answer that was being written then is
 //!   [ended](crate::api::AnswerOutcome::AppEnded) at the next start, with its words, and nothing else is touched
-//!   (`tests/crash.rs`). If the phone itself dies, the last seconds of that answer may be lost (see [`answers`]).
+//!   (`tests/crash.rs`, and the whole app in `tests/windows/crash.rs`). If the phone itself dies, the last seconds of that answer
+//!   may be lost (see [`answers`]).
 //! - **What is deleted is gone from the files** when the call returns ([`Archive::delete`]).
 //! - **No file is given up.** A database of a later version is refused, a damaged one renamed ([`Archive::open`]).
 //! - **Every text has a limit** ([`limits`]).

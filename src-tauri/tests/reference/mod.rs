@@ -4,14 +4,13 @@
 
 #![allow(dead_code)] // each test uses its part
 
-use std::path::Path;
+pub mod database;
 
 use app::api::{
     AnswerOutcome, ConversationId, Message, MessageBody, MessageId, Notice, Question, QuestionWhat,
     Sampling,
 };
 use app::history::{Archive, HistoryError};
-use rusqlite::Connection;
 
 /// What may be done. Indices that point at nothing make it nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -423,20 +422,6 @@ pub fn shown(archive: &Archive) -> Vec<Talk> {
         }
     });
     talks.collect()
-}
-
-/// Checks a database that nobody has open: every page, every index against its table, every key against what it points at.
-pub fn check_all(path: &Path) {
-    let connection = Connection::open(path).expect("opened");
-    let verdict: String = connection
-        .query_one("PRAGMA integrity_check", (), |row| row.get(0))
-        .expect("checked");
-    assert_eq!(verdict, "ok");
-    let orphans = connection
-        .prepare("PRAGMA foreign_key_check")
-        .and_then(|mut check| check.exists(()))
-        .expect("checked");
-    assert!(!orphans, "a key points at nothing");
 }
 
 fn body(message: Message) -> Body {
