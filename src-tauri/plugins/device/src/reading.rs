@@ -89,7 +89,7 @@ impl Source for Latest {
 
 #[cfg(test)]
 mod tests {
-    use proto::device::{Policy, Thermal};
+    use proto::device::{Policy, Relief, Thermal};
 
     use super::*;
 
@@ -149,6 +149,7 @@ mod tests {
                 only_while_charging: false,
                 use_metered: false,
             },
+            relief: Relief::None,
         },
         low_memory: false,
         headroom: None,
