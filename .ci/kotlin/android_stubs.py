@@ -42,6 +42,7 @@ UNSAID = {
     "android.content.pm.PackageInfo",
     "android.content.res.Resources",
     "android.database.Cursor",
+    "android.os.ParcelFileDescriptor",
     "android.util.DisplayMetrics",
     "android.view.Window",
 }

@@ -195,8 +195,12 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
 
     private fun nameOf(address: Uri): String {
         val columns = arrayOf(OpenableColumns.DISPLAY_NAME)
-        val found = activity.contentResolver.query(address, columns, null, null, null)
-        return found.use { if (it != null && it.moveToFirst()) it.getString(0) else null } ?: ""
+        val found = activity.contentResolver.query(address, columns, null, null, null) ?: return ""
+        try {
+            return if (found.moveToFirst()) found.getString(0) ?: "" else ""
+        } finally {
+            found.close()
+        }
     }
 
     override fun onDestroy(activity: AppCompatActivity) {
