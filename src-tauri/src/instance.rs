@@ -52,8 +52,9 @@ pub enum Start {
 /// The data folder is this app's, until the process ends.
 #[derive(Debug)]
 pub struct Instance {
-    _lock: File,
-    bell: UnixListener,
+    lock: File,
+    /// Where others ring; `None` where there can be no socket, because the folder's path is too long for one.
+    bell: Option<UnixListener>,
 }
 
 /// Why an app can neither be the first nor lead to it.
@@ -90,7 +91,7 @@ pub fn start(data: &Path, links: &[String]) -> Result<Start, InstanceError> {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(lock) = lock(data)? {
-            return Instance::new(data, lock).map(Start::First);
+            return Ok(Start::First(Instance::new(data, lock)));
         }
         if ring(data, links).is_ok() {
             return Ok(Start::HandedOver);
@@ -105,12 +106,16 @@ pub fn start(data: &Path, links: &[String]) -> Result<Start, InstanceError> {
 }
 
 impl Instance {
-    fn new(data: &Path, lock: File) -> Result<Self, InstanceError> {
+    fn new(data: &Path, lock: File) -> Self {
         let path = data.join(SOCKET);
         let _ = fs::remove_file(&path); // of an app that was killed; there is none as a rule
-        let bell = UnixListener::bind(&path).map_err(|source| file_error(&path, source))?;
+        let bell = UnixListener::bind(&path);
+        let bell = bell.inspect_err(|error| tracing::warn!(%error, "No other start will be heard"));
 
-        Ok(Self { _lock: lock, bell })
+        Self {
+            lock,
+            bell: bell.ok(),
+        }
     }
 
     /// Tells of each further start, with its links, until the process ends.
@@ -119,8 +124,12 @@ impl Instance {
     ///
     /// If no thread can be started.
     pub fn listen(self, on_start: impl Fn(Vec<String>) + Send + 'static) -> io::Result<()> {
+        let Self { lock, bell } = self;
+        std::mem::forget(lock); // held until the process ends
+        let Some(bell) = bell else {
+            return Ok(());
+        };
         let listen = move || {
-            let Self { _lock, bell } = self; // both: the lock is held as long as somebody listens
             for caller in bell.incoming() {
                 match caller.and_then(|caller| answer(caller, &on_start)) {
                     Ok(()) => {}
@@ -246,6 +255,20 @@ mod tests {
         assert!(matches!(second, Start::HandedOver), "{second:?}");
         assert_eq!(rung.recv(), Ok(vec![LINK.to_owned()]));
         drop(silent);
+    }
+
+    /// Addresses of sockets have 107 bytes at the most.
+    #[test]
+    fn where_there_can_be_no_socket_a_second_start_is_refused() {
+        let data = tempfile::tempdir().expect("there is room for a folder");
+        let deep = data.path().join("a".repeat(100));
+        fs::create_dir(&deep).expect("there is room for a folder");
+
+        let first = start(&deep, &[]).expect("it is free");
+        let second = start(&deep, &[]);
+
+        assert!(matches!(first, Start::First(_)), "{first:?}");
+        assert!(matches!(second, Err(InstanceError::Silent { .. })));
     }
 
     fn first(data: &Path) -> mpsc::Receiver<Vec<String>> {

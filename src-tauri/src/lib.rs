@@ -60,6 +60,9 @@ pub fn run() {
         return;
     };
 
+    #[cfg(target_os = "linux")]
+    need_display();
+
     let app = tauri::Builder::default()
         .plugin(tauri_plugin_dialog::init())
         .plugin(
@@ -84,6 +87,16 @@ pub fn run() {
         .build(context)
         .expect("a window can be opened")
         .run(lifecycle::happens);
+}
+
+/// Ends the program where no window can be opened: Tauri would panic.
+#[cfg(target_os = "linux")]
+fn need_display() {
+    if gtk::init().is_err() {
+        let why = "There is no display here that can be opened. Run this in a desktop session.";
+        let _ = writeln!(std::io::stderr(), "{why}"); // there may be nobody who reads it
+        std::process::exit(1)
+    }
 }
 
 /// Takes the data folder; `None` if an app that has it has taken over. Ends the program if it does not answer.
