@@ -33,6 +33,11 @@ use super::{OutEvent, Pick, REASON_BYTES_MAX, Sample, Token, decode_steps_max, p
 /// Questions that may be open or waiting. A guess: more than a group of twelve asks at once.
 const REQUESTS_MAX: usize = 64;
 
+/// Tokens in a chunk of an answer that had been written before. Of fewer than 64 rows llama.cpp attends to each by itself
+/// (`GGML_FA_TILE_Q`), as it did when they were written: so the same bits come of them. Half of that, so that stages have
+/// something to do side by side.
+const WRITTEN_CHUNK_TOKENS: u32 = 32;
+
 /// The ends' side of the ring.
 #[derive(Debug)]
 pub(super) struct Head<H> {
@@ -471,7 +476,14 @@ impl<H> Head<H> {
         };
 
         let (index, start) = (*index, *sent as usize);
-        let end = prompt.len().min(start + chunk_tokens as usize);
+        // The chunks of the prompt itself are as they were.
+        let n_prompt = prompt.len().saturating_sub(entry.ask.written.len());
+        let end = if start < n_prompt {
+            n_prompt.min(start + chunk_tokens as usize)
+        } else {
+            let chunk_tokens = chunk_tokens.min(WRITTEN_CHUNK_TOKENS);
+            prompt.len().min(start + chunk_tokens as usize)
+        };
         let tokens = prompt[start..end].to_vec();
         let done = end == prompt.len();
         *sent = u32::try_from(end).expect("a prompt is shorter than n_ctx");
