@@ -106,6 +106,28 @@ fn goes_on_where_it_broke_off(model: &Path) {
         let done = answer.assert_done();
         assert_eq!(done["completion_tokens"], N_TOKENS - n_written);
     }
+
+    // All of it was written, and only its end was lost.
+    let question = json!({
+        "prompt": { "chat": [{ "role": "user", "content": "Say hello." }] },
+        "max_tokens": N_TOKENS,
+        "sampling": {},
+        "stop": ["!"],
+    });
+    let whole = group.ask(0, &question);
+    assert_eq!(whole.assert_done()["finish"], "stop");
+    let mut again = question.clone();
+    again["written"] = json!(whole.tokens);
+    let end = group.ask(0, &again);
+    assert_eq!(
+        (end.text.as_str(), &end.assert_done()["finish"]),
+        ("", &json!("stop"))
+    );
+
+    // No token of this model.
+    again["written"] = json!([u32::MAX]);
+    group.ask(0, &again).assert_failed(&["there is no token"]);
+    assert_eq!(group.ask(0, &question).text, whole.text);
     group.stop();
 }
 

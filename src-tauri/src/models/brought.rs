@@ -32,6 +32,9 @@ const HEADER_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of a file's end that a name is made of.
 const END_BYTES: u64 = 1 << 20;
 
+/// Bytes of a file that are copied before it is looked whether there is room for as many more.
+const COPIED_BYTES: u64 = 16 << 20;
+
 /// A file that a person picked.
 #[derive(Debug)]
 pub enum Picked {
@@ -112,7 +115,7 @@ impl Picked {
     pub fn settle(
         self,
         copy: PathBuf,
-        check_room: impl FnOnce(u64) -> Result<(), Trouble>,
+        check_room: impl Fn(u64) -> Result<(), Trouble>,
     ) -> Result<Settled, Trouble> {
         match self {
             Self::Path(path) => {
@@ -134,8 +137,8 @@ impl Picked {
                 held: Some(Arc::new(file)),
             }),
             Self::Opened { file, name, .. } => {
-                check_room(file.metadata()?.len())?;
-                copy_to(file, &copy)?;
+                check_room(file.metadata()?.len())?; // 0 of a pipe
+                copy_to(file, &copy, check_room)?;
                 Ok(Settled {
                     place: Place::Path(copy.canonicalize()?),
                     file_name: name,
@@ -229,16 +232,26 @@ impl Brought {
     }
 }
 
-/// Copies a file, whole or not at all.
-fn copy_to(mut file: File, copy: &Path) -> Result<(), Trouble> {
-    let copied = File::create(copy).and_then(|mut to| {
-        io::copy(&mut file, &mut to)?;
-        to.sync_all()
-    });
+/// Copies a file, whole or not at all. A pipe does not say how long it is: there must always be room for some more.
+fn copy_to(
+    mut file: File,
+    copy: &Path,
+    check_room: impl Fn(u64) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let copied = File::create(copy)
+        .map_err(Trouble::from)
+        .and_then(|mut to| {
+            loop {
+                let n_bytes = io::copy(&mut (&mut file).take(COPIED_BYTES), &mut to)?;
+                if n_bytes == 0 {
+                    return Ok(to.sync_all()?);
+                }
+                check_room(COPIED_BYTES)?;
+            }
+        });
 
-    copied.map_err(|error| {
+    copied.inspect_err(|_| {
         let _ = std::fs::remove_file(copy); // the next start does it otherwise
-        Trouble::from(error)
     })
 }
 
@@ -311,22 +324,23 @@ fn name_of(path: &Path, gguf: &Gguf, offers: &[Offer]) -> Result<ModelId, Troubl
     Ok(ModelId(hex(hasher)))
 }
 
-/// Reads the list of models that were brought. One that cannot be read is as good as empty: people bring them again.
-pub fn load(path: &Path) -> BTreeMap<ModelId, Brought> {
+/// Reads the list of models that were brought; `None` if it cannot be read: people bring them again.
+pub fn load(path: &Path) -> Option<BTreeMap<ModelId, Brought>> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LIST_BYTES_MAX).read_to_end(&mut bytes));
     match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(BTreeMap::new()),
         Err(error) => tracing::warn!(%error, "The list of imported models cannot be read"),
         Ok(_) => {}
     }
 
-    let list = serde_json::from_slice::<Vec<Brought>>(&bytes).unwrap_or_else(|error| {
-        tracing::warn!(%error, "The list of imported models is none");
-        Vec::new()
-    });
-    let sound = list.into_iter().filter(|brought| is_sha256(&brought.id.0));
-    sound.map(|brought| (brought.id.clone(), brought)).collect()
+    let list = serde_json::from_slice::<Vec<Brought>>(&bytes);
+    let list =
+        list.inspect_err(|error| tracing::warn!(%error, "The list of imported models is none"));
+    let sound = list.ok()?.into_iter();
+    let sound = sound.filter(|brought| is_sha256(&brought.id.0));
+
+    Some(sound.map(|brought| (brought.id.clone(), brought)).collect())
 }
 
 /// Writes the list of models that were brought.

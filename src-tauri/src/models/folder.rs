@@ -90,11 +90,11 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes copies that a crash has left: all but those that are `kept`.
+    /// Removes copies that a crash has left: all but those that are `kept`, wherever this folder was then.
     pub fn remove_copies_but(&self, kept: &[&Path]) -> io::Result<()> {
         for entry in fs::read_dir(self.path.canonicalize()?)? {
             let path = entry?.path();
-            if !kept.contains(&path.as_path()) {
+            if !kept.iter().any(|kept| kept.file_name() == path.file_name()) {
                 self.remove_copy(&path)?;
             }
         }

@@ -191,8 +191,12 @@ impl Models {
         let (folder, offers, brought, listing) = on_disk(move || -> io::Result<_> {
             let folder = Folder::make(&config.folder)?;
             let brought = brought::load(&folder.brought());
-            let lie_at_paths = brought.values().filter_map(Brought::lies_at);
-            folder.remove_copies_but(&lie_at_paths.collect::<Vec<_>>())?;
+            if let Some(brought) = &brought {
+                let lie_at_paths = brought.values().filter_map(Brought::lies_at);
+                let swept = folder.remove_copies_but(&lie_at_paths.collect::<Vec<_>>());
+                let _ = swept.inspect_err(|error| tracing::warn!(%error, "A copy stays")); // until the next start
+            }
+            let brought = brought.unwrap_or_default();
             let listing = list(&folder, &config.offers, &brought)?;
             Ok((folder, config.offers, brought, listing))
         })

@@ -206,8 +206,19 @@ impl Worker {
             return; // of an ask before
         }
         self.changed = true;
-        if is_interrupted(&word.answer) && open.stopped_at.is_none() {
-            return self.interrupted(&word.conversation).await;
+        if is_interrupted(&word.answer) {
+            return match open.stopped_at {
+                None => self.interrupted(&word.conversation).await,
+                Some(_) => self.finish(&word.conversation, Ended::stopped()).await,
+            };
+        }
+        let is_full = matches!(
+            word.answer,
+            Answer::Refused(RefusalReason::PromptTooLong { .. })
+        );
+        if is_full && !open.ask.written.is_empty() {
+            // It has used up the context; what broke off was the word that it has.
+            return self.finish(&word.conversation, Ended::cut_off()).await;
         }
 
         if let Answer::Token { token, .. } = word.answer {
@@ -479,7 +490,8 @@ impl Open {
         if self.ask.written.len() >= self.ask.max_tokens as usize {
             Some(Ended::cut_off())
         } else if self.model != model {
-            Some(Ended::stopped())
+            let problem = Problem::other("another model runs by now");
+            Some(Ended::failed(problem))
         } else {
             None
         }
@@ -625,5 +637,23 @@ mod tests {
         open.writes("a word");
         assert!(open.waits_again(due));
         assert_eq!(open.due(), Some(due + PATIENCE));
+    }
+
+    #[test]
+    fn an_answer_goes_on_with_its_own_model_and_no_longer_than_was_wanted() {
+        let [one, other] = [1, 2].map(|n| Some(proto::ModelId([n; 32])));
+        let mut open = open();
+        open.ask.max_tokens = 2;
+
+        assert_eq!(open.cannot_go_on(one), None);
+        assert_eq!(open.cannot_go_on(other), None, "nothing was written yet");
+        open.ask.written.push(7);
+        assert_eq!(open.cannot_go_on(other), None);
+        assert!(matches!(
+            open.cannot_go_on(one).map(|ended| ended.outcome),
+            Some(AnswerOutcome::Failed { .. })
+        ));
+        open.ask.written.push(8);
+        assert_eq!(open.cannot_go_on(other), Some(Ended::cut_off()));
     }
 }

@@ -146,7 +146,7 @@ pub fn rebalanced(before: &Board, after: &Board) -> Option<(PeerId, RebalanceRea
 fn n_layers(run: &Running, phone: PeerId) -> u32 {
     let stage = run.stages.iter().find(|stage| stage.phone == phone);
 
-    stage.map_or(0, |stage| stage.layers.1 - stage.layers.0)
+    stage.map_or(0, |stage| stage.layers.1.saturating_sub(stage.layers.0))
 }
 
 /// Returns why a phone wants less to do, or its person does.
@@ -157,8 +157,8 @@ fn wish_of(member: &MemberStanding) -> Option<RebalanceReason> {
 
     let device = member.standing.device?;
     match (device.relief, device.tiredness()) {
-        (Relief::AtMost { .. }, _) if device.thermal >= Thermal::Fair => Some(RebalanceReason::Hot),
-        (Relief::AtMost { .. }, _) => Some(RebalanceReason::LowMemory),
+        (Relief::AtMost { is_hot: true, .. }, _) => Some(RebalanceReason::Hot),
+        (Relief::AtMost { is_hot: false, .. }, _) => Some(RebalanceReason::LowMemory),
         (_, Some(Rest::Hot)) => Some(RebalanceReason::Hot),
         (_, Some(Rest::LowBattery)) => Some(RebalanceReason::LowBattery),
         (_, Some(Rest::NotCharging | Rest::Metered)) => Some(RebalanceReason::LeftOut),
@@ -384,15 +384,18 @@ mod tests {
                 ..DEVICE
             })
         };
-        let half = Relief::AtMost { shards_bytes: 7 };
+        let half = |is_hot| Relief::AtMost {
+            shards_bytes: 7,
+            is_hot,
+        };
         let cases = [
             (board(again, &less, None), RebalanceReason::Slow),
             (
-                board(again, &less, with(Thermal::Serious, half)),
+                board(again, &less, with(Thermal::Serious, half(true))),
                 RebalanceReason::Hot,
             ),
             (
-                board(again, &less, with(Thermal::Nominal, half)),
+                board(again, &less, with(Thermal::Nominal, half(false))),
                 RebalanceReason::LowMemory,
             ),
             (

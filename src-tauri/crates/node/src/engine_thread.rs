@@ -398,9 +398,12 @@ impl Worker {
                 reason: RefusalReason::NoModel,
             };
         };
-        let prompt = match tokens_of(ends, &ask.prompt) {
-            Ok(prompt) => prompt,
-            Err(reason) => return InEvent::Refused { request, reason },
+        let written = known_tokens(ends, &ask.written);
+        let (prompt, written) = match (tokens_of(ends, &ask.prompt), written) {
+            (Ok(prompt), Ok(written)) => (prompt, written),
+            (Err(reason), _) | (_, Err(reason)) => {
+                return InEvent::Refused { request, reason };
+            }
         };
 
         let template_stops = ends.stop_strings().iter().map(|stop| (*stop).to_owned());
@@ -412,8 +415,8 @@ impl Worker {
             ignore_end: ask.ignore_end,
             is_over: false,
         };
-        for &token in &ask.written {
-            writing.go_over(ends, from_wire(token));
+        for token in written {
+            writing.go_over(ends, token);
         }
         let prompt = writing
             .history
@@ -515,7 +518,7 @@ impl Writing {
         self.history.push(token);
         self.detokenizer.push(ends, token, &mut piece);
         let is_end = ends.is_end_of_turn(token) && !self.ignore_end;
-        self.is_over = self.stops.push(&piece, &mut told) || is_end;
+        self.is_over |= self.stops.push(&piece, &mut told) || is_end;
     }
 
     fn next(&mut self, ends: &Ends, logits: &mut [f32], pick: Pick) -> Sample {
@@ -645,12 +648,21 @@ fn tokens_of(ends: &Ends, prompt: &Prompt) -> Result<Vec<Token>, RefusalReason> 
             Ok(ends.tokenize_prompt(&text.map_err(|e| invalid(e.to_string()))?))
         }
         Prompt::Text(text) => Ok(ends.tokenize_prompt(text)),
-        Prompt::Tokens(tokens) => {
-            let n_vocab = ends.n_vocab();
-            match tokens.iter().find(|&&token| token as usize >= n_vocab) {
-                None => Ok(tokens.iter().map(|&token| from_wire(token)).collect()),
-                Some(token) => Err(invalid(format!("there is no token {token}"))),
-            }
+        Prompt::Tokens(tokens) => known_tokens(ends, tokens),
+    }
+}
+
+fn known_tokens(
+    ends: &Ends,
+    tokens: &[proto::pipeline::Token],
+) -> Result<Vec<Token>, RefusalReason> {
+    let n_vocab = ends.n_vocab();
+
+    match tokens.iter().find(|&&token| token as usize >= n_vocab) {
+        None => Ok(tokens.iter().map(|&token| from_wire(token)).collect()),
+        Some(token) => {
+            let reason = format!("there is no token {token}");
+            Err(RefusalReason::Invalid(reason))
         }
     }
 }

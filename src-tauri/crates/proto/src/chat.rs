@@ -15,6 +15,9 @@ pub const ASK_BYTES_MAX: usize = 512 * 1024;
 /// Tokens that a question may ask to be answered with.
 pub const COMPLETION_TOKENS_MAX: u32 = 32_768;
 
+/// The same, as what a list may hold.
+const COMPLETION_TOKENS: usize = COMPLETION_TOKENS_MAX as usize;
+
 /// Messages in one question: a context of 131,072 tokens, of which a message takes 64. A guess.
 pub const MESSAGES_MAX: usize = 2048;
 
@@ -96,7 +99,7 @@ pub struct Ask {
     pub ignore_end: bool,
     /// Tokens of the answer that the asker has already, because it broke off after them: it goes on where it was. They
     /// are read like a prompt, which is quicker than to write them again, and not told again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::at_most::<_, _, COMPLETION_TOKENS>")]
     pub written: Vec<Token>,
 }
 

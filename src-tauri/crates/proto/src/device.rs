@@ -114,7 +114,7 @@ pub struct Load {
 }
 
 /// What a phone had better do. The later ones go before the earlier.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
     /// Go on.
     #[default]
@@ -137,6 +137,8 @@ pub enum Relief {
     AtMost {
         /// Bytes.
         shards_bytes: u64,
+        /// Whether for heat; else for want of memory.
+        is_hot: bool,
     },
     /// No part at all, for this reason.
     Rest(Tiredness),
@@ -233,17 +235,17 @@ impl Snapshot {
         }
     }
 
-    /// Returns whether the phone is so much better than when it was given `advice` that this may be over.
-    fn is_over(&self, advice: Advice) -> bool {
-        let (heat, percent) = match advice {
-            Advice::Leave => {
+    /// Returns whether the phone is so much better than when it was given `advice`, and asked for `relief`, that this may
+    /// be over.
+    fn is_over(&self, advice: Advice, relief: Relief) -> bool {
+        match (advice, relief) {
+            (Advice::Leave, _) => {
                 let recovered = self.leaves_below().saturating_add(BATTERY_MARGIN_PERCENT);
-                (Thermal::Fair, recovered)
+                self.thermal <= Thermal::Fair && !self.is_below(recovered)
             }
-            Advice::Ok | Advice::Slow | Advice::Shed(_) => (Thermal::Nominal, 0),
-        };
-
-        self.thermal <= heat && !self.is_below(percent)
+            (Advice::Shed(_), Relief::AtMost { is_hot: false, .. }) => true,
+            (Advice::Ok | Advice::Slow | Advice::Shed(_), _) => self.thermal <= Thermal::Nominal,
+        }
     }
 
     /// Battery below which the phone leaves, in percent.
@@ -256,6 +258,18 @@ impl Snapshot {
     fn is_below(&self, percent: u8) -> bool {
         self.battery
             .is_some_and(|battery| !battery.charging && battery.percent < percent)
+    }
+}
+
+impl Advice {
+    /// Returns its place among all advice.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Slow => 1,
+            Self::Shed(_) => 2,
+            Self::Leave => 3,
+        }
     }
 }
 

@@ -780,15 +780,14 @@ impl<H, C> Phone<H, C> {
         };
         let (excluded, devices) = (self.excluded(), self.standings.devices().collect());
         let Some(planning) = &mut self.planning else {
+            self.hurry = sparing::Hurry::None;
             return;
         };
         planning.set_phones(phones.clone(), now);
         planning.set_excluded(excluded);
         planning.set_devices(devices);
         let status = self.ring.reconfig().status();
-        let is_pressed = status == Status::InForce && planning.is_pressed();
-        let patience = is_pressed.then(|| self.patience());
-        self.hurry.set(patience, now);
+        self.hurry_for(status == Status::InForce, now);
         let Some(planning) = &mut self.planning else {
             return;
         };
@@ -808,12 +807,16 @@ impl<H, C> Phone<H, C> {
         let epoch = self.ring.reconfig().next_epoch();
         match planning.plan(epoch, self.group.roster(), now) {
             Ok((plan, outlook)) => self.propose(plan, outlook, now),
-            Err(error) if status == Status::InForce && !planning.is_forbidden() => {
+            Err(error) if status == Status::InForce && planning.forbidden().is_none() => {
                 tracing::warn!(%error, "No better plan can be made");
             }
             Err(error) if status == Status::InForce => {
-                let trouble = Trouble::of(&error);
-                self.stop_computing(now);
+                let (trouble, forbidden) = (Trouble::of(&error), planning.forbidden());
+                if let Some(phone) = forbidden {
+                    self.ring.handle(ring::InEvent::Forbidden(phone), now);
+                }
+                self.ring.handle(ring::InEvent::NoPlan, now);
+                self.exchange(now); // what broke it is told first
                 self.cannot_plan(trouble, error.to_string());
             }
             Err(error) => {

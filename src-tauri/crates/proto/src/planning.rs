@@ -19,7 +19,8 @@ use crate::chat::Figures;
 use crate::device::{Relief, Snapshot};
 use crate::group::Roster;
 use crate::placement::{
-    self, Forecast, Measured, Miss, Objective, Placement, Problem, SolveError, StagePlacement,
+    self, Availability, Forecast, Measured, Miss, Objective, Placement, Problem, SolveError,
+    StagePlacement,
 };
 use crate::plan::{Plan, PlanError, STAGES_MAX, Sizes, Spare};
 use crate::profile::survey::{self, Survey};
@@ -121,6 +122,8 @@ pub struct Planning {
     working: BTreeSet<PeerId>,
     /// What the last plan was made for, whether it was possible or not.
     planned_for: Option<Strength>,
+    /// Bytes of layer shards that phones asked to have no more of when it was made.
+    granted: BTreeMap<PeerId, u64>,
     /// What was expected of the last plan that was made of measurements.
     outlook: Option<Outlook>,
     balance: Balance,
@@ -183,6 +186,7 @@ impl Planning {
             working: BTreeSet::new(),
             unfit: BTreeMap::new(),
             planned_for: None,
+            granted: BTreeMap::new(),
             outlook: None,
             balance: Balance::default(),
         }
@@ -311,24 +315,30 @@ impl Planning {
         self.is_known() && self.planned_for.as_ref() != Some(&self.strength())
     }
 
-    /// Returns whether another plan is due for the sake of a phone that has a part in the last one: it asks for relief
-    /// that it was not given yet, or was left out by a person.
-    pub fn is_pressed(&self) -> bool {
-        let planned_for = self.planned_for.as_ref();
-        let is_too_much = |phone: &PeerId| match self.relief_of(phone) {
-            Relief::Rest(_) => true,
-            Relief::AtMost { shards_bytes } => {
-                planned_for.and_then(|strength| strength.at_most.get(phone)) != Some(&shards_bytes)
-            }
-            Relief::None => self.excluded.contains(phone),
+    /// Returns the phones for whose sake another plan is due, and how they are: they have a part in the last one, and ask
+    /// for relief that they were not given yet, or were left out by a person.
+    pub fn pressing(&self) -> impl Iterator<Item = Option<&Snapshot>> {
+        let is_too_much = |phone: &&PeerId| {
+            self.excluded.contains(phone)
+                || match self.relief_of(phone) {
+                    Relief::Rest(_) => true,
+                    Relief::AtMost { shards_bytes, .. } => {
+                        self.granted.get(phone) != Some(&shards_bytes)
+                    }
+                    Relief::None => false,
+                }
         };
+        let pressing = self.working.iter().filter(is_too_much);
 
-        self.is_due() && self.working.iter().any(is_too_much)
+        let pressing = pressing.filter(|_| self.is_due());
+        pressing.map(|phone| self.devices.get(phone))
     }
 
-    /// Returns whether a phone that has a part in the last plan takes part no more, whatever becomes of the plan.
-    pub fn is_forbidden(&self) -> bool {
-        self.working.iter().any(|phone| {
+    /// Returns a phone that has a part in the last plan, and takes part no more, whatever becomes of the plan.
+    pub fn forbidden(&self) -> Option<PeerId> {
+        let mut working = self.working.iter().copied();
+
+        working.find(|phone| {
             self.excluded.contains(phone) || matches!(self.relief_of(phone), Relief::Rest(_))
         })
     }
@@ -348,7 +358,9 @@ impl Planning {
         if let Ok((plan, _)) = &made {
             self.working = plan.stages.iter().map(|stage| stage.phone).collect();
         }
-        self.planned_for = Some(self.strength());
+        let strength = self.strength();
+        self.granted.clone_from(&strength.at_most);
+        self.planned_for = Some(strength);
 
         made
     }
@@ -430,7 +442,12 @@ impl Planning {
             return;
         }
         let problem = self.problem_for(objective, None, now);
-        let in_force = placement::evaluate(&problem, stages).ok();
+        let mut as_it_is = problem.clone();
+        let works = |phone: &&mut placement::Phone| self.working.contains(&phone.id);
+        for phone in as_it_is.phones.iter_mut().filter(works) {
+            phone.availability = Availability::Ready; // a tired one keeps what it has
+        }
+        let in_force = placement::evaluate(&as_it_is, stages).ok();
         let best = placement::solve_without_reasons(&problem).ok();
         let (Some(in_force), Some(best)) = (in_force, best) else {
             return;
@@ -482,12 +499,12 @@ impl Planning {
             self.is_fit(*phone)
                 && match self.relief_of(phone) {
                     Relief::None => !self.is_tired(phone) || self.working.contains(phone),
-                    Relief::AtMost { shards_bytes } => shards_bytes > 0,
+                    Relief::AtMost { shards_bytes, .. } => shards_bytes > 0,
                     Relief::Rest(_) => false,
                 }
         };
         let at_most = |&phone: &PeerId| match self.relief_of(&phone) {
-            Relief::AtMost { shards_bytes } => Some((phone, shards_bytes)),
+            Relief::AtMost { shards_bytes, .. } => Some((phone, shards_bytes)),
             Relief::None | Relief::Rest(_) => None,
         };
 
@@ -682,6 +699,41 @@ mod tests {
             &outlook.placement.verdicts[place.expect("it is known")].reason
         };
         assert_eq!(*of(BELA), Reason::Tired(placement::Tiredness::Hot));
+    }
+
+    /// What a phone was given need not be given again, whatever else another plan is due for.
+    #[test]
+    fn relief_presses_until_it_was_given_and_an_order_until_it_was_followed() {
+        let now = Instant::now();
+        let mut planning = planning(Rule::Best(Objective::Latency));
+        survey(&mut planning, &[ANNA, BELA], now);
+        let device = |shards_bytes| Snapshot {
+            relief: Relief::AtMost {
+                shards_bytes,
+                is_hot: true,
+            },
+            budget_bytes: 11 << 20,
+            ..SNAPSHOT
+        };
+        let small = Snapshot {
+            relief: Relief::None,
+            ..device(0)
+        };
+        planning.set_devices([(ANNA, small), (BELA, small)].into());
+        let (plan, _) = planning.plan(Epoch(1), None, now).expect("it is possible");
+        assert!(plan.stage_of(BELA).is_some(), "{plan:?}");
+        assert_eq!(planning.pressing().count(), 0);
+
+        planning.set_devices([(ANNA, SNAPSHOT), (BELA, device(1 << 20))].into());
+        assert_eq!(planning.pressing().count(), 1);
+        planning.plan(Epoch(2), None, now).expect("it is possible");
+        planning.working.insert(BELA); // as the head could not take all
+        planning.reconsider();
+        assert!(planning.is_due());
+        assert_eq!(planning.pressing().count(), 0);
+
+        planning.set_excluded([BELA].into());
+        assert_eq!(planning.pressing().count(), 1);
     }
 
     /// An answer is held against the forecast; what was out of it in the hops is learnt.

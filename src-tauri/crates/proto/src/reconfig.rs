@@ -316,6 +316,13 @@ impl Reconfig {
         }
     }
 
+    /// A phone takes part no more: a plan that needs it fails.
+    pub fn forbid(&mut self, phone: PeerId) {
+        if self.prepared.as_ref().is_some_and(|p| p.plan.needs(phone)) {
+            self.fail(phone, Cause::Lost, "it takes part no more");
+        }
+    }
+
     /// A phone's engine cannot go on in the middle of a plan: the next has to do without it.
     pub fn stage_failed(&mut self, from: PeerId, epoch: Epoch, reason: &str) {
         let has_part = self.current(epoch).is_some_and(|p| p.plan.needs(from));

@@ -43,6 +43,8 @@ pub enum InEvent<H> {
     Alone,
     /// There is no plan, and none can be made: nobody need wait for one.
     NoPlan,
+    /// A phone takes part no more, and without it there is no plan.
+    Forbidden(PeerId),
     /// A person wants no more of what is run.
     Stop,
     /// The leader runs nothing: this member, which was not there when it was stopped, is told so.
@@ -291,6 +293,7 @@ impl<H> Ring<H> {
             InEvent::PhoneLost(phone) => self.phone_lost(phone, now),
             InEvent::Alone => self.alone_again(now),
             InEvent::NoPlan => self.relay.no_plan(),
+            InEvent::Forbidden(phone) => self.forbid(phone, now),
             InEvent::Stop => self.stop(now),
             InEvent::AnnounceStop(phone) => self.announce_stop_to(phone),
             InEvent::Control { from, message } => self.control(from, message, now),
@@ -444,6 +447,14 @@ impl<H> Ring<H> {
         self.relay.plan_in_force(Arc::clone(&plan), now);
         self.events
             .push_back(OutEvent::Notice(Notice::InForce { plan }));
+    }
+
+    /// The plan is over: answers break off, and memory is given back here. Others keep what they have loaded for the
+    /// next.
+    fn forbid(&mut self, phone: PeerId, now: Instant) {
+        self.reconfig.forbid(phone);
+        self.give_up_pipeline(now);
+        self.events.push_back(OutEvent::Unload);
     }
 
     /// What was run is run no more: answers end, and memory is given back.

@@ -677,6 +677,8 @@ impl Standing {
             for stage in run.stages.iter_mut() {
                 let is_sound = |ms: &f32| (0.0..=SECONDS_MAX * 1e3).contains(ms);
                 stage.ms_per_token = stage.ms_per_token.filter(is_sound);
+                let (start, end) = stage.layers;
+                stage.layers = (start, end.max(start));
             }
         }
 

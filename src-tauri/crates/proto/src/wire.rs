@@ -29,7 +29,7 @@ use crate::transfer;
 use crate::{Epoch, ModelId, PeerId, SequenceId, StepId};
 
 /// Version of everything in this file. Phones of different versions do not form a group.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes in a join frame: a full roster takes 12.4 kB.
 pub const JOIN_FRAME_BYTES_MAX: usize = 16 << 10;

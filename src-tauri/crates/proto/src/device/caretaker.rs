@@ -36,43 +36,43 @@ impl Caretaker {
     /// Takes note of how the phone is, and of what it computes with.
     pub fn handle(&mut self, snapshot: &Snapshot, load: Load, now: Instant) {
         let advice = snapshot.advice(load);
-        let rank = |advice| match advice {
-            Advice::Ok => 0,
-            Advice::Slow => 1,
-            Advice::Shed(_) => 2,
-            Advice::Leave => 3,
-        };
-        let is_better = rank(advice) < rank(self.advice);
+        let is_better = advice.rank() < self.advice.rank();
         let is_rested = self.rests_until.is_none_or(|until| until <= now);
-        if is_better && !(snapshot.is_over(self.advice) && is_rested) {
+        if is_better && !(snapshot.is_over(self.advice, self.relief) && is_rested) {
             return;
         }
 
-        let before = std::mem::replace(&mut self.advice, advice);
+        self.advice = advice;
+        let (had_relief, is_hot) = (self.relief != Relief::None, snapshot.is_hot());
         match advice {
-            Advice::Ok | Advice::Slow => self.relief = Relief::None,
+            Advice::Ok | Advice::Slow => {
+                self.relief = Relief::None;
+                return;
+            }
             Advice::Shed(n_shards) => {
                 if is_better {
                     self.relief = Relief::None;
                 }
-                self.shed(n_shards, load, now);
-                self.rest(before, now);
+                self.shed(n_shards, load, is_hot, now);
             }
             Advice::Leave => match snapshot.reason_to_rest() {
                 Some(reason) => {
                     self.relief = Relief::Rest(reason);
-                    if snapshot.is_hot() {
-                        self.rest(before, now);
-                    } else {
-                        self.rests_until = None;
+                    if !is_hot {
+                        self.rests_until = None; // its cause is what counts
+                        return;
                     }
                 }
                 None => {
-                    self.relief = Relief::AtMost { shards_bytes: 0 };
-                    self.rest(before, now);
+                    self.relief = Relief::AtMost {
+                        shards_bytes: 0,
+                        is_hot,
+                    };
                 }
             },
         }
+
+        self.rest(had_relief, now);
     }
 
     /// Returns what the phone asks of whoever plans.
@@ -82,13 +82,13 @@ impl Caretaker {
 
     /// Returns whether the phone had better compute with half of its threads.
     pub fn is_slow(&self) -> bool {
-        self.advice > Advice::Ok
+        self.advice != Advice::Ok
     }
 
     /// Asks for so many shards less than it has now: not while what was asked for is still to come, or to help.
-    fn shed(&mut self, n_shards: u32, load: Load, now: Instant) {
+    fn shed(&mut self, n_shards: u32, load: Load, is_hot: bool, now: Instant) {
         let is_granted = match self.relief {
-            Relief::AtMost { shards_bytes } => load.shards_bytes <= shards_bytes,
+            Relief::AtMost { shards_bytes, .. } => load.shards_bytes <= shards_bytes,
             Relief::None | Relief::Rest(_) => true,
         };
         let waits = self.relieved_at.is_some_and(|at| now < at + RELIEVED_FOR);
@@ -101,20 +101,21 @@ impl Caretaker {
         let kept_bytes = u128::from(load.shards_bytes) * u128::from(kept);
         let shards_bytes = kept_bytes.div_ceil(n_shards.into());
         let shards_bytes = u64::try_from(shards_bytes).expect("no more than it has");
-        self.relief = Relief::AtMost { shards_bytes };
+        self.relief = Relief::AtMost {
+            shards_bytes,
+            is_hot,
+        };
         self.relieved_at = Some(now);
     }
 
     /// Counts its rest from now on: longer than the last time, if that is not long ago.
-    fn rest(&mut self, before: Advice, now: Instant) {
-        if before < Advice::Shed(0) {
-            let is_again = self.rests_until.is_some_and(|at| now < at + REST_MAX);
-            self.rest = if is_again {
-                (self.rest * 2).min(REST_MAX)
-            } else {
-                REST_MIN
-            };
-        }
+    fn rest(&mut self, is_resting: bool, now: Instant) {
+        let is_again = self.rests_until.is_some_and(|at| now < at + REST_MAX);
+        self.rest = match (is_resting && self.rests_until.is_some(), is_again) {
+            (true, _) => self.rest,
+            (false, true) => (self.rest * 2).min(REST_MAX),
+            (false, false) => REST_MIN,
+        };
 
         self.rests_until = Some(now + self.rest);
     }
@@ -141,19 +142,19 @@ mod tests {
         };
 
         caretaker.handle(&serious, LOAD, now);
-        assert_eq!(caretaker.relief(), at_most(LOAD.shards_bytes / 2));
+        assert_eq!(caretaker.relief(), at_most(LOAD.shards_bytes / 2, true));
         assert!(caretaker.is_slow());
 
         caretaker.handle(&serious, LOAD, now + 100 * SECOND);
         assert_eq!(
             caretaker.relief(),
-            at_most(LOAD.shards_bytes / 2),
+            at_most(LOAD.shards_bytes / 2, true),
             "it was not given that yet"
         );
         caretaker.handle(&serious, half, now + 101 * SECOND);
-        assert_eq!(caretaker.relief(), at_most(half.shards_bytes / 3));
+        assert_eq!(caretaker.relief(), at_most(half.shards_bytes / 3, true));
         caretaker.handle(&serious, half, now + 102 * SECOND);
-        assert_eq!(caretaker.relief(), at_most(half.shards_bytes / 3));
+        assert_eq!(caretaker.relief(), at_most(half.shards_bytes / 3, true));
     }
 
     #[test]
@@ -219,14 +220,58 @@ mod tests {
         };
 
         caretaker.handle(&short(1_900_000_000), LOAD, now);
-        assert_eq!(caretaker.relief(), at_most(LOAD.shards_bytes / 6 * 5));
+        assert_eq!(
+            caretaker.relief(),
+            at_most(LOAD.shards_bytes / 6 * 5, false)
+        );
         caretaker.handle(&short(GB / 10), LOAD, now);
-        assert_eq!(caretaker.relief(), at_most(0));
+        assert_eq!(caretaker.relief(), at_most(0, false));
         caretaker.handle(&WELL, Load::default(), now + REST_MIN);
         assert_eq!(caretaker.relief(), Relief::None);
     }
 
-    fn at_most(shards_bytes: u64) -> Relief {
-        Relief::AtMost { shards_bytes }
+    /// An empty battery needs no rest once it is plugged in; heat that comes on top does.
+    #[test]
+    fn who_was_empty_and_got_too_hot_rests_all_the_same() {
+        let (mut caretaker, now) = (Caretaker::default(), Instant::now());
+
+        caretaker.handle(&charged(5), LOAD, now);
+        caretaker.handle(&hot(Thermal::Critical), LOAD, now);
+        caretaker.handle(&COOL, Load::default(), now + SECOND);
+        assert_eq!(caretaker.relief(), Relief::Rest(Tiredness::Hot));
+        caretaker.handle(&COOL, Load::default(), now + REST_MIN);
+        assert_eq!(caretaker.relief(), Relief::None);
+    }
+
+    /// A phone that is always warm would never get back what it gave away for want of memory.
+    #[test]
+    fn memory_comes_back_to_a_warm_phone_too() {
+        let (mut caretaker, now) = (Caretaker::default(), Instant::now());
+        let warm = hot(Thermal::Fair);
+        let short = Snapshot {
+            budget_bytes: 1_900_000_000,
+            ..warm
+        };
+        let granted = Load {
+            n_shards: 5,
+            shards_bytes: LOAD.shards_bytes / 6 * 5,
+            used_bytes: LOAD.used_bytes,
+        };
+
+        caretaker.handle(&short, LOAD, now);
+        let asked = caretaker.relief();
+        assert!(matches!(asked, Relief::AtMost { is_hot: false, .. }));
+        caretaker.handle(&short, granted, now + SECOND);
+        assert_eq!(caretaker.relief(), asked, "that has just been given");
+        caretaker.handle(&warm, granted, now + 2 * REST_MIN);
+        assert_eq!(caretaker.relief(), Relief::None);
+        assert!(caretaker.is_slow());
+    }
+
+    fn at_most(shards_bytes: u64, is_hot: bool) -> Relief {
+        Relief::AtMost {
+            shards_bytes,
+            is_hot,
+        }
     }
 }

@@ -296,12 +296,6 @@ impl<H, C> Phone<H, C> {
             wanted: self.started.wanted,
             ..Started::default()
         };
-
-        self.stop_computing(now);
-    }
-
-    /// What is in force is computed no more, by anybody. What is to be run stays.
-    pub(super) fn stop_computing(&mut self, now: Instant) {
         for member in self.members() {
             self.send_control(member, Control::Stop);
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gguf_tools::Manifest;
 
-use super::{Load, OutEvent, PeerId, Phone, respondent};
+use super::{Load, OutEvent, PeerId, Phone, Planning, respondent};
 use crate::device::{Relief, Snapshot, Thermal};
 use crate::plan::Plan;
 
@@ -113,19 +113,24 @@ impl<H, C> Phone<H, C> {
         snapshot
     }
 
-    /// Returns how long answers may go on though a phone of the ring asks for relief.
-    pub(super) fn patience(&self) -> Duration {
-        let is_urgent = |device: &Snapshot| {
-            // Nothing but heat and want of memory makes a phone ask for less, and not for none.
-            let wants_memory = matches!(device.relief, Relief::AtMost { .. });
-            device.thermal >= Thermal::Critical || (wants_memory && device.thermal < Thermal::Fair)
-        };
-        let mut devices = self.standings.devices();
+    /// Takes note of whether phones of the ring wait for another plan.
+    pub(super) fn hurry_for(&mut self, is_in_force: bool, now: Instant) {
+        let planning = self.planning.as_ref().filter(|_| is_in_force);
+        let pressing = planning.into_iter().flat_map(Planning::pressing);
 
-        if devices.any(|(_, device)| is_urgent(&device)) {
-            SHORT_PATIENCE
-        } else {
-            PATIENCE
-        }
+        self.hurry.set(pressing.map(patience_for).min(), now);
+    }
+}
+
+/// Returns how long answers may go on while such a phone of the ring asks for relief, or its person wants it out.
+fn patience_for(device: Option<&Snapshot>) -> Duration {
+    let is_urgent = device.is_some_and(|device| {
+        let wants_memory = matches!(device.relief, Relief::AtMost { is_hot: false, .. });
+        wants_memory || device.thermal >= Thermal::Critical
+    });
+
+    match is_urgent {
+        true => SHORT_PATIENCE,
+        false => PATIENCE,
     }
 }

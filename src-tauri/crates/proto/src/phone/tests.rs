@@ -386,12 +386,29 @@ fn what_a_phone_that_must_rest_was_needed_for_stops_until_it_is_back() {
             run.phase,
             RunPhase::Failed(Trouble::TooSmall { .. })
         ));
-        assert!(!world.shells[&phone].is_loaded, "{phone}");
     }
+    assert!(!world.shells[&ANNA].is_loaded);
 
     world.device(BELA, |device| device.battery = battery(50));
     world.run_for(8 * SECOND);
     world.assert_runs(MODEL);
+}
+
+/// A timer that nobody takes would have the phone wake for ever.
+#[test]
+fn nobody_hurries_for_what_is_stopped() {
+    let mut world = World::running(&[ANNA, BELA, CARL]);
+    world.run_for(SECOND);
+    world.tell(CARL, ask(7, 20_000));
+    world.run_for(SECOND);
+    world.device(BELA, |device| device.thermal = Thermal::Critical);
+    world.run_for(2 * SECOND);
+
+    world.tell(ANNA, InEvent::Stop);
+    world.run_for(20 * SECOND);
+
+    let wakes_at = world.phones[&ANNA].poll_timeout();
+    assert!(wakes_at.is_none_or(|at| at >= world.now), "{wakes_at:?}");
 }
 
 /// Nothing new for who is low on battery; what it has it keeps as long as that is not all but empty.

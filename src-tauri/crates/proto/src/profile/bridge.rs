@@ -173,7 +173,7 @@ pub fn problem(group: &Group<'_>) -> Problem {
 /// Gives phones that ask for no more than some of the layer shards as much less memory.
 fn relieved(mut problem: Problem, group: &Group<'_>) -> Problem {
     for (i, phone) in group.phones.iter().enumerate() {
-        if let Some(Relief::AtMost { shards_bytes }) = phone.wishes().map(|s| s.relief) {
+        if let Some(Relief::AtMost { shards_bytes, .. }) = phone.wishes().map(|s| s.relief) {
             let budget_bytes = problem.memory_for(i, shards_bytes);
             let phone = &mut problem.phones[i];
             phone.memory_budget_bytes = phone.memory_budget_bytes.min(budget_bytes);
@@ -289,7 +289,7 @@ fn workload(n_embd: u32, sizes: &Sizes, prompt_tokens: u32) -> Workload {
 
 fn availability(phone: &Candidate<'_>) -> Availability {
     let asks_for_less = phone.wishes().is_some_and(
-        |snapshot| matches!(snapshot.relief, Relief::AtMost { shards_bytes } if shards_bytes > 0),
+        |snapshot| matches!(snapshot.relief, Relief::AtMost { shards_bytes, .. } if shards_bytes > 0),
     );
     let tiredness = phone.wishes().and_then(Snapshot::tiredness);
     // Who asks to have no more than that wants that much.
