@@ -78,7 +78,7 @@ demo: build
 	@echo
 	@"$(BIN)/lingualinked" demo --phones $(PHONES) --memory-limit $(MEMORY) --model "$(MODEL)" --prompt "$$PROMPT"
 	@echo
-	@echo "To chat with them: $(BIN)/lingualinked demo --model $(MODEL)"
+	@echo "To chat with them: $(BIN)/lingualinked demo --memory-limit $(MEMORY) --model $(MODEL)"
 
 test:
 	@.ci/test
