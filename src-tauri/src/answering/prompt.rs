@@ -118,15 +118,7 @@ mod tests {
             id: ConversationId("c".into()),
             title: String::new(),
             system_prompt: "Be brief.".into(),
-            sampling: Sampling {
-                temperature: 0.7,
-                top_k: 40,
-                top_p: 0.95,
-                min_p: 0.05,
-                repetition_penalty: 1.05,
-                seed: None,
-                max_tokens: 1024,
-            },
+            sampling: Sampling::default(),
             messages: messages.collect(),
         }
     }

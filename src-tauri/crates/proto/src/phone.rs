@@ -773,24 +773,23 @@ impl<H, C> Phone<H, C> {
     /// Makes a plan, if this phone leads, has a model to run, and another plan may be possible or better than the last.
     fn plan_if_due(&mut self, now: Instant) {
         self.replan_at.take_if(|at| *at <= now);
+        if self.planning.is_none() {
+            self.hurry = sparing::Hurry::None;
+            return; // as on nearly every phone, after every event
+        }
         let phones = if self.leads() {
             self.phones_here()
         } else {
             BTreeSet::new()
         };
         let (excluded, devices) = (self.excluded(), self.standings.devices().collect());
-        let Some(planning) = &mut self.planning else {
-            self.hurry = sparing::Hurry::None;
-            return;
-        };
+        let planning = self.planning.as_mut().expect("just looked at");
         planning.set_phones(phones.clone(), now);
         planning.set_excluded(excluded);
         planning.set_devices(devices);
         let status = self.ring.reconfig().status();
-        self.hurry_for(status == Status::InForce, now);
-        let Some(planning) = &mut self.planning else {
-            return;
-        };
+        let pressed = Some(&*planning).filter(|_| status == Status::InForce);
+        self.hurry.set(pressed.and_then(sparing::patience), now);
         let may_plan = match status {
             Status::None => phones.len() >= planning.work().n_phones,
             Status::Preparing => false,
@@ -810,16 +809,12 @@ impl<H, C> Phone<H, C> {
             Err(error) if status == Status::InForce && planning.forbidden().is_none() => {
                 tracing::warn!(%error, "No better plan can be made");
             }
-            Err(error) if status == Status::InForce => {
-                let (trouble, forbidden) = (Trouble::of(&error), planning.forbidden());
-                if let Some(phone) = forbidden {
-                    self.ring.handle(ring::InEvent::Forbidden(phone), now);
-                }
-                self.ring.handle(ring::InEvent::NoPlan, now);
-                self.exchange(now); // what broke it is told first
-                self.cannot_plan(trouble, error.to_string());
-            }
             Err(error) => {
+                let forbidden = planning.forbidden();
+                if let Some(phone) = forbidden.filter(|_| status == Status::InForce) {
+                    self.ring.handle(ring::InEvent::Forbidden(phone), now);
+                    self.exchange(now); // what broke it is told first
+                }
                 self.ring.handle(ring::InEvent::NoPlan, now);
                 self.cannot_plan(Trouble::of(&error), error.to_string());
             }

@@ -122,8 +122,8 @@ pub struct Planning {
     working: BTreeSet<PeerId>,
     /// What the last plan was made for, whether it was possible or not.
     planned_for: Option<Strength>,
-    /// Bytes of layer shards that phones asked to have no more of when it was made.
-    granted: BTreeMap<PeerId, u64>,
+    /// Whether another plan may follow from the same.
+    is_stale: bool,
     /// What was expected of the last plan that was made of measurements.
     outlook: Option<Outlook>,
     balance: Balance,
@@ -186,7 +186,7 @@ impl Planning {
             working: BTreeSet::new(),
             unfit: BTreeMap::new(),
             planned_for: None,
-            granted: BTreeMap::new(),
+            is_stale: false,
             outlook: None,
             balance: Balance::default(),
         }
@@ -216,7 +216,7 @@ impl Planning {
 
     /// Somebody has changed what their phone may do, or it is known at last what it can: another plan may be due.
     pub fn reconsider(&mut self) {
-        self.planned_for = None;
+        self.is_stale = true;
     }
 
     /// Takes note of who is here; nobody, while this phone does not lead.
@@ -297,7 +297,7 @@ impl Planning {
 
     /// The plan is lost: another is due, for whomever is left.
     pub fn lost(&mut self) {
-        self.planned_for = None;
+        self.reconsider();
     }
 
     /// Returns whether everything about the phones is known that a plan needs. Others are given up on when they are
@@ -312,18 +312,20 @@ impl Planning {
     /// Returns whether another plan may be possible or better than the last one: the phones are others, and everything
     /// about them is known.
     pub fn is_due(&self) -> bool {
-        self.is_known() && self.planned_for.as_ref() != Some(&self.strength())
+        self.is_known() && (self.is_stale || self.planned_for.as_ref() != Some(&self.strength()))
     }
 
     /// Returns the phones for whose sake another plan is due, and how they are: they have a part in the last one, and ask
     /// for relief that they were not given yet, or were left out by a person.
     pub fn pressing(&self) -> impl Iterator<Item = Option<&Snapshot>> {
-        let is_too_much = |phone: &&PeerId| {
+        let planned_for = self.planned_for.as_ref();
+        let is_too_much = move |phone: &&PeerId| {
             self.excluded.contains(phone)
                 || match self.relief_of(phone) {
                     Relief::Rest(_) => true,
                     Relief::AtMost { shards_bytes, .. } => {
-                        self.granted.get(phone) != Some(&shards_bytes)
+                        let granted = planned_for.and_then(|p| p.at_most.get(*phone));
+                        granted != Some(&shards_bytes)
                     }
                     Relief::None => false,
                 }
@@ -358,9 +360,8 @@ impl Planning {
         if let Ok((plan, _)) = &made {
             self.working = plan.stages.iter().map(|stage| stage.phone).collect();
         }
-        let strength = self.strength();
-        self.granted.clone_from(&strength.at_most);
-        self.planned_for = Some(strength);
+        self.planned_for = Some(self.strength());
+        self.is_stale = false;
 
         made
     }

@@ -112,14 +112,11 @@ impl<H, C> Phone<H, C> {
         self.change_mine(now, |mine| mine.device = Some(snapshot));
         snapshot
     }
+}
 
-    /// Takes note of whether phones of the ring wait for another plan.
-    pub(super) fn hurry_for(&mut self, is_in_force: bool, now: Instant) {
-        let planning = self.planning.as_ref().filter(|_| is_in_force);
-        let pressing = planning.into_iter().flat_map(Planning::pressing);
-
-        self.hurry.set(pressing.map(patience_for).min(), now);
-    }
+/// Returns how long answers may go on while phones of the plan in force wait for another; `None` if none do.
+pub(super) fn patience(planning: &Planning) -> Option<Duration> {
+    planning.pressing().map(patience_for).min()
 }
 
 /// Returns how long answers may go on while such a phone of the ring asks for relief, or its person wants it out.
