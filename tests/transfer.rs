@@ -102,6 +102,27 @@ fn a_killed_receiver_goes_on_where_it_was() {
     assert!(outcome.sent[&0] <= n_chunks + 6 * 4, "{outcome:?}");
 }
 
+/// A plan that is replaced at once wants the same shards again while the disk still opens them for the last one.
+#[test]
+fn what_is_wanted_again_while_it_is_opened_arrives() {
+    let errors = Errors::listen();
+    let n_chunks = 8;
+    let mut scenario = Scenario::calm(
+        &[n_chunks * CHUNK_BYTES],
+        vec![Role::source(1), Role::receiver(1)],
+    );
+    let want = |wants: &[usize]| Fault::Want {
+        phone: 1,
+        wants: wants.iter().map(|&i| (i, Purpose::Own)).collect(),
+    };
+    scenario.faults = vec![(1, want(&[])), (2, want(&[0])), (3, want(&[])), (4, want(&[0]))];
+
+    let outcome = World::new(scenario).run();
+
+    assert_eq!(errors.take(), None);
+    assert_eq!(outcome.n_written, n_chunks);
+}
+
 /// Phones that fetch the same shard serve each other: the source sends each chunk little more than once, and
 /// four are done long before four times the time of one.
 #[test]

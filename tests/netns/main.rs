@@ -17,7 +17,9 @@ mod node;
 mod restarts;
 mod shards;
 
+use std::cell::RefCell;
 use std::error::Error;
+use std::panic;
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
@@ -30,7 +32,25 @@ pub type Test = (&'static str, fn() -> TestResult, &'static [&'static str]);
 /// Groups whose tests run at once: their phones mostly wait.
 const GROUPS_AT_ONCE: usize = 4;
 
+thread_local! {
+    /// What the test of this thread has to say should it fail.
+    static WORDS: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps what helps to find out why the test of this thread fails; it is told with the failure, after all tests.
+pub fn note(words: &str) {
+    WORDS.with_borrow_mut(|all| {
+        all.push_str(words);
+        all.push('\n');
+    });
+}
+
 fn main() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        note(&panic.to_string());
+        default(panic);
+    }));
     let arguments = Arguments::from_args();
     let missing = netshim::requirements().err();
     if let Some(missing) = &missing {
@@ -69,13 +89,24 @@ fn run(arguments: &Arguments, at_once: usize, ignore: bool, tests: &[&[Test]]) -
             if let (Some(program), false) = (absent, ignore) {
                 println!("{name} is ignored: no program `{program}`");
             }
-            let trial = Trial::test(name, move || {
-                test().map_err(|error| Failed::from(error.to_string()))
-            });
+            let trial = Trial::test(name, move || attempt(test));
             trial.with_ignored_flag(ignore || absent.is_some())
         });
 
     libtest_mimic::run(&arguments, trials.collect())
+}
+
+/// Runs a test. A failure comes with what its phones said last.
+fn attempt(test: fn() -> TestResult) -> Result<(), Failed> {
+    WORDS.take();
+    let result = panic::catch_unwind(test);
+    let words = WORDS.take();
+
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{error}\n{words}").into()),
+        Err(_) => Err(words.into()), // the panic's own are among them
+    }
 }
 
 fn is_installed(program: &str) -> bool {

@@ -282,7 +282,7 @@ impl Drop for Node {
         let _ = self.child.wait();
         if thread::panicking() {
             let words = self.last_words();
-            eprintln!("{}: {words}", self.log.display());
+            crate::note(&format!("{}: {words}", self.log.display()));
         }
     }
 }

@@ -317,9 +317,11 @@ impl<B> Fetching<B> {
         let Some(fetch) = self.fetch_mut(shard) else {
             return; // cancelled meanwhile
         };
-        let awaited = matches!(fetch.state, State::Opening | State::Finishing);
-        if !awaited || fetch.n_chunks() != held.n_chunks() {
-            return tracing::error!(%shard, state = ?fetch.state, "The store opened what nobody asked for");
+        if !matches!(fetch.state, State::Opening | State::Finishing) {
+            return; // cancelled and wanted again meanwhile: the first of two answers has said it
+        }
+        if fetch.n_chunks() != held.n_chunks() {
+            return tracing::error!(%shard, ?held, "The store opened a shard of another size");
         }
 
         fetch.opened(held);
