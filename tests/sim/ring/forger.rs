@@ -47,8 +47,10 @@ impl Forger {
     }
 
     /// Remembers what it said itself.
+    ///
+    /// But not what it follows: said again once it has a part, that would say truly that it plays it no more.
     pub(super) fn overhear(&mut self, from: PeerId, to: PeerId, packet: &Packet) {
-        if from == self.me && self.said.len() < OVERHEARD_MAX {
+        if from == self.me && self.said.len() < OVERHEARD_MAX && !tells_what_is_followed(packet) {
             let packet = packet.clone();
             self.said.push(Message { from, to, packet });
         }
@@ -126,7 +128,7 @@ impl Forger {
         usurped.epoch = Epoch(*choose(rng, &[0, plan.epoch.0, plan.epoch.0 + 1, u64::MAX]));
         usurped.head = self.me;
 
-        match rng.random_range(0..6) {
+        match rng.random_range(0..7) {
             0 => Control::Commit {
                 epoch: epoch(plan, false, rng),
             },
@@ -143,6 +145,11 @@ impl Forger {
             },
             4 => Control::InForce {
                 plan: Arc::new(usurped),
+            },
+            5 => Control::Follows {
+                // Whoever has a part may say that it plays it no more.
+                epoch: plan.needs(self.me).then_some(plan.epoch),
+                newest: epoch(plan, false, rng),
             },
             _ => Control::StageFailed {
                 epoch: epoch(plan, plan.head == to && plan.needs(self.me), rng),
@@ -199,6 +206,18 @@ impl Forger {
         }
 
         choose(rng, &self.said).clone()
+    }
+}
+
+fn tells_what_is_followed(packet: &Packet) -> bool {
+    match packet {
+        Packet::Control(bytes) => {
+            matches!(
+                super::decode(bytes, StreamKind::Control),
+                Ok(Control::Follows { .. })
+            )
+        }
+        Packet::Chat(_) | Packet::Activation(..) => false,
     }
 }
 

@@ -12,6 +12,10 @@
 //! A phone follows only its leader, and only to a higher epoch than any it has prepared for. Nothing is
 //! asked under a plan before the head has been told to commit it; by then every stage is loaded, so a
 //! stage may run a step that overtook its own Commit.
+//!
+//! For a moment a member may obey a phone that was cut off and leads itself there, and give up for it what the others
+//! still take to be in force. So whoever begins to obey a leader says what it follows ([`Reconfig::follows`]), and a leader
+//! that hears of a part which is played no more takes its phone for lost ([`Reconfig::is_left_by`]).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -153,6 +157,26 @@ impl Reconfig {
         }
     }
 
+    /// Returns what this phone says to a leader that it begins to obey.
+    pub fn follows(&self) -> Control {
+        Control::Follows {
+            epoch: self.in_force().map(|plan| plan.epoch),
+            newest: self.newest_epoch(),
+        }
+    }
+
+    /// Takes note of what a member follows that begins to obey this phone. Returns whether it has a part in the plan in
+    /// force, and plays it no more.
+    pub fn is_left_by(&mut self, from: PeerId, epoch: Option<Epoch>, newest: Epoch) -> bool {
+        if !self.leads() {
+            return false;
+        }
+        self.learn(newest);
+
+        self.in_force()
+            .is_some_and(|plan| plan.needs(from) && epoch != Some(plan.epoch))
+    }
+
     /// Returns how far the newest plan has come.
     pub fn status(&self) -> Status {
         match self.prepared.as_ref().map(|prepared| prepared.state) {
@@ -245,6 +269,7 @@ impl Reconfig {
             } => self.not_ready(from, epoch, newest, cause, &reason),
             Control::Commit { epoch } => self.commit(from, epoch),
             Control::InForce { .. }
+            | Control::Follows { .. }
             | Control::Survey(_)
             | Control::Offer { .. }
             | Control::Stop
@@ -408,14 +433,16 @@ impl Reconfig {
             return;
         }
 
-        // A member that lies can use up epochs, but not so many that none is left.
-        self.known = self
-            .known
-            .max(Epoch(
-                newest.0.min(epoch.0.saturating_add(EPOCHS_APART_MAX)),
-            ))
-            .min(EPOCH_MAX);
+        self.learn(newest);
         self.fail(from, cause, reason);
+    }
+
+    /// Takes note of an epoch that a member knows: the next plan's is higher. One that lies can use up epochs, but not so
+    /// many that none is left.
+    fn learn(&mut self, newest: Epoch) {
+        let believed = self.newest_epoch().0.saturating_add(EPOCHS_APART_MAX);
+
+        self.known = self.known.max(Epoch(newest.0.min(believed))).min(EPOCH_MAX);
     }
 
     fn commit(&mut self, from: PeerId, epoch: Epoch) {

@@ -287,6 +287,10 @@ impl<H> Ring<H> {
             InEvent::Leader(leader) => {
                 self.leader = leader;
                 self.reconfig.follow(leader);
+                if let Some(to) = leader.filter(|&leader| leader != self.me) {
+                    let message = self.reconfig.follows();
+                    self.events.push_back(OutEvent::SendControl { to, message });
+                }
             }
             InEvent::Propose { plan, manifest } => self.reconfig.propose(plan, manifest),
             InEvent::Announce(phone) => self.announce_to(phone),
@@ -416,6 +420,7 @@ impl<H> Ring<H> {
                 self.pipe(event, now);
             }
             Control::InForce { plan } => self.announced(from, plan, now),
+            Control::Follows { epoch, newest } => self.followed(from, epoch, newest, now),
             Control::Stop if self.leader == Some(from) => self.stop(now),
             Control::Stop => tracing::warn!(%from, "Stop from a phone that does not lead, dropped"),
             // The phone's business.
@@ -429,6 +434,15 @@ impl<H> Ring<H> {
             | Control::NotReady { .. }
             | Control::Commit { .. } => self.reconfig.handle(from, message),
         }
+    }
+
+    /// A member begins to obey this phone: it may have missed what is in force, or have given it up.
+    fn followed(&mut self, from: PeerId, epoch: Option<Epoch>, newest: Epoch, now: Instant) {
+        if self.reconfig.is_left_by(from, epoch, newest) {
+            tracing::info!(%from, "Back from another leader, without its part");
+            self.phone_lost(from, now);
+        }
+        self.announce_to(from);
     }
 
     /// The leader tells a phone without a part who answers questions.
@@ -692,7 +706,7 @@ impl<H> Ring<H> {
 mod tests {
     use super::*;
     use crate::chat::{FailureReason, Prompt, Sampling};
-    use crate::testing::{self, ANNA, BELA};
+    use crate::testing::{self, ANNA, BELA, CARL};
 
     /// Whoever asks while the next plan is loaded waits for it: the engine would read the question with what the
     /// last plan had loaded, and write nonsense. And what was being written then never goes on, so it is broken off.
@@ -735,18 +749,7 @@ mod tests {
         );
 
         for (failed, event) in [(ANNA, here), (BELA, there)] {
-            let mut ring = Ring::<()>::new(ANNA);
-            let plan = testing::plan(&[ANNA, BELA]);
-            let manifest = Arc::new(testing::manifest(&[2, 2]));
-            let plan = Arc::new(plan);
-            ring.handle(InEvent::Propose { plan, manifest }, now);
-            ring.handle(InEvent::Loaded { epoch: Epoch(1) }, now);
-            let ready = InEvent::Control {
-                from: BELA,
-                message: Control::Ready { epoch: Epoch(1) },
-            };
-            ring.handle(ready, now);
-            assert!(ring.reconfig().in_force().is_some());
+            let mut ring = leading_with_bela(now);
 
             ring.handle(event, now);
 
@@ -757,6 +760,104 @@ mod tests {
             assert_eq!(broken, Some((failed, Cause::CannotLoad)));
             assert!(ring.reconfig().in_force().is_none());
         }
+    }
+
+    /// A member that obeyed a phone which was cut off for a moment gives up the plan that the others follow. Its leader
+    /// would have it compute, and wait for ever.
+    #[test]
+    fn who_comes_back_from_another_leader_without_its_part_is_planned_for_anew() {
+        let now = Instant::now();
+        let follows = |epoch: Option<u64>, newest| InEvent::<()>::Control {
+            from: BELA,
+            message: Control::Follows {
+                epoch: epoch.map(Epoch),
+                newest: Epoch(newest),
+            },
+        };
+
+        let mut leader = leading_with_bela(now);
+        leader.handle(follows(Some(1), 1), now);
+        assert!(leader.reconfig().in_force().is_some(), "it plays its part");
+
+        for epoch in [None, Some(7)] {
+            let mut leader = leading_with_bela(now);
+            leader.handle(ask(1), now);
+            told(&mut leader);
+
+            leader.handle(follows(epoch, 7), now);
+
+            assert_eq!(
+                leader.reconfig().status(),
+                reconfig::Status::Failed(Cause::Lost)
+            );
+            assert_eq!(leader.reconfig().next_epoch(), Epoch(8));
+            let failed = Answer::Failed(FailureReason::PhoneLost(BELA));
+            assert_eq!(told(&mut leader).0, [(ClientId(1), failed)]);
+        }
+    }
+
+    /// A member without a part may have been told meanwhile that nobody answers, or another phone.
+    #[test]
+    fn who_comes_back_from_another_leader_is_told_who_answers() {
+        let now = Instant::now();
+        let mut leader = leading_with_bela(now);
+        while leader.poll().is_some() {}
+
+        let message = Control::Follows {
+            epoch: None,
+            newest: Epoch(0),
+        };
+        leader.handle(InEvent::Control { from: CARL, message }, now);
+
+        let told = leader.poll();
+        assert!(
+            matches!(
+                told,
+                Some(OutEvent::SendControl {
+                    to: CARL,
+                    message: Control::InForce { .. }
+                })
+            ),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn who_begins_to_obey_says_what_it_follows() {
+        let now = Instant::now();
+        let mut ring = Ring::<()>::new(ANNA);
+
+        ring.handle(InEvent::Leader(Some(BELA)), now);
+
+        let said = ring.poll();
+        let is_said = matches!(
+            said,
+            Some(OutEvent::SendControl {
+                to: BELA,
+                message: Control::Follows {
+                    epoch: None,
+                    newest: Epoch(0)
+                }
+            })
+        );
+        assert!(is_said, "{said:?}");
+    }
+
+    /// Returns a leader, ANNA, with a plan in force in which BELA has a part.
+    fn leading_with_bela(now: Instant) -> Ring<()> {
+        let mut ring = Ring::new(ANNA);
+        let plan = Arc::new(testing::plan(&[ANNA, BELA]));
+        let manifest = Arc::new(testing::manifest(&[2, 2]));
+        ring.handle(InEvent::Propose { plan, manifest }, now);
+        ring.handle(InEvent::Loaded { epoch: Epoch(1) }, now);
+        let ready = InEvent::Control {
+            from: BELA,
+            message: Control::Ready { epoch: Epoch(1) },
+        };
+        ring.handle(ready, now);
+        assert!(ring.reconfig().in_force().is_some());
+
+        ring
     }
 
     fn propose(epoch: u64) -> InEvent<()> {

@@ -28,9 +28,6 @@ use crate::standing;
 use crate::transfer;
 use crate::{Epoch, ModelId, PeerId, SequenceId, StepId};
 
-/// Version of everything in this file. Phones of different versions do not form a group.
-pub const VERSION: u32 = 2;
-
 /// Bytes in a join frame: a full roster takes 12.4 kB.
 pub const JOIN_FRAME_BYTES_MAX: usize = 16 << 10;
 
@@ -155,6 +152,13 @@ pub enum Control {
     RunWanted(ModelId),
     /// How members are.
     Standing(standing::Message),
+    /// A member that begins to obey the leader says where it is: it may have followed another phone meanwhile.
+    Follows {
+        /// Epoch of the plan that is in force with it, if it has a part in one.
+        epoch: Option<Epoch>,
+        /// Newest epoch that it knows of.
+        newest: Epoch,
+    },
     /// Every phone is ready: the plan is in force.
     Commit {
         /// The plan's epoch.
@@ -793,6 +797,10 @@ mod tests {
                 newest: Epoch(2),
                 cause: Cause::Lost,
                 reason: "no room".into(),
+            },
+            Control::Follows {
+                epoch: Some(Epoch(1)),
+                newest: Epoch(u64::MAX),
             },
             Control::Commit { epoch: Epoch(0) },
             Control::InForce {

@@ -17,8 +17,9 @@ use super::invite::Proof;
 use super::roster::{GroupId, MEMBERS_MAX, Roster, Stamp, Term, Version};
 use crate::PeerId;
 
-/// Version of everything in this module. Phones of different versions do not talk, and say so.
-pub const VERSION: u16 = 1;
+/// Version of everything that phones say: in this module, in [`wire`](crate::wire) and in [`transfer`](crate::transfer).
+/// Phones of different versions do not talk, and say so.
+pub const VERSION: u16 = 2;
 
 /// Bytes of one message at most.
 ///
