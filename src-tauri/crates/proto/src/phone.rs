@@ -19,7 +19,9 @@
 //! | members and screens learn how this phone is and what it runs | `phone/telling.rs` |
 //! | one that is hot, empty or short of memory is spared, or works less | `phone/sparing.rs` |
 //! | what to expect of a model is found out, and nothing is moved | `phone/forecasting.rs` |
+//! | plans that break one after another are made ever more seldom | `phone/cooldown.rs` |
 
+mod cooldown;
 mod forecasting;
 mod running;
 mod sparing;
@@ -52,12 +54,6 @@ use crate::{ModelId, PeerId};
 
 pub use running::Refused;
 use telling::Told;
-
-/// How long the leader waits after a plan broke before it makes another.
-///
-/// Until a phone whose connection was cut is given up on or back
-/// ([`group::LOST_AFTER_DISCONNECT`]), with a heartbeat's room.
-const REPLAN_AFTER: Duration = Duration::from_millis(2000);
 
 /// How long after the last sign of computing shards still give way: a stage is idle between two tokens, and who has read
 /// an answer asks again. A guess: longer than a token takes that anybody would wait for.
@@ -178,8 +174,8 @@ pub struct Phone<H, C> {
     /// What this phone would run, and what it knows of the others for that.
     planning: Option<Planning>,
     respondent: Respondent,
-    /// When the leader makes another plan in place of one that broke.
-    replan_at: Option<Instant>,
+    /// Before the leader makes another plan in place of one that broke.
+    cooldown: cooldown::Cooldown,
     /// Whether the group was told that an answer is being written here.
     writing: bool,
     /// Whether shards were told to give way to an answer, and until when if nothing more is computed.
@@ -220,7 +216,7 @@ impl<H, C> Phone<H, C> {
             connected: BTreeSet::new(),
             planning: None,
             respondent: Respondent::new(),
-            replan_at: None,
+            cooldown: cooldown::Cooldown::default(),
             writing: false,
             gives_way: false,
             quiet_at: None,
@@ -313,7 +309,7 @@ impl<H, C> Phone<H, C> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waits_to_plan = self.planning.is_some() && self.leads() && self.has_lost_its_plan();
         let quiet_at = self.quiet_at.filter(|_| self.gives_way);
-        let replan_at = self.replan_at.filter(|_| waits_to_plan);
+        let replan_at = self.cooldown.poll_timeout().filter(|_| waits_to_plan);
 
         let parts = [
             self.group.poll_timeout(),
@@ -557,6 +553,7 @@ impl<H, C> Phone<H, C> {
                 return self.supply.prepare(plan, manifest, now);
             }
             ring::OutEvent::Answered(figures) => {
+                self.cooldown.answered();
                 let planning = self
                     .planning
                     .as_mut()
@@ -572,6 +569,7 @@ impl<H, C> Phone<H, C> {
             ring::OutEvent::Compute { ref step, .. } => self.computing(step, now),
             ring::OutEvent::Notice(Notice::InForce { .. }) => {
                 self.started.has_run = true;
+                self.cooldown.in_force(now);
                 self.told.run_changed();
                 if let Some(planning) = &mut self.planning {
                     planning.in_force(now);
@@ -586,7 +584,8 @@ impl<H, C> Phone<H, C> {
                 cause,
                 ref reason,
             }) => {
-                self.replan_at = Some(now + REPLAN_AFTER);
+                let is_other = cause == Cause::CannotLoad;
+                self.cooldown.broken(self.phones_here(), is_other, now);
                 self.supply.give_up(epoch, now);
                 self.broken(phone, cause, now);
                 match (&mut self.planning, cause) {
@@ -772,7 +771,6 @@ impl<H, C> Phone<H, C> {
 
     /// Makes a plan, if this phone leads, has a model to run, and another plan may be possible or better than the last.
     fn plan_if_due(&mut self, now: Instant) {
-        self.replan_at.take_if(|at| *at <= now);
         if self.planning.is_none() {
             self.hurry = sparing::Hurry::None;
             return; // as on nearly every phone, after every event
@@ -782,6 +780,7 @@ impl<H, C> Phone<H, C> {
         } else {
             BTreeSet::new()
         };
+        self.cooldown.set_phones(&phones);
         let (excluded, devices) = (self.excluded(), self.standings.devices().collect());
         let planning = self.planning.as_mut().expect("just looked at");
         planning.set_phones(phones.clone(), now);
@@ -794,7 +793,7 @@ impl<H, C> Phone<H, C> {
             Status::None => phones.len() >= planning.work().n_phones,
             Status::Preparing => false,
             Status::InForce => !self.ring.is_writing() || self.hurry.is_great(),
-            Status::Failed(_) => self.replan_at.is_none(),
+            Status::Failed(_) => !self.cooldown.is_on(now),
         };
         // Neighbours in the ring dial each other: each has to know first where the others are.
         let all_know = phones.iter().all(|&phone| self.group.is_up_to_date(phone));
@@ -802,7 +801,6 @@ impl<H, C> Phone<H, C> {
             return;
         }
 
-        self.replan_at = None;
         let epoch = self.ring.reconfig().next_epoch();
         match planning.plan(epoch, self.group.roster(), now) {
             Ok((plan, outlook)) => self.propose(plan, outlook, now),

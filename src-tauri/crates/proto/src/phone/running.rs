@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cooldown::Cooldown;
 use super::{
     BTreeSet, Cause, HeldModel, ModelId, OutEvent, Outlook, PeerId, Phone, Planning, Run, Trouble,
     Work, group, placement, ring,
@@ -141,6 +142,7 @@ impl<H, C> Phone<H, C> {
             by: Some(wanted.map_or(self.me, |(_, by)| by)),
             ..Started::default()
         };
+        self.cooldown = Cooldown::default();
         self.ring.questions().forget_speed();
         self.planning = Some(self.planning_of(work, now));
         if !self.leads() {
