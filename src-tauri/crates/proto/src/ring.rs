@@ -807,7 +807,13 @@ mod tests {
             epoch: None,
             newest: Epoch(0),
         };
-        leader.handle(InEvent::Control { from: CARL, message }, now);
+        leader.handle(
+            InEvent::Control {
+                from: CARL,
+                message,
+            },
+            now,
+        );
 
         let told = leader.poll();
         assert!(

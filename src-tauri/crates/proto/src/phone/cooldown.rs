@@ -158,7 +158,10 @@ mod tests {
         assert!(cooldown.is_on(now + 10 * SECOND), "they are the same");
         cooldown.set_phones(&BTreeSet::from([ANNA]));
 
-        assert!(cooldown.is_on(now + SECOND), "who is left, is not known yet");
+        assert!(
+            cooldown.is_on(now + SECOND),
+            "who is left, is not known yet"
+        );
         assert!(!cooldown.is_on(now + 10 * SECOND));
     }
 
