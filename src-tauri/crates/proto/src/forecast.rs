@@ -16,20 +16,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gguf_tools::{LayerRange, Manifest};
+use serde::{Deserialize, Serialize};
 
-use crate::PeerId;
-use crate::group::Roster;
+use crate::group::{MEMBERS_MAX, Roster};
 use crate::placement::{
-    self, Availability, Forecast, Objective, Placement, Problem, Shortage, SolveError, Tiredness,
-    Verdict,
+    self, Availability, Forecast, Help, Objective, Placement, Problem, Reason, Shortage,
+    SolveError, Tiredness, Verdict,
 };
+use crate::plan::STAGES_MAX;
 use crate::planning::{Planning, Rule, Work};
 use crate::profile::Message;
 use crate::profile::survey::Survey;
+use crate::{PeerId, wire};
 
 /// How long a forecast may take: a phone to measure itself (10 s at most), and the links of four phones (3 s). One
 /// more is for an answer that is being written to its end.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long another member has that was asked for one: the same, and time to read the model's header and to solve.
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(45);
+
+/// Seconds of anything that a member forecasts, at most: a day.
+const SECONDS_MAX: f64 = 86_400.0;
 
 /// Name of a question for a forecast, counted by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,12 +54,14 @@ pub enum News {
     },
     /// Everything is known that can be: [`Known::forecasts`] tells what follows. Nothing comes after this.
     Known(Box<Known>),
+    /// The member that has the model says what to expect. Nothing comes after this.
+    Told(Box<Forecasts>),
     /// There will be no forecast. Nothing comes after this.
     Failed(ForecastError),
 }
 
 /// Why there is no forecast.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ForecastError {
     /// The group seeks a leader: who is in it may change at any moment.
     #[error("the group has no leader at this moment: try again in some seconds")]
@@ -65,6 +75,23 @@ pub enum ForecastError {
     /// Somebody asked for another forecast on this phone.
     #[error("another forecast was asked for")]
     Superseded,
+    /// The member that was asked finds out about something else.
+    #[error(
+        "the phone that has the model is finding out about another one: try again in some seconds"
+    )]
+    Occupied,
+    /// No other member that is here has the model, or can read it.
+    #[error("no other phone of the group that is here has this model")]
+    NobodyHasIt,
+}
+
+/// What a member says of a model that another asked about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// What to expect.
+    Done(Box<Forecasts>),
+    /// There is no forecast.
+    Failed(ForecastError),
 }
 
 /// What was found out about the phones, for one model.
@@ -79,26 +106,29 @@ pub struct Known {
 }
 
 /// What to expect of a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forecasts {
     /// Of the group as it is.
     pub group: Outlook,
-    /// Of this phone alone.
+    /// Of the phone that has the model alone.
     pub alone: Outlook,
     /// Without each of the other phones that would run layers.
+    #[serde(deserialize_with = "wire::at_most::<_, _, MEMBERS_MAX>")]
     pub without: Vec<(PeerId, Outlook)>,
     /// Why each phone gets what it gets. Empty if nothing fits.
+    #[serde(deserialize_with = "wire::at_most::<_, _, MEMBERS_MAX>")]
     pub verdicts: Vec<Verdict>,
 }
 
 /// What to expect of some phones.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outlook {
     /// They run it.
     Runs {
         /// How quickly.
         forecast: Forecast,
         /// Who runs which layers, in ring order.
+        #[serde(deserialize_with = "wire::at_most::<_, _, STAGES_MAX>")]
         stages: Vec<StageOutlook>,
         /// Phone that each token waits for longest.
         slowest: PeerId,
@@ -117,7 +147,7 @@ pub enum Outlook {
 }
 
 /// A phone's part of an outlook.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageOutlook {
     /// The phone.
     pub phone: PeerId,
@@ -245,7 +275,60 @@ impl News {
     pub fn is_last(&self) -> bool {
         match self {
             Self::Measuring { .. } => false,
-            Self::Known(_) | Self::Failed(_) => true,
+            Self::Known(_) | Self::Told(_) | Self::Failed(_) => true,
+        }
+    }
+}
+
+impl Forecasts {
+    /// Returns the same with no number that makes no sense: another phone has said them.
+    pub fn bounded(mut self) -> Self {
+        let outlooks = self.without.iter_mut().map(|(_, outlook)| outlook);
+        for outlook in outlooks.chain([&mut self.group, &mut self.alone]) {
+            outlook.bound();
+        }
+        for verdict in &mut self.verdicts {
+            verdict.name = wire::clean_name(&verdict.name);
+            if let Reason::Runs { ms_per_token, .. }
+            | Reason::WouldAdd { ms_per_token }
+            | Reason::WouldHoldUp { ms_per_token } = &mut verdict.reason
+            {
+                *ms_per_token = possible(*ms_per_token, SECONDS_MAX * 1e3);
+            }
+        }
+
+        self
+    }
+}
+
+impl Outlook {
+    fn bound(&mut self) {
+        if let Self::DoesNotFit(shortage) = self {
+            for help in &mut shortage.helps {
+                if let Help::FreeMemory { name, .. } | Help::BringBack { name, .. } = help {
+                    *name = wire::clean_name(name);
+                }
+            }
+        }
+        let Self::Runs {
+            forecast, stages, ..
+        } = self
+        else {
+            return;
+        };
+
+        let Forecast {
+            ttft_s,
+            tpot_s,
+            compute_s,
+            hops_s,
+            busiest_s,
+        } = forecast;
+        for seconds in [ttft_s, tpot_s, compute_s, hops_s, busiest_s] {
+            *seconds = possible(*seconds, SECONDS_MAX);
+        }
+        for stage in stages {
+            stage.ms_per_token = possible(stage.ms_per_token, SECONDS_MAX * 1e3);
         }
     }
 }
@@ -348,6 +431,15 @@ impl Known {
             layers: layers(&self.manifest, stage.shards.clone()),
             ms_per_token: seconds * 1e3,
         }
+    }
+}
+
+/// Returns a time as it may be, in whatever unit.
+fn possible(time: f64, max: f64) -> f64 {
+    if time.is_nan() {
+        max
+    } else {
+        time.clamp(0.0, max)
     }
 }
 

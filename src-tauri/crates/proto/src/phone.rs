@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha12Rng;
 
 use crate::device::{Caretaker, Load, Policy};
-use crate::forecast::{ForecastId, Forecasting, News};
+use crate::forecast::{ForecastId, Forecasting, News, Reply};
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
 use crate::placement;
@@ -102,8 +102,24 @@ pub enum InEvent<H, C> {
         /// The model.
         work: Box<Work>,
     },
+    /// The same of a model that another member has, which finds it out. Only if [`Phone::check_run_elsewhere`] says so.
+    ForecastElsewhere {
+        /// Name of the question.
+        id: ForecastId,
+        /// The model.
+        model: ModelId,
+    },
     /// Nobody waits for that forecast any more.
     ForecastUnwanted(ForecastId),
+    /// What a member wanted to know, as [`OutEvent::ForecastWanted`] said.
+    ForecastTold {
+        /// That member.
+        to: PeerId,
+        /// The model.
+        model: ModelId,
+        /// What to expect of it.
+        reply: Reply,
+    },
     /// So much of what is being loaded is loaded, between 0 and 1.
     Loading(f32),
     /// A small message went to a phone and back.
@@ -154,6 +170,14 @@ pub enum OutEvent<H, C> {
     },
     /// Compute with half of the threads from now on, or with all of them again.
     Spare(bool),
+    /// A member wants to know what to expect of a model that this phone has: find out, and make [`InEvent::ForecastTold`] of
+    /// it.
+    ForecastWanted {
+        /// Which.
+        model: ModelId,
+        /// That member.
+        by: PeerId,
+    },
     /// This phone has a model that is to be run: make [`InEvent::Run`] of it.
     RunWanted {
         /// Which.
@@ -200,6 +224,8 @@ pub struct Phone<H, C> {
     forecasting: Option<Forecasting>,
     /// The last forecast, for what it found out.
     forecasted: Option<Forecasting>,
+    /// Forecasts that one member finds out for another.
+    asked: forecasting::Asked,
     /// What this phone is to be measured with, once nothing is being written.
     measure_later: Option<respondent::OutEvent>,
     events: VecDeque<OutEvent<H, C>>,
@@ -232,6 +258,7 @@ impl<H, C> Phone<H, C> {
             left_out: BTreeSet::new(),
             forecasting: None,
             forecasted: None,
+            asked: forecasting::Asked::default(),
             measure_later: None,
             events: VecDeque::new(),
         };
@@ -261,7 +288,9 @@ impl<H, C> Phone<H, C> {
             InEvent::Models(models) => self.set_models(models, now),
             InEvent::Policy(policy) => self.set_policy(policy, now),
             InEvent::Forecast { id, work } => self.forecast(id, *work, now),
+            InEvent::ForecastElsewhere { id, model } => self.forecast_elsewhere(id, model, now),
             InEvent::ForecastUnwanted(id) => self.forecast_unwanted(id),
+            InEvent::ForecastTold { to, model, reply } => self.forecast_told(to, model, reply),
             InEvent::Loading(fraction) => self.loading(fraction, now),
             InEvent::RoundTrip { phone, time } => {
                 let event = standing::InEvent::RoundTrip { phone, time };
@@ -323,6 +352,7 @@ impl<H, C> Phone<H, C> {
             self.standings.poll_timeout(),
             self.told.poll_timeout(),
             self.started.give_up_at(),
+            self.asked.give_up_at(),
             self.hurry.poll_timeout(),
             replan_at,
             quiet_at,
@@ -415,6 +445,14 @@ impl<H, C> Phone<H, C> {
                 from,
                 message: Control::RunWanted(model),
             } => self.run_wanted_by(from, model),
+            ring::InEvent::Control {
+                from,
+                message: Control::ForecastWanted(model),
+            } => self.forecast_wanted_by(from, model, now),
+            ring::InEvent::Control {
+                from,
+                message: Control::ForecastTold { model, reply },
+            } => self.hear_forecast(from, model, reply),
             ring::InEvent::Control {
                 from,
                 message: Control::Standing(message),

@@ -275,6 +275,8 @@ impl Reconfig {
             | Control::Stop
             | Control::StopWanted
             | Control::RunWanted(_)
+            | Control::ForecastWanted(_)
+            | Control::ForecastTold { .. }
             | Control::Standing(_)
             | Control::Step(_)
             | Control::StageFailed { .. }

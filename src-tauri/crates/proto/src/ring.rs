@@ -428,6 +428,8 @@ impl<H> Ring<H> {
             | Control::Offer { .. }
             | Control::StopWanted
             | Control::RunWanted(_)
+            | Control::ForecastWanted(_)
+            | Control::ForecastTold { .. }
             | Control::Standing(_) => {}
             Control::Prepare { .. }
             | Control::Ready { .. }

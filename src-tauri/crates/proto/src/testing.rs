@@ -5,6 +5,8 @@ use gguf_tools::{
     ShardHash, ShardKind,
 };
 
+use crate::forecast::{Forecasts, Outlook, StageOutlook};
+use crate::placement::{Forecast, Help, Reason, Shortage, Verdict};
 use crate::plan::{ActivationType, Plan, Sizes};
 use crate::{Epoch, PeerId};
 
@@ -57,5 +59,47 @@ fn shard(kind: ShardKind) -> ShardEntry {
         hash: ShardHash([1; 32]),
         chunks: vec![ChunkHash([2; 32])],
         kv_bytes_per_token: 128,
+    }
+}
+
+/// Returns what to expect of a model, with everything that can be in it.
+pub(crate) fn forecasts() -> Forecasts {
+    let runs = Outlook::Runs {
+        forecast: Forecast {
+            ttft_s: 1.0,
+            tpot_s: 0.1,
+            compute_s: 0.08,
+            hops_s: 0.02,
+            busiest_s: 0.05,
+        },
+        stages: vec![StageOutlook {
+            phone: ANNA,
+            layers: (0, 4),
+            ms_per_token: 50.0,
+        }],
+        slowest: ANNA,
+        fetch_bytes: 1 << 30,
+    };
+    let shortage = Shortage {
+        needed_bytes: 2,
+        missing_bytes: 1,
+        helps: vec![Help::BringBack {
+            phone: BELA,
+            name: "Bela".into(),
+        }],
+    };
+
+    Forecasts {
+        group: runs,
+        alone: Outlook::DoesNotFit(shortage),
+        without: vec![
+            (BELA, Outlook::CutOff),
+            (CARL, Outlook::Unknown { phone: CARL }),
+        ],
+        verdicts: vec![Verdict {
+            phone: ANNA,
+            name: "Anna".into(),
+            reason: Reason::WouldAdd { ms_per_token: 3.0 },
+        }],
     }
 }

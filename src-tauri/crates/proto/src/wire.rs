@@ -20,6 +20,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{Answer, Ask};
+use crate::forecast;
 use crate::group::Bounded;
 use crate::plan::{ActivationType, CHUNK_TOKENS_MAX, Plan, SEQUENCES_MAX};
 use crate::profile;
@@ -150,6 +151,15 @@ pub enum Control {
     StopWanted,
     /// A person wants a model run that the phone which gets this has.
     RunWanted(ModelId),
+    /// A person wants to know what to expect of a model that the phone which gets this has.
+    ForecastWanted(ModelId),
+    /// It says what.
+    ForecastTold {
+        /// Which model.
+        model: ModelId,
+        /// What to expect of it.
+        reply: forecast::Reply,
+    },
     /// How members are.
     Standing(standing::Message),
     /// A member that begins to obey the leader says where it is: it may have followed another phone meanwhile.
@@ -819,6 +829,15 @@ mod tests {
             Control::Stop,
             Control::StopWanted,
             Control::RunWanted(ModelId([7; 32])),
+            Control::ForecastWanted(ModelId([7; 32])),
+            Control::ForecastTold {
+                model: ModelId([7; 32]),
+                reply: forecast::Reply::Failed(forecast::ForecastError::Occupied),
+            },
+            Control::ForecastTold {
+                model: ModelId([7; 32]),
+                reply: forecast::Reply::Done(Box::new(testing::forecasts())),
+            },
         ]
         .into_iter()
         .chain(standing::messages().map(Control::Standing))

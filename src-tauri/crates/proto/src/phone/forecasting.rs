@@ -1,10 +1,45 @@
 //! What to expect of a model is found out, while nothing is moved and nobody who writes is disturbed.
+//!
+//! Who has the model finds it out, because it would be the head; another asks it:
+//!
+//! ```text
+//!   a phone without it ── ForecastWanted ──► one that has it: as if its own person had asked, one at a time
+//!                     ◄── ForecastTold ────
+//! ```
 
 use std::time::Instant;
 
-use super::{ForecastId, Forecasting, News, OutEvent, PeerId, Phone, Work, profile};
-use crate::forecast::ForecastError;
+use super::{
+    BTreeSet, ForecastId, Forecasting, ModelId, News, OutEvent, PeerId, Phone, Reply, Work, profile,
+};
+use crate::forecast::{ForecastError, TOLD_WITHIN};
 use crate::profile::Message;
+use crate::wire::Control;
+
+/// Forecasts that one member finds out for another.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// What this phone waits for.
+    by_me: Option<Waiting>,
+    /// What this phone finds out, for whom, and until when it may take.
+    of_me: Option<(PeerId, ModelId, Instant)>,
+}
+
+/// A forecast that another member finds out.
+#[derive(Debug)]
+struct Waiting {
+    id: ForecastId,
+    model: ModelId,
+    holder: PeerId,
+    give_up_at: Instant,
+}
+
+impl Asked {
+    /// Returns when it is given up to be told.
+    pub(super) fn give_up_at(&self) -> Option<Instant> {
+        self.by_me.as_ref().map(|waiting| waiting.give_up_at)
+    }
+}
 
 impl<H, C> Phone<H, C> {
     /// A person wants to know what to expect of a model.
@@ -13,11 +48,94 @@ impl<H, C> Phone<H, C> {
             self.tell_forecast(old.id(), News::Failed(ForecastError::Superseded));
             self.forecasted = Some(old);
         }
+        self.supersede_asked();
 
         self.forecasting = Some(Forecasting::new(id, self.me, work, now));
     }
 
+    /// A person wants to know what to expect of a model that another member has.
+    pub(super) fn forecast_elsewhere(&mut self, id: ForecastId, model: ModelId, now: Instant) {
+        self.supersede_asked();
+        let Some(holder) = self.holder_here(model) else {
+            return self.tell_forecast(id, News::Failed(ForecastError::NobodyHasIt));
+        };
+
+        self.asked.by_me = Some(Waiting {
+            id,
+            model,
+            holder,
+            give_up_at: now + TOLD_WITHIN,
+        });
+        self.send_control(holder, Control::ForecastWanted(model));
+    }
+
+    /// One forecast at a time, wherever it is found out.
+    fn supersede_asked(&mut self) {
+        if let Some(old) = self.asked.by_me.take() {
+            self.tell_forecast(old.id, News::Failed(ForecastError::Superseded));
+        }
+    }
+
+    /// A member wants to know what to expect of a model that this phone has.
+    pub(super) fn forecast_wanted_by(&mut self, by: PeerId, model: ModelId, now: Instant) {
+        let mine = self.standings.mine();
+        let is_here = mine.models.iter().any(|held| held.model == model);
+        let is_occupied = self.asked.of_me.is_some_and(|(_, _, until)| now < until);
+        let error = match (is_here, is_occupied || self.forecasting.is_some()) {
+            (false, _) => ForecastError::NobodyHasIt,
+            (true, true) => ForecastError::Occupied,
+            (true, false) => {
+                self.asked.of_me = Some((by, model, now + TOLD_WITHIN));
+                let wanted = OutEvent::ForecastWanted { model, by };
+                return self.events.push_back(wanted);
+            }
+        };
+
+        let reply = Reply::Failed(error);
+        self.send_control(by, Control::ForecastTold { model, reply });
+    }
+
+    /// What a member wanted to know is found out.
+    pub(super) fn forecast_told(&mut self, to: PeerId, model: ModelId, reply: Reply) {
+        let asked = &mut self.asked.of_me;
+        if asked
+            .take_if(|(by, of, _)| *by == to && *of == model)
+            .is_some()
+        {
+            self.send_control(to, Control::ForecastTold { model, reply });
+        }
+    }
+
+    /// A member says what to expect of a model that it has.
+    pub(super) fn hear_forecast(&mut self, from: PeerId, model: ModelId, reply: Reply) {
+        let is_it = |w: &mut Waiting| w.holder == from && w.model == model;
+        let Some(waiting) = self.asked.by_me.take_if(is_it) else {
+            return tracing::warn!(%from, "Forecast that nobody asked for, dropped");
+        };
+
+        let news = match reply {
+            Reply::Done(forecasts) => News::Told(Box::new(forecasts.bounded())),
+            Reply::Failed(error) => News::Failed(error),
+        };
+        self.tell_forecast(waiting.id, news);
+    }
+
+    /// Whoever was asked is gone, or takes too long.
+    fn give_up_being_told(&mut self, here: &BTreeSet<PeerId>, now: Instant) {
+        let is_over = |w: &mut Waiting| w.give_up_at <= now || !here.contains(&w.holder);
+        let Some(waiting) = self.asked.by_me.take_if(is_over) else {
+            return;
+        };
+
+        let error = match here.contains(&waiting.holder) {
+            true => ForecastError::TimedOut,
+            false => ForecastError::NobodyHasIt,
+        };
+        self.tell_forecast(waiting.id, News::Failed(error));
+    }
+
     pub(super) fn forecast_unwanted(&mut self, id: ForecastId) {
+        self.asked.by_me.take_if(|waiting| waiting.id == id);
         let is_it = |forecasting: &mut Forecasting| forecasting.id() == id;
 
         if let Some(forecasting) = self.forecasting.take_if(is_it) {
@@ -27,6 +145,9 @@ impl<H, C> Phone<H, C> {
 
     /// Goes on with a forecast, unless this phone is writing.
     pub(super) fn go_on_forecasting(&mut self, now: Instant) {
+        if self.asked.by_me.is_some() {
+            self.give_up_being_told(&self.phones_here(), now);
+        }
         let Some(mut forecasting) = self.forecasting.take() else {
             return;
         };

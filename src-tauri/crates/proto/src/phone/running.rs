@@ -118,7 +118,7 @@ impl<H, C> Phone<H, C> {
     }
 
     /// Another member that is here and has a model.
-    fn holder_here(&self, model: ModelId) -> Option<PeerId> {
+    pub(super) fn holder_here(&self, model: ModelId) -> Option<PeerId> {
         let here = self.phones_here();
 
         self.standings

@@ -584,6 +584,64 @@ fn a_forecast_that_cannot_be_says_why() {
     assert_eq!(world.failed(ANNA), Some(ForecastError::Busy));
 }
 
+/// Only the phone that has a model can say what to expect of it: another asks it.
+#[test]
+fn what_to_expect_of_another_phones_model_is_asked_of_that_phone() {
+    let mut world = World::formed(&[ANNA, BELA, CARL]);
+    world.budget_bytes = HALF;
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+    world.run_for(3 * SECOND);
+
+    let elsewhere = world.forecast_elsewhere(CARL, MODEL).unwrap();
+
+    assert_eq!(elsewhere, world.forecast(BELA, best(3)).unwrap());
+    assert_eq!(
+        world.forecast_elsewhere(CARL, OTHER_MODEL),
+        Err(ForecastError::NobodyHasIt)
+    );
+}
+
+#[test]
+fn who_is_asked_for_forecasts_finds_out_about_one_at_a_time() {
+    let mut world = World::formed(&[ANNA, BELA, CARL]);
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+    world.run_for(3 * SECOND);
+    let elsewhere = |id| InEvent::ForecastElsewhere {
+        id: ForecastId(id),
+        model: MODEL,
+    };
+
+    world.tell(CARL, elsewhere(900));
+    world.run_for(SECOND / 10);
+    world.tell(ANNA, elsewhere(901));
+    world.run_for(SECOND / 10);
+
+    assert_eq!(world.failed(ANNA), Some(ForecastError::Occupied));
+    world.run_for(10 * SECOND);
+    assert!(world.shells[&CARL].forecast.as_ref().unwrap().is_ok());
+    assert!(world.forecast_elsewhere(ANNA, MODEL).is_ok());
+}
+
+#[test]
+fn who_waits_for_a_forecast_of_a_phone_that_leaves_is_told_so() {
+    let mut world = World::formed(&[ANNA, BELA, CARL]);
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+    world.run_for(3 * SECOND);
+    world.tell(
+        CARL,
+        InEvent::ForecastElsewhere {
+            id: ForecastId(900),
+            model: MODEL,
+        },
+    );
+    world.run_for(SECOND / 10);
+
+    world.suspend(BELA);
+    world.run_for(8 * SECOND);
+
+    assert_eq!(world.failed(CARL), Some(ForecastError::NobodyHasIt));
+}
+
 #[test]
 fn a_phone_that_is_suspended_leaves_nobody_waiting_and_comes_back() {
     let mut world = World::running(&[ANNA, BELA, CARL]);
@@ -646,6 +704,8 @@ struct Shell {
     last_answer: Option<Answer>,
     wanted: Option<(ModelId, PeerId)>,
     forecast: Option<Result<Forecasts, ForecastError>>,
+    /// Who wants to know what to expect of which model.
+    asked: Option<(PeerId, ModelId)>,
 }
 
 impl World {
@@ -782,6 +842,20 @@ impl World {
         self.tell(by, InEvent::Forecast { id, work });
     }
 
+    fn forecast_elsewhere(
+        &mut self,
+        by: PeerId,
+        model: ModelId,
+    ) -> Result<Forecasts, ForecastError> {
+        let id = ForecastId(self.n_forecasts);
+        self.n_forecasts += 1;
+        self.tell(by, InEvent::ForecastElsewhere { id, model });
+        self.run_for(10 * SECOND);
+
+        let forecast = self.shells.get_mut(&by).unwrap().forecast.take();
+        forecast.expect("it comes to an end")
+    }
+
     fn forecast(&mut self, by: PeerId, work: Work) -> Result<Forecasts, ForecastError> {
         self.start_forecast(by, work);
         self.run_for(20 * SECOND);
@@ -875,16 +949,35 @@ impl World {
                     self.shell(me, |shell| shell.wanted = Some((model, by)));
                 }
                 OutEvent::Spare(is_spared) => self.shell(me, |shell| shell.is_spared = is_spared),
+                OutEvent::ForecastWanted { model, by } => {
+                    self.shell(me, |shell| shell.asked = Some((by, model)));
+                    self.start_forecast(me, best(3));
+                }
                 OutEvent::Forecast { news, .. } => {
                     let result = match news {
                         News::Measuring { .. } => continue,
                         News::Known(known) => Ok(known.forecasts()),
+                        News::Told(forecasts) => Ok(*forecasts),
                         News::Failed(error) => Err(error),
                     };
-                    self.shell(me, |shell| shell.forecast = Some(result));
+                    self.found_out(me, result);
                 }
             }
         }
+    }
+
+    /// A phone has found out what to expect: for itself, or for another.
+    fn found_out(&mut self, me: PeerId, result: Result<Forecasts, ForecastError>) {
+        let asked = self.shells.get_mut(&me).and_then(|s| s.asked.take());
+        let Some((to, model)) = asked else {
+            return self.shell(me, |shell| shell.forecast = Some(result));
+        };
+
+        let reply = match result {
+            Ok(forecasts) => forecast::Reply::Done(Box::new(forecasts)),
+            Err(error) => forecast::Reply::Failed(error),
+        };
+        self.send(me, me, InEvent::ForecastTold { to, model, reply });
     }
 
     fn shell(&mut self, me: PeerId, change: impl FnOnce(&mut Shell)) {

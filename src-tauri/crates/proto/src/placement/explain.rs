@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cost::{Leg, Seconds};
 use super::dp::{self, BySet};
@@ -20,7 +20,7 @@ use crate::PeerId;
 const ROUNDING: f64 = 1e-9;
 
 /// What a phone got, and why.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The phone.
     pub phone: PeerId,
@@ -31,7 +31,7 @@ pub struct Verdict {
 }
 
 /// Why a phone got what it got.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reason {
     /// It runs shards.
     Runs {

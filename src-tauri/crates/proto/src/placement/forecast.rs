@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cost::{Leg, Seconds};
 use super::problem::{Availability, Problem};
@@ -23,7 +23,7 @@ use super::{Placement, SolveError, solve};
 use crate::PeerId;
 
 /// What is expected of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// Time to first token, of the planned prompt (TTFT).
     pub ttft_s: f64,

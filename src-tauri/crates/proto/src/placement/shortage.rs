@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::dp;
 use super::explain::Bytes;
@@ -15,24 +15,28 @@ use super::memory;
 use super::network::Network;
 use super::problem::{Availability, Phone, Problem};
 use super::room;
-use crate::PeerId;
+use crate::{PeerId, wire};
 
 /// Tokens below which a shorter context is no help: a guess, a question and a short answer.
 const CONTEXT_TOKENS_MIN: u32 = 256;
 
+/// Pieces of advice that another phone may give: of each phone two, and some more.
+const HELPS_MAX: usize = 32;
+
 /// What is missing for a model to fit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     /// What the model takes altogether, with its caches and contexts, before any repacking.
     pub needed_bytes: u64,
     /// The least that is missing.
     pub missing_bytes: u64,
     /// What would help, each on its own.
+    #[serde(deserialize_with = "wire::at_most::<_, _, HELPS_MAX>")]
     pub helps: Vec<Help>,
 }
 
 /// Something that would make a model fit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Help {
     /// A phone frees memory.
     FreeMemory {
