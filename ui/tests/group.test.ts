@@ -143,12 +143,14 @@ test.each([[true, 1], [false, 0]])("dots go round with every token, unless less 
     await close();
 });
 
-test("of a model that only another phone has, it is said who can tell what to expect", async () => {
+test("of a model that only another phone has, that phone says what to expect", async () => {
     const { page, close } = await open({ demo: "many" });
     await tab(page, "Models");
     await button(page, /Gemma 3 270M/).click();
 
-    await page.getByText(/has this model. What to expect of it is shown there/).waitFor();
+    await page.getByText(/has this model, and is finding out/).waitFor();
+    await page.getByText(/^.+ alone$/).waitFor();
+    expect(await page.getByText("This phone alone").count()).toBe(0);
     expect(await page.getByText("not measured yet").count()).toBe(0);
     expect(await button(page, "Delete Gemma 3 270M").count()).toBe(0);
     await button(page, /^Start on/).waitFor();

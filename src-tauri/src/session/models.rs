@@ -433,16 +433,34 @@ impl Worker {
             .models
             .get(&id)
             .is_ok_and(|listed| listed.availability == ModelAvailability::Here);
-        if !is_here {
+        if !is_here && holder(&self.view, &id).is_none() {
             return drop(reply.send(Ok(outlook::unknown(me))));
         }
 
         tokio::spawn(async move {
-            let forecasts = match work_of(&models, &id).await {
-                Ok(work) => last_news(handle.forecast(work).await).await,
-                Err(problem) => Err(problem),
+            let forecasts = async {
+                let news = match is_here {
+                    true => handle.forecast(work_of(&models, &id).await?).await,
+                    // Who has it would be the head: it finds out.
+                    false => handle.forecast_elsewhere(ids::model_of(&id)?).await,
+                };
+                last_news(news).await
             };
-            let _ = reply.send(forecasts); // nobody may wait for it
+            let _ = reply.send(forecasts.await); // nobody may wait for it
+        });
+    }
+
+    /// Says what to expect of a model of this phone's to a member that wants to know, beside everything else.
+    pub(super) fn forecast_for(&self, by: PeerId, model: proto::ModelId) {
+        let Ok(handle) = self.handle() else {
+            return;
+        };
+        let models = self.models.models.clone();
+
+        tokio::spawn(async move {
+            let work = work_of(&models, &ids::model_id(model)).await;
+            let work = work.inspect_err(|problem| tracing::info!(?problem, "No forecast"));
+            handle.forecast_for(by, model, work.ok()).await;
         });
     }
 

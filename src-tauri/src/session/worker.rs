@@ -325,6 +325,7 @@ impl Worker {
                 self.run_changed().await;
             }
             Event::RunWanted { model, .. } => self.run_for_group(ids::model_id(model)),
+            Event::ForecastWanted { model, by } => self.forecast_for(by, model),
             Event::CannotSave(error) => tracing::error!(%error, "The node cannot go on"),
             Event::CannotPlan { reason, .. } => tracing::info!(reason, "No plan"),
             Event::DiskFailed(failure) => tracing::warn!(%failure, "Shards cannot be kept"),

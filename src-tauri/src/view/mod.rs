@@ -115,6 +115,7 @@ impl View {
             | Event::Fetching(_)
             | Event::DiskFailed(_)
             | Event::Loading { .. }
+            | Event::ForecastWanted { .. }
             | Event::RunWanted { .. }
             | Event::Beat(_) => Vec::new(),
         };

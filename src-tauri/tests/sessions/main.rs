@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    PairingPurpose, PairingStage, Problem, Question, QuestionWhat,
+    Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat,
 };
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, PATIENCE, Phone, answer};
+use phone::{MEMORY_BYTES, PATIENCE, Phone, answer, smollm2};
 
 const QUESTION: &str = "Why is the sky blue?";
 
@@ -52,6 +52,41 @@ async fn group_of_three() -> [Phone; 3] {
     anna.run_model().await;
 
     [anna, ben, cleo]
+}
+
+/// Who has a model says what to expect of it; whoever asks sees the same, and may start it from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_another_phone_has_is_forecast_and_started_from_here() {
+    let anna = Phone::new("Anna", Some(MEMORY_BYTES)).await;
+    let ben = Phone::new("Ben", Some(MEMORY_BYTES)).await;
+    let_in(&anna, &ben).await;
+    let model = anna.get_model().await;
+    let annas = anna.now().me.clone();
+    let in_group = ModelAvailability::InGroup {
+        phone: annas.clone(),
+    };
+    ben.until("it is seen that Anna has it", |state| {
+        smollm2(state).availability == in_group
+    })
+    .await;
+
+    let forecasts = ben.session.forecast(model.clone()).await;
+
+    let forecasts = forecasts.expect("Anna's phone says it");
+    let Outlook::Runs { stages, .. } = &forecasts.group else {
+        panic!("two phones are enough: {forecasts:?}");
+    };
+    assert_eq!(stages.len(), 2);
+    assert!(
+        matches!(forecasts.alone, Outlook::DoesNotFit { .. }),
+        "Anna's phone alone is not: {:?}",
+        forecasts.alone
+    );
+
+    ben.order(Order::Start(model)).await;
+    let state = ben.until_ready().await;
+    let run = state.run.as_ref().expect("it runs");
+    assert_eq!(run.head.as_ref(), Some(&annas));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,7 +17,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use proto::chat::{Answer, Ask};
 use proto::device::{Policy, Snapshot};
-use proto::forecast::{self, ForecastError, ForecastId, Forecasts};
+use proto::forecast::{self, ForecastError, ForecastId, Forecasts, Reply};
 use proto::group::message::{VERSION, decode, encode};
 use proto::group::{self, Group, Name, Purpose, Rank, Roster, Secret, TypedCode};
 use proto::phone::{InEvent, OutEvent, Phone, Refused};
@@ -108,6 +108,22 @@ pub enum Command {
         /// What there is to tell. Dropping the other end ends it.
         news: mpsc::UnboundedSender<ForecastNews>,
     },
+    /// Have another member find out what to expect of a model that it has.
+    ForecastElsewhere {
+        /// Which.
+        model: ModelId,
+        /// What there is to tell, as above.
+        news: mpsc::UnboundedSender<ForecastNews>,
+    },
+    /// Tell a member what to expect of a model of this phone's, as it wanted to know.
+    TellForecast {
+        /// That member.
+        to: PeerId,
+        /// The model.
+        model: ModelId,
+        /// What to expect of it.
+        reply: Reply,
+    },
     /// This phone has these models, and no others.
     SetModels(Vec<ModelFile>),
     /// A person allows this phone so much.
@@ -176,6 +192,14 @@ pub enum Event {
     Standing(Box<Board>),
     /// Tokens went round the ring. For each phone that asked at most five times a second.
     Beat(Beat),
+    /// A member wants to know what to expect of a model of this phone's: it waits for
+    /// [`Handle::forecast_for`](crate::start::Handle::forecast_for).
+    ForecastWanted {
+        /// Which.
+        model: ModelId,
+        /// That member.
+        by: PeerId,
+    },
     /// This phone has a model that is to be run: [`Handle::run`](crate::start::Handle::run) it. Another member's person
     /// started it, or the phone that ran it is lost and this one leads now.
     RunWanted {
@@ -432,10 +456,15 @@ impl EventLoop {
                 return self.if_allowed(allowed, answer, event, now);
             }
             Command::Forecast { work, news } => {
-                let id = ForecastId(self.n_forecasts);
-                self.n_forecasts += 1;
-                self.forecasts.insert(id, news);
+                let id = self.next_forecast(news);
                 InEvent::Forecast { id, work }
+            }
+            Command::ForecastElsewhere { model, news } => {
+                let id = self.next_forecast(news);
+                InEvent::ForecastElsewhere { id, model }
+            }
+            Command::TellForecast { to, model, reply } => {
+                InEvent::ForecastTold { to, model, reply }
             }
             Command::SetModels(models) => return self.set_models(models, now),
             Command::SetLimits(limits) => return self.set_limits(limits, now),
@@ -610,6 +639,9 @@ impl EventLoop {
                 OutEvent::Show(board) => self.tell(Event::Standing(board)),
                 OutEvent::Beat(beat) => self.tell(Event::Beat(beat)),
                 OutEvent::Forecast { id, news } => self.tell_forecast(id, news),
+                OutEvent::ForecastWanted { model, by } => {
+                    self.tell(Event::ForecastWanted { model, by });
+                }
                 OutEvent::RunWanted { model, by } => self.tell(Event::RunWanted { model, by }),
                 OutEvent::Spare(is_spared) => {
                     tracing::info!(
@@ -846,6 +878,15 @@ impl EventLoop {
         }
     }
 
+    /// Takes note of somebody who waits for a forecast.
+    fn next_forecast(&mut self, news: mpsc::UnboundedSender<ForecastNews>) -> ForecastId {
+        let id = ForecastId(self.n_forecasts);
+        self.n_forecasts += 1;
+        self.forecasts.insert(id, news);
+
+        id
+    }
+
     /// Tells who waits for a forecast. If nobody does any more, it is ended below.
     fn tell_forecast(&mut self, id: ForecastId, news: forecast::News) {
         let is_last = news.is_last();
@@ -860,6 +901,7 @@ impl EventLoop {
                 let _ = waiting.send(ForecastNews::Measuring { unknown });
             }
             forecast::News::Failed(error) => drop(waiting.send(ForecastNews::Failed(error))),
+            forecast::News::Told(told) => drop(waiting.send(ForecastNews::Done(told))),
             // Placement takes up to a second: beside the loop.
             forecast::News::Known(known) => drop(tokio::task::spawn_blocking(move || {
                 let _ = waiting.send(ForecastNews::Done(Box::new(known.forecasts())));

@@ -10,6 +10,7 @@ use libp2p::identity::Keypair;
 use proto::ModelId;
 use proto::chat::{Answer, Ask};
 use proto::device::Snapshot;
+use proto::forecast::{ForecastError, Reply};
 use proto::group::{self, Name, TypedCode};
 use proto::phone::{InEvent, Phone, Refused};
 use proto::planning::Work;
@@ -287,6 +288,38 @@ impl Handle {
         receiver
     }
 
+    /// The same of a model that another member has, which finds it out: that phone gets an [`Event::ForecastWanted`].
+    pub async fn forecast_elsewhere(
+        &self,
+        model: ModelId,
+    ) -> mpsc::UnboundedReceiver<ForecastNews> {
+        let (news, receiver) = mpsc::unbounded_channel();
+        let _ = self
+            .commands
+            .send(Command::ForecastElsewhere { model, news })
+            .await; // it may have stopped
+
+        receiver
+    }
+
+    /// Finds out what to expect of a model that this phone has, and tells `by`, as [`Event::ForecastWanted`] says. `work`
+    /// is `None` if the model cannot be read.
+    pub async fn forecast_for(&self, by: proto::PeerId, model: ModelId, work: Option<Work>) {
+        let reply = match work {
+            Some(work) => reply(self.forecast(work).await).await,
+            None => Reply::Failed(ForecastError::NobodyHasIt),
+        };
+
+        let _ = self
+            .commands
+            .send(Command::TellForecast {
+                to: by,
+                model,
+                reply,
+            })
+            .await; // as above
+    }
+
     /// Says which models this phone has. What it runs goes on; a model that is gone is not planned again.
     pub async fn set_models(&self, models: Vec<ModelFile>) {
         let _ = self.commands.send(Command::SetModels(models)).await; // it may have stopped
@@ -382,5 +415,17 @@ fn store_limits(limits: Limits) -> folder::Limits {
     folder::Limits {
         quota_bytes: limits.shard_quota_bytes.unwrap_or(u64::MAX),
         spare_bytes: STORE_SPARE_BYTES,
+    }
+}
+
+/// Returns how a forecast ends.
+async fn reply(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Reply {
+    loop {
+        match news.recv().await {
+            Some(ForecastNews::Measuring { .. }) => {}
+            Some(ForecastNews::Done(forecasts)) => return Reply::Done(forecasts),
+            Some(ForecastNews::Failed(error)) => return Reply::Failed(error),
+            None => return Reply::Failed(ForecastError::NobodyHasIt), // it stops
+        }
     }
 }

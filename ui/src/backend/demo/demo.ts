@@ -341,7 +341,10 @@ export class DemoBackend implements Backend {
 
     async forecast(id: string): Promise<Forecasts> {
         await this.wait(250);
-        return forecasts(this.model(id), this.computing());
+        const { availability } = this.model(id);
+        const holder = availability.kind === "in_group" ? availability.phone : ME.id;
+        const phones = this.computing().toSorted((a, b) => Number(b.id === holder) - Number(a.id === holder));
+        return forecasts(this.model(id), phones);
     }
 
     async start(id: string): Promise<void> {

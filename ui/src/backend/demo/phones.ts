@@ -153,13 +153,14 @@ function layersOf(model: Model, phones: DemoPhone[]): Array<{ phone: DemoPhone; 
     });
 }
 
+/** `phones` begins with the one that has the model. */
 export function forecasts(model: Model, phones: DemoPhone[]): Forecasts {
-    const [me, ...others] = phones;
-    if (me === undefined) throw new Error("a group has at least this phone");
+    const [head, ...others] = phones;
+    if (head === undefined) throw new Error("a group has at least this phone");
     const group = outlook(model, phones);
     return {
         group,
-        alone: outlook(model, [me]),
+        alone: outlook(model, [head]),
         without: others.map((other) => ({
             phone: other.id,
             outlook: outlook(model, phones.filter((phone) => phone !== other)),

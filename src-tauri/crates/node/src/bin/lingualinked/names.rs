@@ -122,7 +122,8 @@ impl Names {
             Event::Addresses(_) => return None, // whose, the face knows
             // Told when somebody asks how things stand.
             Event::Standing(_) | Event::Beat(_) => return None,
-            Event::RunWanted { .. } => return None, // for the face to do
+            // Of apps, which know their models by a hash: this program's others do not know.
+            Event::RunWanted { .. } | Event::ForecastWanted { .. } => return None,
             Event::NotReached {
                 address, reason, ..
             } => Line::NotReached {
