@@ -360,7 +360,7 @@ impl EventLoop {
             Some(event) = self.store.next() => Input::Store(event),
             Some(sent) = self.sending.next() => Input::Sent(sent),
             Some(snapshot) = self.snapshots.recv() => {
-                Input::Phone(InEvent::Measured(respondent::InEvent::Snapshot(snapshot)))
+                Input::Phone(InEvent::Device(snapshot))
             }
             event = self.net.next() => net_input(event),
             command = self.commands.recv() => Input::Command(command.unwrap_or(Command::Stop)),
@@ -470,7 +470,7 @@ impl EventLoop {
             Command::SetLimits(limits) => return self.set_limits(limits, now),
             Command::SetDevice(snapshot) => {
                 self.snapshots.close(); // who says it by itself need not be asked
-                InEvent::Measured(respondent::InEvent::Snapshot(snapshot))
+                InEvent::Device(snapshot)
             }
             Command::SetVisible(is_visible) => return self.net.set_visible(is_visible),
             Command::SetLooking(is_looking) => return self.net.set_looking(is_looking),

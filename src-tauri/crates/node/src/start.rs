@@ -14,7 +14,6 @@ use proto::forecast::{ForecastError, Reply};
 use proto::group::{self, Name, TypedCode};
 use proto::phone::{InEvent, Phone, Refused};
 use proto::planning::Work;
-use proto::profile::respondent;
 use proto::relay::ClientId;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -408,7 +407,7 @@ fn phone<H, C>(
 
 /// Tells how the phone is as it starts.
 fn first_snapshot<H, C>(device: &mut dyn Source) -> InEvent<H, C> {
-    InEvent::Measured(respondent::InEvent::Snapshot(device.snapshot()))
+    InEvent::Device(device.snapshot())
 }
 
 fn store_limits(limits: Limits) -> folder::Limits {

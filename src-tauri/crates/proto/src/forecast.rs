@@ -11,13 +11,14 @@
 //! It begins only when nothing is being written, asks phones only what is not known from another time, and touches no
 //! plan: phones that write meanwhile let it wait ([`crate::phone`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gguf_tools::{LayerRange, Manifest};
 use serde::{Deserialize, Serialize};
 
+use crate::device::Snapshot;
 use crate::group::{MEMBERS_MAX, Roster};
 use crate::placement::{
     self, Availability, Forecast, Help, Objective, Placement, Problem, Reason, Shortage,
@@ -215,6 +216,11 @@ impl Forecasting {
     /// Leaves these phones out.
     pub fn set_excluded(&mut self, phones: &BTreeSet<PeerId>) {
         self.planning.set_excluded(phones.clone());
+    }
+
+    /// Takes note of how phones are.
+    pub fn set_devices(&mut self, devices: BTreeMap<PeerId, Snapshot>) {
+        self.planning.set_devices(devices);
     }
 
     /// Takes note of what a phone said about itself, or about a link.

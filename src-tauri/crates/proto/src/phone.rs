@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
 
-use crate::device::{Caretaker, Load, Policy};
+use crate::device::{Caretaker, Load, Policy, Snapshot};
 use crate::forecast::{ForecastId, Forecasting, News, Reply};
 use crate::group::message::Presence;
 use crate::group::{self, Group, Member, Name, Roster, Saved};
@@ -68,7 +68,9 @@ pub enum InEvent<H, C> {
     Ring(ring::InEvent<H>),
     /// Something about shards on the move. What comes from a phone that is no member is dropped.
     Shards(transfer::InEvent<C>),
-    /// This phone was measured, or is otherwise than it was.
+    /// This phone is so, as its system says.
+    Device(Snapshot),
+    /// This phone was measured, or its links were.
     Measured(respondent::InEvent),
     /// The engine has computed something, and took so long.
     Computed(respondent::Work),
@@ -273,6 +275,7 @@ impl<H, C> Phone<H, C> {
             InEvent::Group(event) => self.group_event(event, now),
             InEvent::Ring(event) => self.ring_event(event, now),
             InEvent::Shards(event) => self.supply.handle(event, now),
+            InEvent::Device(snapshot) => drop(self.cared_for(snapshot, now)),
             InEvent::Measured(event) => self.measured(event, now),
             InEvent::Computed(work) => {
                 let event = respondent::InEvent::Computed(work);

@@ -691,7 +691,7 @@ mod tests {
             thermal: Thermal::Serious,
             ..SNAPSHOT
         };
-        planning.hear(BELA, Message::Snapshot(hot), now);
+        planning.set_devices([(BELA, hot)].into());
         let (_, outlook) = planning.plan(Epoch(2), None, now).expect("it is possible");
 
         let outlook = outlook.expect("phones were measured");

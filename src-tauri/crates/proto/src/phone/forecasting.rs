@@ -166,6 +166,7 @@ impl<H, C> Phone<H, C> {
                 }
             }
             forecasting.set_excluded(&self.excluded());
+            forecasting.set_devices(self.standings.devices().collect());
             forecasting.measure(&phones, now);
         }
         let news = forecasting.news(self.group.roster(), now);

@@ -74,29 +74,18 @@ pub(super) fn load_of(plan: &Plan, phone: PeerId, manifest: &Manifest) -> Load {
 }
 
 impl<H, C> Phone<H, C> {
-    /// This phone was measured, or is otherwise than it was: told as its person would have it, and with what it asks for.
-    pub(super) fn measured(&mut self, event: respondent::InEvent, now: Instant) {
-        use respondent::InEvent as Told;
-
-        let event = match event {
-            Told::Measured { profile, snapshot } => Told::Measured {
-                profile,
-                snapshot: self.cared_for(snapshot, now),
-            },
-            Told::Snapshot(snapshot) => Told::Snapshot(self.cared_for(snapshot, now)),
-            event @ (Told::Leader(_)
-            | Told::Message { .. }
-            | Told::Burst { .. }
-            | Told::NotMeasured { .. }
-            | Told::Computed(_)
-            | Told::Received { .. }
-            | Told::PhoneLost(_)) => event,
-        };
+    /// This phone was measured: that is told with how it is, as below.
+    pub(super) fn measured(&mut self, mut event: respondent::InEvent, now: Instant) {
+        if let respondent::InEvent::Measured { snapshot, .. } = &mut event {
+            *snapshot = self.cared_for(*snapshot, now);
+        }
 
         self.respondent.handle(event, now);
     }
 
-    fn cared_for(&mut self, snapshot: Snapshot, now: Instant) -> Snapshot {
+    /// Takes note of how this phone is. Returns what others are told of it: as its person would have it, and with what it
+    /// asks for.
+    pub(super) fn cared_for(&mut self, snapshot: Snapshot, now: Instant) -> Snapshot {
         self.told.device = Some(snapshot);
         let snapshot = snapshot.under(self.policy);
         self.caretaker.handle(&snapshot, self.load, now);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use gguf_tools::Manifest;
 
-use super::{Load, OutEvent, PeerId, Phone, Policy, respondent, ring, sparing, standing, transfer};
+use super::{Load, OutEvent, PeerId, Phone, Policy, ring, sparing, standing, transfer};
 use crate::device::Snapshot;
 use crate::placement::{Forecast, Reason};
 use crate::plan::Plan;
@@ -150,7 +150,7 @@ impl<H, C> Phone<H, C> {
         }
 
         if let Some(device) = self.told.device {
-            self.measured(respondent::InEvent::Snapshot(device), now);
+            self.cared_for(device, now);
         }
         if let Some(planning) = &mut self.planning {
             planning.reconsider();

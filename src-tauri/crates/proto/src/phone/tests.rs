@@ -265,10 +265,7 @@ fn whose_person_lets_it_work_only_while_charging_rests() {
         battery,
         ..SNAPSHOT
     };
-    world.tell(
-        BELA,
-        InEvent::Measured(respondent::InEvent::Snapshot(on_battery)),
-    );
+    world.tell(BELA, InEvent::Device(on_battery));
     world.run_for(5 * SECOND);
     let policy = Policy {
         only_while_charging: true,
@@ -786,10 +783,7 @@ impl World {
         let mut device = SNAPSHOT;
         change(&mut device);
 
-        self.tell(
-            phone,
-            InEvent::Measured(respondent::InEvent::Snapshot(device)),
-        );
+        self.tell(phone, InEvent::Device(device));
     }
 
     /// How many layers each phone of the ring runs, as the first one shows.

@@ -91,8 +91,6 @@ pub enum Message {
         /// Number of the burst in it.
         burst: u8,
     },
-    /// A phone tells the leader that it is otherwise than it was.
-    Snapshot(Snapshot),
     /// A phone tells the leader how its work goes, beside what its profile says.
     Pace {
         /// The model that it runs.
@@ -213,7 +211,6 @@ mod tests {
             Message::Ping { probe, number },
             Message::Pong { probe, number },
             Message::Arrived { probe, burst: 1 },
-            Message::Snapshot(SNAPSHOT),
             Message::Pace {
                 model: ModelHash::of(b"a model"),
                 pace: Pace::UNKNOWN,

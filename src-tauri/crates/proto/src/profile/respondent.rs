@@ -121,8 +121,6 @@ pub enum InEvent {
         /// What they took.
         time: Duration,
     },
-    /// This phone is otherwise than it was.
-    Snapshot(Snapshot),
     /// A phone cannot be reached.
     PhoneLost(PeerId),
 }
@@ -298,7 +296,6 @@ impl Respondent {
                 n_bytes,
                 time,
             } => self.received(from, n_bytes, time),
-            InEvent::Snapshot(snapshot) => self.tell(Message::Snapshot(snapshot)),
             InEvent::PhoneLost(phone) => {
                 if self.probing.as_ref().is_some_and(|p| p.to == phone) {
                     self.end_probe(Found::Unreachable);
@@ -359,7 +356,6 @@ impl Respondent {
             Message::Measured { .. }
             | Message::NotMeasured { .. }
             | Message::Probed { .. }
-            | Message::Snapshot(_)
             | Message::Pace { .. }
             | Message::Received { .. } => {}
         }

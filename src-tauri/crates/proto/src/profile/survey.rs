@@ -404,7 +404,6 @@ impl Survey {
                 let reason = crate::wire::clean_text(&reason, REASON_BYTES_MAX);
                 phone.knowledge = Knowledge::Failed { reason };
             }
-            Message::Snapshot(snapshot) => phone.snapshot = Some(snapshot.bounded()),
             Message::Pace { model, pace } if model == self.config.model => {
                 if let Knowledge::Measured(profile) = &mut phone.knowledge {
                     profile.pace = pace.bounded();
