@@ -421,12 +421,15 @@ impl Discovery {
         }
     }
 
-    /// Tells what the latest source said of a phone, if it can be reached: it is connected, or it is known where.
+    /// Tells what the latest source said of a phone, if it can be reached: it is connected, or it is known where. Identify
+    /// comes last, because libp2p's says for ever what a phone said of itself when it was started.
     fn sighted(&mut self, phone: PeerId) {
         let Some(records) = self.near.get(&phone) else {
             return;
         };
-        let Some(latest) = records.values().max_by_key(|record| record.seen_at) else {
+        let rank =
+            |(origin, record): &(&Origin, &Record)| (**origin != Origin::Identify, record.seen_at);
+        let Some((_, latest)) = records.iter().max_by_key(rank) else {
             return;
         };
         let addresses = self.addresses_of(phone);
@@ -585,6 +588,20 @@ mod tests {
         discovery.readdress(vec![loopback.clone()]);
         discovery.learn(Origin::Mdns, phone(), std::slice::from_ref(&loopback));
         assert_eq!(discovery.addresses_of(phone()), [loopback]);
+    }
+
+    /// What a connected phone says of itself is as old as the phone's program: it may have been renamed since.
+    #[tokio::test]
+    async fn identify_is_believed_only_where_nobody_else_knows() {
+        let mut discovery = discovery();
+
+        discovery.note(Origin::Identify, Found::Seen(seen("before")));
+        assert_eq!(next(&mut discovery).await.as_deref(), Some("before"));
+        discovery.note(Origin::Mdns, Found::Seen(seen("after")));
+        assert_eq!(next(&mut discovery).await.as_deref(), Some("after"));
+        discovery.note(Origin::Identify, Found::Seen(seen("before")));
+
+        assert_eq!(next(&mut discovery).await.as_deref(), Some("after"));
     }
 
     #[tokio::test]
