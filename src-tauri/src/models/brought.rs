@@ -168,7 +168,7 @@ impl Settled {
         let mut brought = Brought {
             id: ModelId(String::new()),
             place: self.place,
-            file_name: proto::wire::clean_text(&self.file_name, 96),
+            file_name: proto::text::clean(&self.file_name, 96),
             file_bytes: 0,
             modified_ms: 0,
             sha256: None,

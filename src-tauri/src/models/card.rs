@@ -7,7 +7,7 @@ use node::measure;
 use node::work::{self, PROMPT_TOKENS};
 use proto::placement::Demand;
 use proto::profile::{ModelSize, ShardSize};
-use proto::wire::clean_text;
+use proto::text::clean;
 
 use super::Trouble;
 use crate::api::Fit;
@@ -95,16 +95,16 @@ impl Card {
         }
 
         let text = |key| gguf.find_text(key).ok().flatten().unwrap_or_default();
-        let name = match clean_text(text("general.name"), TEXT_BYTES_MAX) {
+        let name = match clean(text("general.name"), TEXT_BYTES_MAX) {
             name if name.is_empty() => "unnamed".into(),
             name => name,
         };
         Ok(Self {
             name,
-            maker: clean_text(text("general.organization"), TEXT_BYTES_MAX),
+            maker: clean(text("general.organization"), TEXT_BYTES_MAX),
             architecture: description.architecture.clone(),
             quantisation: quantisation(&description),
-            licence: clean_text(text("general.license"), TEXT_BYTES_MAX),
+            licence: clean(text("general.license"), TEXT_BYTES_MAX),
             languages: languages(gguf),
             parameters: description.n_parameters,
             context_tokens: description.n_ctx_train,
@@ -139,7 +139,7 @@ fn check_architecture(name: &str) -> Result<(), Trouble> {
     match name.parse::<Architecture>() {
         Ok(_) => Ok(()),
         Err(_) => Err(Trouble::Unsupported {
-            architecture: clean_text(name, TEXT_BYTES_MAX),
+            architecture: clean(name, TEXT_BYTES_MAX),
         }),
     }
 }

@@ -19,7 +19,7 @@ use gguf_tools::{LayerRange, Manifest};
 use serde::{Deserialize, Serialize};
 
 use crate::device::Snapshot;
-use crate::group::{MEMBERS_MAX, Roster};
+use crate::group::{MEMBERS_MAX, Name, Roster};
 use crate::placement::{
     self, Availability, Forecast, Help, Objective, Placement, Problem, Reason, Shortage,
     SolveError, Tiredness, Verdict,
@@ -294,7 +294,7 @@ impl Forecasts {
             outlook.bound();
         }
         for verdict in &mut self.verdicts {
-            verdict.name = wire::clean_name(&verdict.name);
+            verdict.name = Name::tidy(&verdict.name).to_string();
             if let Reason::Runs { ms_per_token, .. }
             | Reason::WouldAdd { ms_per_token }
             | Reason::WouldHoldUp { ms_per_token } = &mut verdict.reason
@@ -312,7 +312,7 @@ impl Outlook {
         if let Self::DoesNotFit(shortage) = self {
             for help in &mut shortage.helps {
                 if let Help::FreeMemory { name, .. } | Help::BringBack { name, .. } = help {
-                    *name = wire::clean_name(name);
+                    *name = Name::tidy(name).to_string();
                 }
             }
         }

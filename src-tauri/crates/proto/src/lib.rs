@@ -42,6 +42,7 @@ pub mod standing;
 pub mod supply;
 #[cfg(test)]
 mod testing;
+pub mod text;
 pub mod transfer;
 pub mod wire;
 

@@ -24,8 +24,8 @@ use gguf_tools::Manifest;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::wire::{self, Control};
-use crate::{Epoch, PeerId};
+use crate::wire::Control;
+use crate::{Epoch, PeerId, text};
 
 /// Bytes of what a phone says about why it is not ready: some lines on a screen.
 const REASON_BYTES_MAX: usize = 512;
@@ -463,7 +463,7 @@ impl Reconfig {
     }
 
     fn fail(&mut self, phone: PeerId, cause: Cause, reason: &str) {
-        let reason = wire::clean_text(reason, REASON_BYTES_MAX);
+        let reason = text::clean(reason, REASON_BYTES_MAX);
         let prepared = self.prepared.as_mut().expect("only a plan can fail");
         if prepared.state.is_over() {
             return;

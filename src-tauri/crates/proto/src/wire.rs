@@ -40,9 +40,6 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 4 << 20;
 /// bytes each, and its names.
 pub const CHAT_FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a phone's name as a person chose it.
-pub const NAME_BYTES_MAX: usize = 64;
-
 /// Numbers in a hidden state: twice the widest supported model's (Llama 3.1 405B: 16,384).
 pub const N_EMBD_MAX: u32 = 32_768;
 
@@ -522,47 +519,6 @@ pub fn activation_frame_bytes(n_rows: usize, n_embd: usize, activation: Activati
     ACTIVATION_HEADER_BYTES + n_rows * n_embd * activation.bytes()
 }
 
-/// Returns a phone's name as it may be shown: as [`clean_text`], and never empty.
-pub fn clean_name(name: &str) -> String {
-    let clean = clean_text(name, NAME_BYTES_MAX);
-
-    if clean.is_empty() {
-        "phone".into()
-    } else {
-        clean
-    }
-}
-
-/// Returns another phone's words as they may be shown: without control and direction characters, without
-/// space around them, at most `bytes_max` long.
-pub fn clean_text(text: &str, bytes_max: usize) -> String {
-    let clean = text.chars().filter(|&c| is_shown(c)).collect::<String>();
-    let clean = clean.trim_matches(is_blank);
-    let end = clean
-        .char_indices()
-        .map(|(start, c)| start + c.len_utf8())
-        .take_while(|&end| end <= bytes_max)
-        .last();
-
-    clean[..end.unwrap_or(0)].trim_end_matches(is_blank).into()
-}
-
-/// Returns whether a character stands for itself: it neither controls a terminal, nor turns the direction
-/// of what follows, nor is invisible. Joiners stay, for Persian, Hindi and emoji.
-fn is_shown(c: char) -> bool {
-    let hidden = matches!(
-        c,
-        '\u{061c}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    );
-
-    !hidden && !c.is_control()
-}
-
-/// Returns whether a character shows nothing where it stands at the end: space, or a joiner.
-fn is_blank(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\u{200c}'..='\u{200d}')
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -715,38 +671,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_name_is_shown_without_tricks() {
-        for (name, shown) in [
-            ("Anna's phone", "Anna's phone"),
-            ("  Zoë 📱 ", "Zoë 📱"),
-            ("👩‍👩‍👧", "👩‍👩‍👧"),
-            ("", "phone"),
-            (" \t\n", "phone"),
-            ("\u{200b}\u{200d}\u{feff}", "phone"),
-            ("evil\u{202e}gpj.exe", "evilgpj.exe"),
-            ("\u{2066}a\u{2069}\u{200f}b\u{61c}", "ab"),
-            ("\u{1b}[2Jgone\r\n\0", "[2Jgone"),
-            ("two\u{2028}lines", "twolines"),
-        ] {
-            assert_eq!(clean_name(name), shown, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_cut_between_characters() {
-        for (name, bytes) in [
-            ("x".repeat(NAME_BYTES_MAX), NAME_BYTES_MAX),
-            ("x".repeat(NAME_BYTES_MAX + 1), NAME_BYTES_MAX),
-            ("x".repeat(NAME_BYTES_MAX - 1) + "é", NAME_BYTES_MAX - 1),
-            ("x".repeat(NAME_BYTES_MAX - 2) + "é", NAME_BYTES_MAX),
-            ("📱".repeat(NAME_BYTES_MAX), NAME_BYTES_MAX),
-            ("x".repeat(NAME_BYTES_MAX - 1) + " y", NAME_BYTES_MAX - 1),
-        ] {
-            assert_eq!(clean_name(&name).len(), bytes, "{name:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn any_bytes_give_an_error_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -782,15 +706,6 @@ mod tests {
             if let Ok(Chat::Ask { ask, .. }) = decode::<Chat>(&bytes) {
                 let _ = ask.validate();
             }
-        }
-
-        #[test]
-        fn a_clean_name_is_clean_already(name in any::<String>()) {
-            let clean = clean_name(&name);
-
-            prop_assert!((1..=NAME_BYTES_MAX).contains(&clean.len()));
-            prop_assert!(clean.chars().all(is_shown));
-            prop_assert_eq!(clean_name(&clean), clean);
         }
     }
 

@@ -6,6 +6,8 @@ use std::ops::Deref;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text;
+
 /// Bytes of a phone's name at most, in UTF-8.
 ///
 /// A name must fit a list row on a small screen; 64 bytes are 64 Latin or 21 Chinese characters.
@@ -166,8 +168,7 @@ impl<'de> Deserialize<'de> for Address {
 
 /// What a person calls a phone: clean, short, and never empty.
 ///
-/// Clean means without control characters and without those that turn the direction of text or
-/// break a line, so that a name cannot rewrite the sentence it stands in ("Sam asks to join").
+/// Clean as [`text::clean`] makes it, so that a name cannot rewrite the sentence it stands in ("Sam asks to join").
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(Box<str>);
 
@@ -175,23 +176,20 @@ impl Name {
     /// Makes a name of whatever a person typed: drops what is not clean, cuts at
     /// [`NAME_BYTES_MAX`], and says "phone" when nothing is left.
     pub fn tidy(typed: &str) -> Self {
-        let mut name = String::new();
-        for c in typed.trim().chars().filter(|c| is_clean(*c)) {
-            if name.len() + c.len_utf8() > NAME_BYTES_MAX {
-                break;
-            }
-            name.push(c);
-        }
+        let name = text::clean(typed, NAME_BYTES_MAX);
 
-        let name = name.trim();
-        Self(if name.is_empty() { "phone" } else { name }.into())
+        Self(if name.is_empty() {
+            "phone".into()
+        } else {
+            name.into()
+        })
     }
 
     /// Takes a name from the wire as it is, or not at all: an honest phone sends tidy ones.
     fn checked(name: &str) -> Option<Self> {
-        let fits = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+        let is_tidy = !name.is_empty() && text::clean(name, NAME_BYTES_MAX) == name;
 
-        (fits && name.trim() == name && name.chars().all(is_clean)).then(|| Self(name.into()))
+        is_tidy.then(|| Self(name.into()))
     }
 
     /// Returns the name.
@@ -218,19 +216,6 @@ impl<'de> Deserialize<'de> for Name {
 
         Self::checked(name).ok_or_else(|| D::Error::custom("name is not tidy"))
     }
-}
-
-/// Returns whether a character does nothing to a line of text but stand in it.
-///
-/// The directional characters are those of Unicode's UAX #9; 2028 and 2029 break lines.
-pub fn is_clean(c: char) -> bool {
-    let directional = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let invisible = matches!(
-        c,
-        '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{2028}' | '\u{2029}'
-    );
-
-    !c.is_control() && !directional && !invisible
 }
 
 #[cfg(test)]

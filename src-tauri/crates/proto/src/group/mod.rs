@@ -103,7 +103,7 @@ pub use self::admission::{
     INVITE_LIFETIME_MAX, INVITES_MAX, KNOCKS_MAX, MUTED_MAX, PairingEnd, Purpose, Side, VOUCHED_MAX,
 };
 pub use self::bounded::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name, is_clean,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Address, Addresses, Bounded, NAME_BYTES_MAX, Name,
 };
 pub use self::code::{Code, Commit, Nonce};
 pub use self::election::{HEARTBEAT, LOST_AFTER, LOST_AFTER_DISCONNECT, Rank, SUSPECT_AFTER};

@@ -26,7 +26,7 @@ use std::time::Instant;
 use crate::chat::{Answer, Ask, FailureReason, Figures, Finish, RefusalReason};
 use crate::plan::Plan;
 use crate::wire::{self, CacheOp, Run, Step};
-use crate::{PeerId, RequestId, SequenceId, StepId};
+use crate::{PeerId, RequestId, SequenceId, StepId, text};
 
 use super::{OutEvent, Pick, REASON_BYTES_MAX, Sample, Token, decode_steps_max, prefill_steps_max};
 
@@ -242,7 +242,7 @@ impl<H> Head<H> {
         let reason = match reason {
             // A template's words may have any length; an answer's frame has not.
             RefusalReason::Invalid(why) => {
-                RefusalReason::Invalid(wire::clean_text(&why, REASON_BYTES_MAX))
+                RefusalReason::Invalid(text::clean(&why, REASON_BYTES_MAX))
             }
             other @ (RefusalReason::PromptTooLong { .. }
             | RefusalReason::PromptEmpty

@@ -24,8 +24,8 @@ use std::time::Instant;
 
 use crate::chat::{Answer, Ask, FailureReason, Figures, RefusalReason};
 use crate::plan::Plan;
-use crate::wire::{self, Step};
-use crate::{Epoch, PeerId, RequestId, SequenceId, StepId};
+use crate::wire::Step;
+use crate::{Epoch, PeerId, RequestId, SequenceId, StepId, text};
 
 use head::Head;
 use stage::Stage;
@@ -384,7 +384,7 @@ impl<H> Pipeline<H> {
 
     /// Ends every answer, here or at the head, because `phone` cannot go on.
     fn failed(&mut self, phone: PeerId, reason: &str) {
-        let reason = wire::clean_text(reason, REASON_BYTES_MAX);
+        let reason = text::clean(reason, REASON_BYTES_MAX);
         tracing::info!(%phone, reason, "Stage failed");
 
         match &mut self.head {
@@ -504,7 +504,7 @@ mod tests {
     use super::*;
     use crate::chat::{Prompt, Sampling};
     use crate::testing::{self, ANNA, BELA, CARL};
-    use crate::wire::{CacheOp, StreamKind};
+    use crate::wire::{self, CacheOp, StreamKind};
 
     /// A phone outside of the ring.
     const DORA: PeerId = PeerId([0xdd; 32]);

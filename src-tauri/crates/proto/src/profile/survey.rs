@@ -401,7 +401,7 @@ impl Survey {
                 };
             }
             Message::NotMeasured { reason } => {
-                let reason = crate::wire::clean_text(&reason, REASON_BYTES_MAX);
+                let reason = crate::text::clean(&reason, REASON_BYTES_MAX);
                 phone.knowledge = Knowledge::Failed { reason };
             }
             Message::Pace { model, pace } if model == self.config.model => {

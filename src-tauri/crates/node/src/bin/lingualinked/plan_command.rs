@@ -196,7 +196,7 @@ fn described(path: &Path) -> Result<Vec<Described>> {
 
 /// Makes a member of what is said of it.
 fn member(phone: &Described, this: &Member) -> Result<Member> {
-    let name = proto::wire::clean_name(&phone.name);
+    let name = proto::group::Name::tidy(&phone.name).to_string();
     let rtt_s = phone.rtt_ms.unwrap_or(RTT_MS) / 1e3;
     let goodput_bytes_per_s = phone.goodput_mb_per_s.unwrap_or(GOODPUT_MB_PER_S) * 1e6;
     for number in [phone.slowdown, rtt_s, goodput_bytes_per_s] {

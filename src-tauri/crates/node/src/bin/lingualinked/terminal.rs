@@ -6,7 +6,7 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result};
-use proto::group::is_clean;
+use proto::text::is_shown;
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
 use rustyline::{Editor, ExternalPrinter};
@@ -18,7 +18,7 @@ const PROMPT: &str = "> ";
 /// Returns text as it may be shown: without control characters, but for the ends of lines and tabs, and without those
 /// that turn the direction of text.
 pub fn clean(text: &str) -> String {
-    let shown = |c: &char| matches!(c, '\n' | '\t') || is_clean(*c);
+    let shown = |c: &char| matches!(c, '\n' | '\t') || is_shown(*c);
 
     text.chars().filter(shown).collect()
 }
