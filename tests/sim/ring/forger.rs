@@ -15,7 +15,8 @@ use rand_chacha::ChaCha12Rng;
 
 use super::model::Row;
 use super::scenario::{Fault, Scenario, peer};
-use super::{Message, OUTSIDER, Packet, activation_header};
+use super::packet::activation_header;
+use super::{Message, OUTSIDER, Packet};
 
 /// Messages that the forger remembers, to send again.
 const OVERHEARD_MAX: usize = 200;
