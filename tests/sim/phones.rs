@@ -62,11 +62,17 @@ const WELL_WITHIN: Micros = 40 * SECOND;
 /// From when on after the last trouble nothing may break any more: pings find out so late that a connection is dead.
 const QUIET_AFTER: Micros = 25 * SECOND;
 
+/// When after the last trouble people begin to let each other finish.
+const POLITE_AFTER: Micros = 10 * SECOND;
+
 /// How long nothing may break then.
 const STEADY: Micros = 8 * SECOND;
 
 /// How long a question may take to end, of whatever kind that is.
 const ENDS_WITHIN: Micros = 100 * SECOND;
+
+/// How long people look at a screen that shows that nothing is run.
+const STARTED_AGAIN_AFTER: Micros = 5 * SECOND;
 
 /// How often it is looked whether all is well.
 const LOOK_EVERY: Micros = 100 * MS;
@@ -94,6 +100,8 @@ pub struct World {
     n_troubles: usize,
     watch: Watch,
     errors: Errors,
+    /// Whether all was well when that was looked at last.
+    is_well: bool,
     outcome: Outcome,
     trace: bool,
 }
@@ -117,6 +125,8 @@ pub struct Outcome {
     pub n_failed: u64,
     /// Answers that went on where one had broken off.
     pub n_went_on: u64,
+    /// Times that somebody started the model again, as nothing was run.
+    pub n_started_again: u64,
     /// Plans that came into force.
     pub n_plans: u64,
     /// Longest time that a question took to end.
@@ -151,8 +161,10 @@ struct Shell {
     life: u32,
     wake: Option<Micros>,
     disk: Vec<u8>,
-    /// The plan that it has last said to be in force.
+    /// The last plan in force that it had a part in.
     in_force: Option<Epoch>,
+    /// Since when its screen has shown that nothing is run.
+    idle_since: Option<Micros>,
     /// When it was first answered a question that was asked after the last trouble.
     answered_at: Option<Micros>,
 }
@@ -217,6 +229,7 @@ impl World {
             n_troubles: 0,
             watch: Watch::new(n),
             errors: Errors::listen(),
+            is_well: false,
             outcome: Outcome::default(),
             trace: std::env::var_os("SIM_TRACE").is_some(),
         };
@@ -343,6 +356,7 @@ impl World {
         phone.life += 1;
         phone.engine = Engine::new(id, self.scenario.paces[i], self.scenario.n_layers());
         phone.in_force = None;
+        phone.idle_since = None;
 
         let address = Address::new(&id.0).expect("it is short");
         let rank = Rank {
@@ -444,6 +458,10 @@ impl World {
             OutEvent::Supply(Transfer(transfer::OutEvent::Send { to, message })) => {
                 self.send(i, to, Parcel::Shard(message.encode()));
             }
+            OutEvent::Show(board) if board.run.is_some() => self.phones[i].idle_since = None,
+            OutEvent::Show(_) => {
+                self.phones[i].idle_since.get_or_insert(self.now);
+            }
             OutEvent::RunWanted { .. } => {
                 self.note(|| format!("phone {i} is to run the model"));
                 self.handle(i, self.run_model());
@@ -543,9 +561,12 @@ impl World {
             Notice::Stopped => format!("phone {i}: stopped"),
         });
         if let Notice::InForce { plan } = notice {
-            let before = self.phones[i].in_force.replace(plan.epoch);
-            assert!(before <= Some(plan.epoch), "phone {i} went back");
             self.outcome.n_plans += u64::from(plan.head == peer(i));
+            // One that has no part in it is told of whatever its leader runs.
+            if plan.needs(peer(i)) {
+                let before = self.phones[i].in_force.replace(plan.epoch);
+                assert!(before < Some(plan.epoch), "phone {i} went back");
+            }
         }
     }
 
@@ -570,6 +591,10 @@ impl World {
         if is_over || self.phones[phone].machine.is_none() {
             return;
         }
+        if self.is_polite() && self.talks.iter().any(|talk| talk.screen.is_waiting()) {
+            let pause = self.rng.random_range(0..SECOND);
+            return self.ask_later(talk, pause);
+        }
         if self.talks[talk].screen.pause().is_none() {
             self.talks[talk].screen = self.new_screen(phone);
         }
@@ -582,8 +607,16 @@ impl World {
             self.after(pause, Event::Enough { talk, life, number });
         }
 
+        self.note(|| format!("phone {phone}: talk {talk} asks"));
         let client = ClientId(talk as u64);
         self.handle(phone, InEvent::Ring(ring::InEvent::Ask { client, ask }));
+    }
+
+    /// Returns whether people let each other finish. A plan that works is not given up in the middle of an answer for one that
+    /// has more phones, so there must be a moment in which nothing is written.
+    fn is_polite(&self) -> bool {
+        matches!(self.stage, Stage::Settling(since) if self.now >= since + POLITE_AFTER)
+            && !self.is_well
     }
 
     fn enough(&mut self, talk: usize, life: u32, number: u64) {
@@ -624,6 +657,7 @@ impl World {
             return;
         }
         let took = self.now - asked_at;
+        self.note(|| format!("phone {phone} is told {answer:?}"));
         self.outcome.longest_question = self.outcome.longest_question.max(took);
 
         match answer {
@@ -640,7 +674,6 @@ impl World {
                 self.outcome.n_refused += 1;
             }
             Answer::Failed(_) => {
-                self.note(|| format!("phone {phone}: {answer:?}"));
                 self.outcome.n_failed += 1;
             }
             Answer::Queued { .. }
@@ -658,6 +691,24 @@ impl World {
             reorder: false,
             persists: true,
         }
+    }
+
+    /// Has somebody start the model again whose screen shows that nothing is run: as people do once the app has come back
+    /// that ran it, and before anybody missed it.
+    fn start_again(&mut self) {
+        let is_idle = |phone: &Shell| {
+            let since = phone.idle_since.filter(|_| phone.inbox.is_none());
+            phone.machine.is_some() && since.is_some_and(|at| self.now - at > STARTED_AGAIN_AFTER)
+        };
+        let is_app = matches!(self.scenario.running, Running::App(_));
+        let Some(i) = self.phones.iter().position(is_idle).filter(|_| is_app) else {
+            return;
+        };
+
+        self.note(|| format!("somebody starts the model again on phone {i}"));
+        self.outcome.n_started_again += 1;
+        self.phones[i].idle_since = None;
+        self.handle(i, self.run_model());
     }
 
     // ── Faults ────────────────────────────────────────────────────────────────────────────────────
@@ -761,6 +812,8 @@ impl World {
             assert!(waits <= ENDS_WITHIN, "phone {} waits for ever", talk.phone);
         }
 
+        self.start_again();
+
         match self.stage {
             Stage::Forming => match self.trouble() {
                 None => self.begin_trouble(),
@@ -802,6 +855,7 @@ impl World {
     fn look_settling(&mut self, since: Micros) {
         let lasts = self.now - since;
         let trouble = self.trouble();
+        self.is_well = trouble.is_none();
         if trouble.is_some() {
             self.outcome.well_after = lasts;
         }
@@ -899,6 +953,7 @@ impl Shell {
             wake: None,
             disk: Saved::default().to_bytes(),
             in_force: None,
+            idle_since: None,
             answered_at: None,
         }
     }

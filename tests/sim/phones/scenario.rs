@@ -149,7 +149,7 @@ fn roll_turn(rng: &mut ChaCha12Rng) -> Turn {
 
     Turn {
         words,
-        max_tokens: rng.random_range(1..60),
+        max_tokens: rng.random_range(1..40),
         ignore_end: rng.random_bool(0.5),
         pause: rng.random_range(100 * MS..3 * SECOND),
         cancel,
@@ -161,8 +161,8 @@ fn roll_pace(rng: &mut ChaCha12Rng) -> Pace {
         load: rng.random_range(20 * MS..2 * SECOND),
         open: rng.random_range(0..5 * MS),
         embed: rng.random_range(0..MS),
-        layer: rng.random_range(4 * MS..20 * MS),
-        layer_token: rng.random_range(0..2 * MS),
+        layer: rng.random_range(MS..6 * MS),
+        layer_token: rng.random_range(0..MS / 2),
         sample: rng.random_range(0..MS),
     }
 }
