@@ -1,7 +1,7 @@
 //! Somebody who sends what nobody asked for: a phone of the ring, or one outside.
 //!
-//! What a phone of the ring is entitled to say is not forged: that it cannot go on (the ring then breaks),
-//! and what it makes of the hidden states that it is given (nobody can tell).
+//! What a phone of the ring is entitled to say is not forged: that it cannot go on, or has given its part up (the ring then
+//! breaks), and what it makes of the hidden states that it is given (nobody can tell).
 
 use std::sync::Arc;
 
@@ -132,6 +132,12 @@ impl Forger {
                 epoch: epoch(plan, false, rng),
             },
             1 => Control::Ready { epoch: plan.epoch },
+            2 if plan.needs(self.me) => Control::NotReady {
+                epoch: plan.epoch,
+                newest: plan.epoch,
+                cause: Cause::CannotLoad,
+                reason,
+            },
             2 => Control::NotReady {
                 epoch: plan.epoch,
                 newest: epoch(plan, false, rng),

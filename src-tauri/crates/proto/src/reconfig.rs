@@ -101,6 +101,8 @@ pub struct Reconfig {
     /// Newest epoch that other phones were seen to know.
     known: Epoch,
     prepared: Option<Prepared>,
+    /// Whether what was run was stopped under this leader. The next one may lead because of what is to be run instead.
+    is_stopped: bool,
     events: VecDeque<OutEvent>,
 }
 
@@ -137,19 +139,33 @@ impl Reconfig {
             leader: Some(me),
             known: Epoch(0),
             prepared: None,
+            is_stopped: false,
             events: VecDeque::new(),
         }
     }
 
     /// Obeys another leader. A plan that the old one was still preparing fails; one in force stays.
+    ///
+    /// The new one is told which plan this phone followed last, and whether it still does. It may have led before, and count
+    /// on this phone, which gave its part up while it obeyed somebody else: it would wait for ever.
     pub fn follow(&mut self, leader: Option<PeerId>) {
         let Some(new) = leader.filter(|_| leader != self.leader) else {
             return;
         };
 
         let old = self.leader.replace(new);
+        self.is_stopped = false;
         if self.status() == Status::Preparing {
             self.fail(old.unwrap_or(new), Cause::Lost, "another phone leads");
+        }
+        if let Some(prepared) = self.prepared.as_ref().filter(|_| new != self.me) {
+            let epoch = prepared.plan.epoch;
+            if prepared.state.is_over() {
+                let reason = "it has given its part up".into();
+                self.say_not_ready(epoch, Cause::Lost, reason);
+            } else {
+                self.send_leader(Control::Ready { epoch });
+            }
         }
     }
 
@@ -172,11 +188,9 @@ impl Reconfig {
             .map(|prepared| &prepared.plan)
     }
 
-    /// Returns whether what was run was stopped, and nothing has been run since.
+    /// Returns whether what was run was stopped under this leader, and nothing has been run since.
     pub fn is_stopped(&self) -> bool {
-        let prepared = self.prepared.as_ref();
-
-        prepared.is_some_and(|prepared| prepared.state == State::Stopped)
+        self.is_stopped
     }
 
     /// Returns the newest plan, whatever has become of it.
@@ -212,6 +226,7 @@ impl Reconfig {
         }
 
         let takes_part = phones.contains(&self.me);
+        self.is_stopped = false;
         self.prepared = Some(Prepared {
             plan: Arc::clone(&plan),
             waiting_for: phones,
@@ -222,12 +237,22 @@ impl Reconfig {
         }
     }
 
+    /// The group follows another plan, in which this phone has no part.
+    pub fn give_up(&mut self) {
+        self.is_stopped = false;
+        if let Some(prepared) = &mut self.prepared {
+            prepared.waiting_for.clear();
+            prepared.state = State::Failed(Cause::Lost);
+        }
+    }
+
     /// What was run is wanted no more. Returns whether there was anything.
     pub fn stop(&mut self) -> bool {
         let Some(prepared) = &mut self.prepared else {
             return false;
         };
 
+        self.is_stopped = true;
         prepared.waiting_for.clear();
         std::mem::replace(&mut prepared.state, State::Stopped) != State::Stopped
     }
@@ -282,11 +307,16 @@ impl Reconfig {
         self.fail(self.me, cause, &reason);
     }
 
-    /// A phone is gone, or cannot be reached from here; a plan that needs it fails, in force or not.
+    /// A phone is gone, or cannot be reached from here; a plan that needs it fails, in force or not. But one in force only
+    /// where this phone leads, or has to do with the other: else the ring may go on, and whether it does the leader says.
     ///
     /// The leader may reach it all the same, and would wait for this phone.
     pub fn phone_lost(&mut self, phone: PeerId) {
-        let needs_it = |prepared: &&Prepared| prepared.plan.needs(phone);
+        let is_near = |plan: &Plan| plan.head == phone || plan.are_neighbours(self.me, phone);
+        let needs_it = |prepared: &&Prepared| {
+            let may_go_on = prepared.state == State::InForce && !self.leads();
+            prepared.plan.needs(phone) && (!may_go_on || is_near(&prepared.plan))
+        };
         let Some(epoch) = self
             .prepared
             .as_ref()
@@ -369,6 +399,7 @@ impl Reconfig {
             return;
         }
 
+        self.is_stopped = false;
         self.prepared = Some(Prepared {
             plan: Arc::clone(&plan),
             waiting_for: BTreeSet::new(),
@@ -380,6 +411,9 @@ impl Reconfig {
     fn ready(&mut self, from: PeerId, epoch: Epoch) {
         if !self.leads() {
             return;
+        }
+        if self.has_outrun(from, epoch) {
+            return self.outrun(from, epoch);
         }
         let Some(prepared) = self.current(epoch) else {
             return;
@@ -399,23 +433,37 @@ impl Reconfig {
     }
 
     fn not_ready(&mut self, from: PeerId, epoch: Epoch, newest: Epoch, cause: Cause, reason: &str) {
-        // What a phone could load it cannot take back; whom it reaches may still change.
-        let counts = self.current(epoch).is_some_and(|p| match cause {
-            Cause::CannotLoad => p.waiting_for.contains(&from),
-            Cause::Lost => p.plan.needs(from) && p.state != State::InForce,
-        });
-        if !self.leads() || !counts {
+        if !self.leads() {
             return;
         }
+        if self.has_outrun(from, newest) {
+            return self.outrun(from, newest);
+        }
+        // What a phone could load it cannot take back; whom it reaches, and whom it obeys, may still change.
+        let counts = self.current(epoch).is_some_and(|p| match cause {
+            Cause::CannotLoad => p.waiting_for.contains(&from),
+            Cause::Lost => p.plan.needs(from),
+        });
 
-        // A member that lies can use up epochs, but not so many that none is left.
-        self.known = self
-            .known
-            .max(Epoch(
-                newest.0.min(epoch.0.saturating_add(EPOCHS_APART_MAX)),
-            ))
-            .min(EPOCH_MAX);
-        self.fail(from, cause, reason);
+        if counts {
+            self.fail(from, cause, reason);
+        }
+    }
+
+    /// Returns whether a phone that the newest plan needs has followed a newer one meanwhile. It does not go back.
+    fn has_outrun(&self, phone: PeerId, newest: Epoch) -> bool {
+        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
+
+        prepared.is_some_and(|p| p.plan.needs(phone) && p.plan.epoch < newest)
+    }
+
+    /// Counts on from what that phone has followed. One that lies can use up epochs, but not so many that none is left.
+    fn outrun(&mut self, phone: PeerId, newest: Epoch) {
+        let reach = self.newest_epoch().0.saturating_add(EPOCHS_APART_MAX);
+        let known = Epoch(newest.0.min(reach)).min(EPOCH_MAX);
+        self.known = self.known.max(known);
+
+        self.fail(phone, Cause::Lost, "it follows a newer plan");
     }
 
     fn commit(&mut self, from: PeerId, epoch: Epoch) {
@@ -491,6 +539,8 @@ impl Reconfig {
 mod tests {
     use super::*;
     use crate::testing::{self, ANNA, BELA, CARL};
+
+    const DORA: PeerId = PeerId([0xdd; 32]);
 
     #[test]
     fn a_plan_is_in_force_once_every_phone_is_ready() {
@@ -625,6 +675,87 @@ mod tests {
             };
             assert_eq!(member.status(), expected);
         }
+    }
+
+    /// Two sides of a cut meet, and a member obeys the leader of the other one for a moment. The one that it comes back to
+    /// never missed it, and would wait for it for ever: to get ready, or to run its next step.
+    #[test]
+    fn a_leader_that_a_member_comes_back_to_learns_that_it_has_given_its_part_up() {
+        for in_force in [false, true] {
+            let mut leader = proposing(&[ANNA, BELA]);
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare(1));
+            if in_force {
+                member.loaded(Epoch(1));
+                leader.loaded(Epoch(1));
+                leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+                member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+                assert_eq!(leader.status(), Status::InForce);
+            }
+
+            member.follow(Some(CARL));
+            member.give_up();
+            said(&mut member);
+            member.follow(Some(ANNA));
+            for event in said(&mut member) {
+                let Said::Sent(message) = event else {
+                    panic!("{event:?}");
+                };
+                leader.handle(BELA, message);
+            }
+
+            let status = leader.status();
+            assert_eq!(status, Status::Failed(Cause::Lost), "in_force={in_force}");
+        }
+    }
+
+    #[test]
+    fn a_plan_in_force_fails_when_a_phone_of_it_has_followed_a_newer_one() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        leader.loaded(Epoch(1));
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+
+        leader.handle(CARL, Control::Ready { epoch: Epoch(5) }); // it has no part
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        assert_eq!(leader.status(), Status::InForce);
+        leader.handle(BELA, Control::Ready { epoch: Epoch(5) });
+
+        assert_eq!(leader.status(), Status::Failed(Cause::Lost));
+        assert_eq!(leader.next_epoch(), Epoch(6));
+    }
+
+    /// A member that loses one with whom it has nothing to do tells nobody that the plan is broken: the ring goes on.
+    #[test]
+    fn a_stage_keeps_its_part_as_long_as_it_has_its_neighbours() {
+        for (lost, status) in [
+            (DORA, Status::InForce),
+            (CARL, Status::Failed(Cause::Lost)),
+            (ANNA, Status::Failed(Cause::Lost)),
+        ] {
+            let mut member = following(ANNA);
+            let plan = testing::plan(&[ANNA, BELA, CARL, DORA]);
+            member.handle(ANNA, prepare_plan(plan));
+            member.loaded(Epoch(1));
+            member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+
+            member.phone_lost(lost);
+
+            assert_eq!(member.status(), status, "{lost}");
+        }
+    }
+
+    /// Another leads because of what is to be run instead, and whoever comes back may be just the one that runs it.
+    #[test]
+    fn a_stop_is_told_on_by_the_leader_under_which_it_happened() {
+        let mut member = following(ANNA);
+        member.handle(ANNA, prepare(1));
+
+        assert!(member.stop());
+        assert!(member.is_stopped());
+        member.follow(Some(CARL));
+
+        assert!(!member.is_stopped());
+        assert_eq!(member.status(), Status::None);
     }
 
     #[test]

@@ -438,9 +438,9 @@ impl<H> Ring<H> {
             return tracing::warn!(%from, "Announcement that is not the leader's, dropped");
         }
 
+        self.reconfig.give_up();
         if self.pipeline.is_some() {
             // This phone had a part in the last one.
-            self.reconfig.stop();
             self.give_up_pipeline(now);
             self.events.push_back(OutEvent::Unload);
         }
