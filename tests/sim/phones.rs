@@ -42,9 +42,7 @@ pub use scenario::{Fault, Kind, Running, Scenario, Who};
 use crate::errors::Errors;
 use crate::group::network::{MS, Micros, SECOND};
 use crate::group::watch::Watch;
-use crate::ring::{
-    Deed, Engine, Hidden, Job, Model, Next, Screen, manifest, peer, read,
-};
+use crate::ring::{Deed, Engine, Hidden, Job, Model, Next, Screen, manifest, peer, read};
 use net::{Net, Parcel, Told};
 
 /// Which phone: its place in the world.
@@ -137,6 +135,25 @@ pub struct Outcome {
     pub answered_after: Micros,
 }
 
+impl Outcome {
+    /// Adds what another run showed; of its times, the longer.
+    pub fn add(&mut self, other: &Self) {
+        self.elapsed += other.elapsed;
+        self.n_cut += other.n_cut;
+        self.n_off += other.n_off;
+        self.n_asleep += other.n_asleep;
+        self.n_done += other.n_done;
+        self.n_refused += other.n_refused;
+        self.n_failed += other.n_failed;
+        self.n_went_on += other.n_went_on;
+        self.n_started_again += other.n_started_again;
+        self.n_plans += other.n_plans;
+        self.longest_question = self.longest_question.max(other.longest_question);
+        self.well_after = self.well_after.max(other.well_after);
+        self.answered_after = self.answered_after.max(other.answered_after);
+    }
+}
+
 /// How far a world is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -191,11 +208,7 @@ enum Event {
     /// A person asks their next question.
     Ask { talk: usize, life: u32 },
     /// A person has had enough of their question of this number.
-    Enough {
-        talk: usize,
-        life: u32,
-        number: u64,
-    },
+    Enough { talk: usize, life: u32, number: u64 },
     /// A person wants something of the group.
     Command { phone: Index, command: Command },
     /// Something goes wrong.
@@ -670,7 +683,10 @@ impl World {
                 }
             }
             Answer::Refused(RefusalReason::NoModel | RefusalReason::Busy { .. }) => {
-                assert!(!self.must_be_well(), "phone {phone} was refused: {answer:?}");
+                assert!(
+                    !self.must_be_well(),
+                    "phone {phone} was refused: {answer:?}"
+                );
                 self.outcome.n_refused += 1;
             }
             Answer::Failed(_) => {
@@ -716,14 +732,25 @@ impl World {
     fn strike(&mut self, fault: Fault) {
         let leader = || {
             let mut terms = self.phones.iter().filter_map(Shell::leader);
-            self.index(terms.next().unwrap_or_else(|| self.phones[0].leads()).leader)
+            self.index(
+                terms
+                    .next()
+                    .unwrap_or_else(|| self.phones[0].leads())
+                    .leader,
+            )
         };
         let i = match fault.who {
             Who::Leader => leader(),
             Who::Phone(i) => i,
         };
         let is_up = self.phones[i].machine.is_some() && self.phones[i].inbox.is_none();
-        self.note(|| format!("{:?} happens to phone {i}, for {} s", fault.kind, fault.lasts as f64 / 1e6));
+        self.note(|| {
+            format!(
+                "{:?} happens to phone {i}, for {} s",
+                fault.kind,
+                fault.lasts as f64 / 1e6
+            )
+        });
 
         match fault.kind {
             Kind::Off { .. } | Kind::Asleep if !is_up => return self.trouble_ends(),
@@ -859,13 +886,19 @@ impl World {
         if trouble.is_some() {
             self.outcome.well_after = lasts;
         }
-        let unanswered = self.phones.iter().position(|phone| phone.answered_at.is_none());
+        let unanswered = self
+            .phones
+            .iter()
+            .position(|phone| phone.answered_at.is_none());
         let answered = self.phones.iter().filter_map(|phone| phone.answered_at);
         self.outcome.answered_after = answered.max().map_or(0, |at| at - since);
 
         if lasts >= WELL_WITHIN {
             assert_eq!(trouble, None, "long after all trouble was over");
-            assert_eq!(unanswered, None, "phone that was not answered after all trouble was over");
+            assert_eq!(
+                unanswered, None,
+                "phone that was not answered after all trouble was over"
+            );
         }
         if trouble.is_none() && unanswered.is_none() && lasts >= QUIET_AFTER {
             self.note(|| "nothing may break any more".into());
@@ -883,12 +916,18 @@ impl World {
         let plan = self.phones[0].machine.as_ref()?.plan_in_force();
         for (i, phone) in self.phones.iter().enumerate() {
             let machine = phone.machine.as_ref()?;
-            let members = machine.group().roster().map_or(0, |roster| roster.members.len());
+            let members = machine
+                .group()
+                .roster()
+                .map_or(0, |roster| roster.members.len());
             if members != self.phones.len() {
                 return Some(format!("phone {i} knows of {members} members"));
             }
             if phone.leader().is_none() || phone.leader() != term {
-                return Some(format!("phone {i} obeys {:?}, not {term:?}", phone.leader()));
+                return Some(format!(
+                    "phone {i} obeys {:?}, not {term:?}",
+                    phone.leader()
+                ));
             }
             let Some(mine) = machine.plan_in_force() else {
                 return Some(format!("phone {i} follows no plan"));
@@ -929,7 +968,9 @@ impl World {
                 let message = format!("{message:?}");
                 self.note(|| format!("phone {i} hears {from}: {message:.60}"));
             }
-            InEvent::Group(event @ (group::InEvent::Connected(peer) | group::InEvent::Disconnected(peer))) => {
+            InEvent::Group(
+                event @ (group::InEvent::Connected(peer) | group::InEvent::Disconnected(peer)),
+            ) => {
                 let is_connected = matches!(event, group::InEvent::Connected(_));
                 let other = self.index(*peer);
                 self.note(|| format!("phone {i} is connected to {other}: {is_connected}"));
@@ -982,7 +1023,8 @@ fn opened(from: PeerId, parcel: Parcel) -> InEvent<Hidden, Vec<u8>> {
         Parcel::Ring(packet) => InEvent::Ring(read(from, packet).expect("everybody is honest")),
         Parcel::Shard(frame) => InEvent::Shards(transfer::InEvent::Message {
             from,
-            message: transfer::Message::decode(&frame[LENGTH_BYTES..]).expect("everybody is honest"),
+            message: transfer::Message::decode(&frame[LENGTH_BYTES..])
+                .expect("everybody is honest"),
         }),
     }
 }

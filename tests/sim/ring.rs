@@ -34,8 +34,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 pub use engine::Pace;
-pub use model::Hidden;
 pub(crate) use engine::{Engine, Job};
+pub use model::Hidden;
 pub(crate) use packet::{Deed, Packet, decode, read};
 pub use scenario::{
     Cancel, Conversation, Fault, Formation, Network, Place, Scenario, Turn, manifest, peer,

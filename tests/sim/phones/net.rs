@@ -365,7 +365,9 @@ impl Net {
             Due::PingsFail { id, end, since } => {
                 let [one, other] = self.connections[id].ends;
                 let me = self.connections[id].ends[end];
-                if self.stalled_since(id).is_some_and(|stalled| stalled <= since)
+                if self
+                    .stalled_since(id)
+                    .is_some_and(|stalled| stalled <= since)
                     && self.connections[id].is_open[end]
                     && !self.hosts[me].is_asleep
                 {
@@ -541,7 +543,9 @@ impl Net {
         let cut = self.cuts.get(&pair(one, other));
         let is_blocked = connection.ways.iter().any(|w| w.blocked_until > self.now);
         let cut = cut.filter(|cut| cut.depth > 0 || is_blocked);
-        let still = [one, other].into_iter().filter_map(|i| self.hosts[i].still_since);
+        let still = [one, other]
+            .into_iter()
+            .filter_map(|i| self.hosts[i].still_since);
 
         still.chain(cut.map(|cut| cut.since)).min()
     }

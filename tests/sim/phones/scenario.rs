@@ -83,8 +83,33 @@ impl Scenario {
     pub fn roll(seed: u64) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let n_phones = rng.random_range(2..=5);
-        let n_shards = rng.random_range(n_phones..=n_phones + 3);
         let n_faults = rng.random_range(0..=3);
+
+        Self {
+            running: roll_running(&mut rng, n_phones),
+            faults: roll_faults(&mut rng, n_phones, n_faults),
+            ..Self::roll_calm(seed, &mut rng, n_phones)
+        }
+    }
+
+    /// Rolls a world of 3 phones, on each of which the program runs the model, and one of which has no cable for 10 s.
+    pub fn roll_cable(seed: u64) -> Self {
+        let mut rng = ChaCha12Rng::seed_from_u64(!seed);
+        let fault = Fault {
+            kind: Kind::CutOff,
+            who: Who::Phone(rng.random_range(0..3)),
+            lasts: 10 * SECOND,
+        };
+
+        Self {
+            faults: vec![(rng.random_range(0..5 * SECOND), fault)],
+            ..Self::roll_calm(seed, &mut rng, 3)
+        }
+    }
+
+    /// Rolls a world in which nothing goes wrong, and the program runs the model on every phone.
+    fn roll_calm(seed: u64, rng: &mut ChaCha12Rng, n_phones: usize) -> Self {
+        let n_shards = rng.random_range(n_phones..=n_phones + 3);
         let conditions = [Conditions::WIFI, Conditions::BUSY_WIFI];
 
         Self {
@@ -97,12 +122,16 @@ impl Scenario {
                 activation: ActivationType::F32,
                 relay_headers: rng.random_bool(0.3),
             },
-            conditions: *conditions.choose(&mut rng).expect("there are two"),
-            paces: (0..n_phones).map(|_| roll_pace(&mut rng)).collect(),
-            running: roll_running(&mut rng, n_phones),
+            conditions: *conditions.choose(rng).expect("there are two"),
+            paces: (0..n_phones).map(|_| roll_pace(rng)).collect(),
+            running: Running::Program((0..n_phones).collect()),
             plugged_in: (0..n_phones).map(|_| rng.random_bool(0.3)).collect(),
-            n_talks: rng.random_range(1..=2),
-            faults: roll_faults(&mut rng, n_phones, n_faults),
+            n_talks: if n_phones < 4 {
+                rng.random_range(1..=2)
+            } else {
+                1
+            },
+            faults: Vec::new(),
         }
     }
 
@@ -149,7 +178,7 @@ fn roll_turn(rng: &mut ChaCha12Rng) -> Turn {
 
     Turn {
         words,
-        max_tokens: rng.random_range(1..40),
+        max_tokens: rng.random_range(1..30),
         ignore_end: rng.random_bool(0.5),
         pause: rng.random_range(100 * MS..3 * SECOND),
         cancel,

@@ -14,8 +14,8 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
 use super::model::Row;
-use super::scenario::{Fault, Scenario, peer};
 use super::packet::activation_header;
+use super::scenario::{Fault, Scenario, peer};
 use super::{Message, OUTSIDER, Packet};
 
 /// Messages that the forger remembers, to send again.

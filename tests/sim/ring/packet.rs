@@ -62,7 +62,9 @@ impl Deed {
             OutEvent::Open { request, ask } => Self::Work(Job::Open(request, ask)),
             OutEvent::Close { request } => Self::Work(Job::Close(request)),
             OutEvent::Embed { step, tokens } => Self::Work(Job::Embed(step, tokens)),
-            OutEvent::Compute { step, hidden, last } => Self::Work(Job::Compute(step, hidden, last)),
+            OutEvent::Compute { step, hidden, last } => {
+                Self::Work(Job::Compute(step, hidden, last))
+            }
             OutEvent::Sample {
                 step,
                 hidden,
@@ -148,4 +150,3 @@ pub(crate) fn activation_header(
 
     header.encode()
 }
-

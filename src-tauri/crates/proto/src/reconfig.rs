@@ -370,8 +370,15 @@ impl Reconfig {
     fn prepare(&mut self, from: PeerId, plan: Arc<Plan>, manifest: Arc<Manifest>) {
         let (epoch, newest) = (plan.epoch, self.newest_epoch());
         if self.leader != Some(from) {
+            // One that led a moment ago, or will in a moment, would wait for this phone for ever.
             tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, dropped");
-            return;
+            let message = Control::NotReady {
+                epoch,
+                newest,
+                cause: Cause::Lost,
+                reason: "it obeys another phone".into(),
+            };
+            return self.events.push_back(OutEvent::Send { to: from, message });
         }
         if epoch <= newest {
             // A leader that was apart from us counts on from what we know.
@@ -579,7 +586,6 @@ mod tests {
         said(&mut member);
 
         for (from, message) in [
-            (CARL, prepare(6)),
             (CARL, Control::Commit { epoch: Epoch(5) }),
             (ANNA, Control::Commit { epoch: Epoch(4) }),
             (
@@ -596,6 +602,22 @@ mod tests {
         }
 
         assert_eq!(said(&mut member), []);
+    }
+
+    /// Two that lead meet in a moment, and one of them goes on: it may not wait for who obeyed the other.
+    #[test]
+    fn who_proposes_to_a_phone_that_obeys_another_is_told() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        let mut member = following(CARL);
+
+        member.handle(ANNA, prepare(1));
+        let Some(OutEvent::Send { to, message }) = member.poll() else {
+            panic!("it says nothing");
+        };
+        leader.handle(BELA, message);
+
+        assert_eq!((to, member.status()), (ANNA, Status::None));
+        assert_eq!(leader.status(), Status::Failed(Cause::Lost));
     }
 
     /// A leader may name the last epoch there is; the next plan is then refused, and nothing overflows.
