@@ -188,6 +188,14 @@ impl<H, C> Phone<H, C> {
         }
     }
 
+    /// The connection to the leader is new, or its term: what it was told of a model that this phone has to run may have been
+    /// lost, and so may its answer.
+    pub(super) fn offer_again(&mut self, leader: PeerId) {
+        if self.leader == Some(leader) {
+            self.offer(self.waits_for_lead());
+        }
+    }
+
     /// A member has a model to run. The head is who has the model, and the head leads. What a person has just started
     /// takes the place of what this phone runs.
     pub(super) fn offered(&mut self, from: PeerId, is_fresh: bool, now: Instant) {
