@@ -101,7 +101,7 @@ pub struct Reconfig {
     /// Newest epoch that other phones were seen to know.
     known: Epoch,
     prepared: Option<Prepared>,
-    /// Whether what was run was stopped under this leader. The next one may lead because of what is to be run instead.
+    /// Whether what was run was stopped under this leader.
     is_stopped: bool,
     events: VecDeque<OutEvent>,
 }
@@ -149,12 +149,14 @@ impl Reconfig {
     /// The new one is told which plan this phone followed last, and whether it still does. It may have led before, and count
     /// on this phone, which gave its part up while it obeyed somebody else: it would wait for ever.
     pub fn follow(&mut self, leader: Option<PeerId>) {
+        if leader != self.leader {
+            self.is_stopped = false; // what was stopped made room for what the next one runs, perhaps
+        }
         let Some(new) = leader.filter(|_| leader != self.leader) else {
             return;
         };
 
         let old = self.leader.replace(new);
-        self.is_stopped = false;
         if self.status() == Status::Preparing {
             self.fail(old.unwrap_or(new), Cause::Lost, "another phone leads");
         }
@@ -769,15 +771,17 @@ mod tests {
     /// Another leads because of what is to be run instead, and whoever comes back may be just the one that runs it.
     #[test]
     fn a_stop_is_told_on_by_the_leader_under_which_it_happened() {
-        let mut member = following(ANNA);
-        member.handle(ANNA, prepare(1));
+        for next in [None, Some(CARL)] {
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare(1));
 
-        assert!(member.stop());
-        assert!(member.is_stopped());
-        member.follow(Some(CARL));
+            assert!(member.stop());
+            assert!(member.is_stopped());
+            member.follow(next);
 
-        assert!(!member.is_stopped());
-        assert_eq!(member.status(), Status::None);
+            assert!(!member.is_stopped());
+            assert_eq!(member.status(), Status::None);
+        }
     }
 
     #[test]
