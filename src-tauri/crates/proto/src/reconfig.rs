@@ -239,7 +239,7 @@ impl Reconfig {
         }
     }
 
-    /// The group follows another plan, in which this phone has no part.
+    /// This phone does no more for the newest plan: the group follows another one without it, or it lets go.
     pub fn give_up(&mut self) {
         self.is_stopped = false;
         if let Some(prepared) = &mut self.prepared {

@@ -47,6 +47,8 @@ pub enum InEvent<H> {
     Forbidden(PeerId),
     /// A person wants no more of what is run.
     Stop,
+    /// This phone computes nothing for a while, and nobody may wait for it.
+    LetGo,
     /// The leader runs nothing: this member, which was not there when it was stopped, is told so.
     AnnounceStop(PeerId),
     /// A control message came.
@@ -295,6 +297,10 @@ impl<H> Ring<H> {
             InEvent::NoPlan => self.relay.no_plan(),
             InEvent::Forbidden(phone) => self.forbid(phone, now),
             InEvent::Stop => self.stop(now),
+            InEvent::LetGo => {
+                self.stop(now);
+                self.reconfig.give_up(); // another plan may follow
+            }
             InEvent::AnnounceStop(phone) => self.announce_stop_to(phone),
             InEvent::Control { from, message } => self.control(from, message, now),
             InEvent::Chat { from, message } => self.relay.handle(from, message, now),

@@ -13,8 +13,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    BTreeSet, Cause, HeldModel, ModelId, OutEvent, Outlook, PeerId, Phone, Planning, Run, Trouble,
-    Work, group, placement, ring,
+    BTreeSet, Cause, HeldModel, ModelId, OutEvent, Outlook, PeerId, Phone, Planning, REPLAN_AFTER,
+    Run, Trouble, Work, group, placement, ring,
 };
 use crate::placement::SolveError;
 use crate::planning::PlanningError;
@@ -312,13 +312,19 @@ impl<H, C> Phone<H, C> {
         self.told.run_changed();
     }
 
-    /// The app is about to be suspended: nobody may wait for this phone. What it runs alone stays.
+    /// The app is about to be suspended: nobody may wait for this phone. What it runs alone stays. What it runs with others
+    /// as their leader it plans anew when it is back, should it still lead.
     pub(super) fn let_go(&mut self, now: Instant) {
         let plan = self.ring.plan();
         let is_shared = plan.is_some_and(|plan| plan.phones().any(|phone| phone != self.me));
+        if !is_shared {
+            return;
+        }
 
-        if is_shared {
-            self.ring.handle(ring::InEvent::Stop, now);
+        self.ring.handle(ring::InEvent::LetGo, now);
+        self.replan_at = Some(now + REPLAN_AFTER);
+        if let Some(planning) = &mut self.planning {
+            planning.lost();
         }
     }
 
