@@ -30,7 +30,7 @@ use proto::planning::{Rule, Work};
 use proto::profile::Costs;
 use proto::relay::ClientId;
 use proto::ring::{self, Notice};
-use proto::standing::HeldModel;
+use proto::standing::{HeldModel, Trouble};
 use proto::transfer;
 use proto::wire::LENGTH_BYTES;
 use proto::{Epoch, ModelId, PeerId, supply};
@@ -69,7 +69,7 @@ const STEADY: Micros = 8 * SECOND;
 /// How long a question may take to end, of whatever kind that is.
 const ENDS_WITHIN: Micros = 100 * SECOND;
 
-/// How long people look at a screen that shows that nothing is run.
+/// How long people look at a screen that shows that nothing is run, or that the phone was not let lead.
 const STARTED_AGAIN_AFTER: Micros = 5 * SECOND;
 
 /// How often it is looked whether all is well.
@@ -123,7 +123,7 @@ pub struct Outcome {
     pub n_failed: u64,
     /// Answers that went on where one had broken off.
     pub n_went_on: u64,
-    /// Times that somebody started the model again, as nothing was run.
+    /// Times that somebody started the model again, as nothing was run or in place of what was.
     pub n_started_again: u64,
     /// Plans that came into force.
     pub n_plans: u64,
@@ -211,6 +211,8 @@ enum Event {
     Enough { talk: usize, life: u32, number: u64 },
     /// A person wants something of the group.
     Command { phone: Index, command: Command },
+    /// A person starts the model.
+    Start { phone: Index, life: u32 },
     /// Something goes wrong.
     Strike(Fault),
     /// It does no more.
@@ -308,6 +310,11 @@ impl World {
         } else if let Some((_, i)) = woken {
             self.turn(i, Phone::handle_timeout);
         }
+        self.hear_all();
+    }
+
+    /// Lets phones hear what the network has for them.
+    fn hear_all(&mut self) {
         while let Some((i, told)) = self.net.poll() {
             self.happen(Event::Net(i, told));
         }
@@ -318,6 +325,7 @@ impl World {
             Event::Net(phone, _)
             | Event::JobDone { phone, .. }
             | Event::Disk { phone, .. }
+            | Event::Start { phone, .. }
             | Event::Command { phone, .. } => Some(*phone),
             Event::Ask { talk, .. } | Event::Enough { talk, .. } => Some(self.talks[*talk].phone),
             Event::Strike(_) | Event::Mend(..) | Event::Look => None,
@@ -338,6 +346,11 @@ impl World {
             Event::Enough { talk, life, number } => self.enough(talk, life, number),
             Event::Command { phone, command } => {
                 self.handle(phone, InEvent::Group(group::InEvent::Command(command)));
+            }
+            Event::Start { phone, life } => {
+                if self.phones[phone].life == life {
+                    self.start_model(phone);
+                }
             }
             Event::Strike(fault) => self.strike(fault),
             Event::Mend(kind, i) => self.mend(kind, i),
@@ -395,11 +408,13 @@ impl World {
     }
 
     fn run_model(&self) -> InEvent<Hidden, Vec<u8>> {
+        let is_app = matches!(self.scenario.running, Running::App(_));
+        let n_phones = if is_app { 1 } else { self.phones.len() };
         let work = Work {
             manifest: Arc::clone(&self.manifest),
             sample: sample(),
             sizes: self.scenario.sizes,
-            n_phones: self.phones.len(),
+            n_phones,
             rule: Rule::Even,
             prompt_tokens: 16,
             costs: Costs {
@@ -408,7 +423,6 @@ impl World {
             },
             flash_quota_bytes: 0,
         };
-        let is_app = matches!(self.scenario.running, Running::App(_));
 
         InEvent::Run {
             work: Box::new(work),
@@ -479,8 +493,12 @@ impl World {
                 self.note(|| format!("phone {i} is to run the model"));
                 self.handle(i, self.run_model());
             }
-            OutEvent::CannotPlan { reason, .. } => {
+            OutEvent::CannotPlan { reason, trouble } => {
                 self.note(|| format!("phone {i} cannot plan: {reason}"));
+                if trouble == Trouble::NotHandedOver {
+                    let phone = i;
+                    self.after(STARTED_AGAIN_AFTER, Event::Start { phone, life });
+                }
             }
             OutEvent::Measure(measure) => unreachable!("an even split: {measure:?}"),
             _ => {}
@@ -625,11 +643,14 @@ impl World {
         self.handle(phone, InEvent::Ring(ring::InEvent::Ask { client, ask }));
     }
 
-    /// Returns whether people let each other finish. A plan that works is not given up in the middle of an answer for one that
-    /// has more phones, so there must be a moment in which nothing is written.
+    /// Returns whether people let each other finish. Nobody is let in while an answer is written, and no plan that works is
+    /// given up for one that has more phones: there must be a moment in which nothing is written.
     fn is_polite(&self) -> bool {
-        matches!(self.stage, Stage::Settling(since) if self.now >= since + POLITE_AFTER)
-            && !self.is_well
+        match self.stage {
+            Stage::Forming => true,
+            Stage::Settling(since) => self.now >= since + POLITE_AFTER && !self.is_well,
+            Stage::Trouble | Stage::Steady(_) | Stage::Ending => false,
+        }
     }
 
     fn enough(&mut self, talk: usize, life: u32, number: u64) {
@@ -721,9 +742,14 @@ impl World {
             return;
         };
 
-        self.note(|| format!("somebody starts the model again on phone {i}"));
-        self.outcome.n_started_again += 1;
         self.phones[i].idle_since = None;
+        self.start_model(i);
+    }
+
+    /// A person starts the model on a phone.
+    fn start_model(&mut self, i: Index) {
+        self.note(|| format!("somebody starts the model on phone {i}"));
+        self.outcome.n_started_again += 1;
         self.handle(i, self.run_model());
     }
 
@@ -753,7 +779,9 @@ impl World {
         });
 
         match fault.kind {
-            Kind::Off { .. } | Kind::Asleep if !is_up => return self.trouble_ends(),
+            Kind::Off { .. } | Kind::Asleep | Kind::Suspended | Kind::Started if !is_up => {
+                return self.trouble_ends();
+            }
             Kind::CutOff => {
                 self.outcome.n_cut += 1;
                 for other in (0..self.phones.len()).filter(|&other| other != i) {
@@ -765,11 +793,18 @@ impl World {
                 self.net.cut(i, other, self.now);
             }
             Kind::Off { is_silent } => self.switch_off(i, is_silent),
-            Kind::Asleep => {
-                self.outcome.n_asleep += 1;
-                self.phones[i].inbox = Some(Vec::new());
-                self.net.sleep(i, self.now);
+            Kind::Asleep => self.fall_asleep(i),
+            Kind::Suspended => {
+                self.handle(i, InEvent::Suspended);
+                for other in (0..self.phones.len()).filter(|&other| other != i) {
+                    self.net.hang_up(i, other, self.now);
+                }
+                self.hear_all();
+                self.fall_asleep(i);
             }
+            // A program that is not told so again would not go on after a restart.
+            Kind::Started if !self.scenario.running.may_be_started_on(i) => {}
+            Kind::Started => self.start_model(i),
         }
         self.after(fault.lasts, Event::Mend(fault.kind, i));
     }
@@ -803,9 +838,16 @@ impl World {
                     }
                 }
             }
-            Kind::Asleep => self.awake(i),
+            Kind::Asleep | Kind::Suspended => self.awake(i),
+            Kind::Started => {}
         }
         self.trouble_ends();
+    }
+
+    fn fall_asleep(&mut self, i: Index) {
+        self.outcome.n_asleep += 1;
+        self.phones[i].inbox = Some(Vec::new());
+        self.net.sleep(i, self.now);
     }
 
     /// Lets a phone go on: all that waited comes at once, before its timers or after them.

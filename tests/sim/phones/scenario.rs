@@ -67,6 +67,10 @@ pub enum Kind {
     },
     /// It does nothing, and its sockets fill.
     Asleep,
+    /// Its system suspends the app, which lets go of everybody first.
+    Suspended,
+    /// A person starts the model on it, in place of what is run. Lasts for a moment.
+    Started,
 }
 
 /// To whom it happens.
@@ -147,11 +151,11 @@ impl Scenario {
 }
 
 impl Running {
-    /// Returns the phones that are told to run it at the start.
-    pub fn phones(&self) -> &[Index] {
+    /// Returns whether a person may start it on a phone.
+    pub fn may_be_started_on(&self, phone: Index) -> bool {
         match self {
-            Self::Program(phones) => phones,
-            Self::App(phone) => std::slice::from_ref(phone),
+            Self::Program(phones) => phones.contains(&phone),
+            Self::App(_) => true,
         }
     }
 }
@@ -218,14 +222,16 @@ fn roll_faults(rng: &mut ChaCha12Rng, n_phones: usize, n_faults: usize) -> Vec<(
         at += rng.random_range(0..15 * SECOND);
         let phone = rng.random_range(0..n_phones);
         let other = (phone + rng.random_range(1..n_phones)) % n_phones;
-        let (kind, lasts) = match rng.random_range(0..10) {
+        let (kind, lasts) = match rng.random_range(0..12) {
             0..4 => (Kind::CutOff, 500 * MS..20 * SECOND),
             4..6 => (Kind::Cut(other), 500 * MS..20 * SECOND),
             6..8 => {
                 let is_silent = rng.random_bool(0.5);
                 (Kind::Off { is_silent }, 500 * MS..15 * SECOND)
             }
-            _ => (Kind::Asleep, 500 * MS..15 * SECOND),
+            8..10 => (Kind::Asleep, 500 * MS..15 * SECOND),
+            10 => (Kind::Suspended, 500 * MS..15 * SECOND),
+            _ => (Kind::Started, MS..2 * MS),
         };
         let by_name = matches!(kind, Kind::Cut(_)) || rng.random_bool(0.6);
         let who = if by_name {
