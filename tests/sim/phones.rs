@@ -622,7 +622,7 @@ impl World {
         if is_over || self.phones[phone].machine.is_none() {
             return;
         }
-        if self.is_polite() && self.talks.iter().any(|talk| talk.screen.is_waiting()) {
+        if self.must_wait() {
             let pause = self.rng.random_range(0..SECOND);
             return self.ask_later(talk, pause);
         }
@@ -643,12 +643,17 @@ impl World {
         self.handle(phone, InEvent::Ring(ring::InEvent::Ask { client, ask }));
     }
 
-    /// Returns whether people let each other finish. Nobody is let in while an answer is written, and no plan that works is
-    /// given up for one that has more phones: there must be a moment in which nothing is written.
-    fn is_polite(&self) -> bool {
+    /// Returns whether people let each other finish. No plan that works is given up in the middle of an answer for one that
+    /// has more phones, so there must be a moment in which nothing is written. While an answer is, nobody is let in either:
+    /// so people ask once the group is formed.
+    fn must_wait(&self) -> bool {
+        let somebody_waits = || self.talks.iter().any(|talk| talk.screen.is_waiting());
+
         match self.stage {
             Stage::Forming => true,
-            Stage::Settling(since) => self.now >= since + POLITE_AFTER && !self.is_well,
+            Stage::Settling(since) => {
+                self.now >= since + POLITE_AFTER && !self.is_well && somebody_waits()
+            }
             Stage::Trouble | Stage::Steady(_) | Stage::Ending => false,
         }
     }
