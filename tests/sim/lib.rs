@@ -7,6 +7,7 @@
 
 pub mod errors;
 pub mod group;
+pub mod phones;
 pub mod random_group;
 pub mod ring;
 pub mod seeds;

@@ -14,6 +14,7 @@
 mod engine;
 mod forger;
 mod model;
+mod packet;
 mod scenario;
 mod screen;
 mod watch;
@@ -27,21 +28,22 @@ use proto::plan::{Plan, Stage};
 use proto::reconfig::Status;
 use proto::relay::ClientId;
 use proto::ring::{InEvent, Notice, OutEvent, Ring};
-use proto::wire::{self, ActivationHeader, Chat, Control, StreamKind};
-use proto::{Epoch, PeerId, RequestId, StepId};
+use proto::wire::{self, Chat, Control, StreamKind};
+use proto::{Epoch, PeerId, RequestId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 pub use engine::Pace;
+pub(crate) use engine::{Engine, Job};
 pub use model::Hidden;
+pub(crate) use packet::{Deed, Packet, decode, read};
 pub use scenario::{
     Cancel, Conversation, Fault, Formation, Network, Place, Scenario, Turn, manifest, peer,
 };
 pub use screen::{Ended, How};
+pub(crate) use screen::{Model, Next, Screen};
 
-use engine::{Engine, Job};
 use forger::Forger;
-use screen::{Model, Next, Screen};
 use watch::Watch;
 
 /// Simulated time since the world began, in microseconds.
@@ -149,14 +151,6 @@ struct Message {
     from: PeerId,
     to: PeerId,
     packet: Packet,
-}
-
-/// A message as it goes over the wire.
-#[derive(Debug, Clone)]
-enum Packet {
-    Control(Vec<u8>),
-    Chat(Vec<u8>),
-    Activation([u8; wire::ACTIVATION_HEADER_BYTES], Hidden),
 }
 
 impl World {
@@ -362,7 +356,7 @@ impl World {
 
         let network = self.scenario.network;
         let mut at = self.now + network.delay + self.rng.random_range(0..=network.jitter);
-        if !(network.reorder && may_overtake(&packet)) {
+        if !(network.reorder && packet.may_overtake()) {
             let last = self.streams.entry((from, to, packet.kind())).or_default();
             at = at.max(*last);
             *last = at;
@@ -421,43 +415,15 @@ impl World {
     }
 
     fn act(&mut self, phone: PeerId, wish: OutEvent<Hidden>) {
-        match wish {
-            OutEvent::SendControl { to, message } => {
-                let frame = wire::encode_frame(&message, StreamKind::Control);
-                self.send(phone, to, Packet::Control(frame));
-            }
-            OutEvent::SendChat { to, message } => {
-                let frame = wire::encode_frame(&message, StreamKind::Chat);
-                self.send(phone, to, Packet::Chat(frame));
-            }
-            OutEvent::SendActivation {
-                to,
-                epoch,
-                step,
-                hidden,
-            } => {
-                let header = activation_header(epoch, step, &hidden);
-                self.send(phone, to, Packet::Activation(header, hidden));
-            }
-            OutEvent::Tell { client, answer } => {
+        match Deed::of(wish) {
+            Deed::Send { to, packet } => self.send(phone, to, packet),
+            Deed::Work(job) => self.job(phone, job),
+            Deed::Tell { client, answer } => {
                 let screen = usize::try_from(client.0).expect("few screens");
                 self.tell(screen, answer);
             }
-            OutEvent::Load { plan, .. } => self.job(phone, Job::Load(plan)),
-            OutEvent::Unload => self.job(phone, Job::Unload),
-            OutEvent::Open { request, ask } => self.job(phone, Job::Open(request, ask)),
-            OutEvent::Close { request } => self.job(phone, Job::Close(request)),
-            OutEvent::Embed { step, tokens } => self.job(phone, Job::Embed(step, tokens)),
-            OutEvent::Compute { step, hidden, last } => {
-                self.job(phone, Job::Compute(step, hidden, last));
-            }
-            OutEvent::Sample {
-                step,
-                hidden,
-                picks,
-            } => self.job(phone, Job::Sample(step, hidden, picks)),
-            OutEvent::Notice(notice) => self.noticed_by(phone, notice),
-            OutEvent::Answered(_) => {} // for who holds it against a forecast
+            Deed::Notice(notice) => self.noticed_by(phone, notice),
+            Deed::Nothing => {}
         }
     }
 
@@ -591,6 +557,7 @@ impl World {
                 .breaks_at()
                 .is_some_and(|at| at <= self.now),
             reorder: self.scenario.is_reordered(),
+            persists: false,
         }
     }
 
@@ -782,78 +749,6 @@ impl World {
                 );
             }
         }
-    }
-}
-
-impl Packet {
-    fn kind(&self) -> StreamKind {
-        match self {
-            Self::Control(_) => StreamKind::Control,
-            Self::Chat(_) => StreamKind::Chat,
-            Self::Activation(..) => StreamKind::Activation,
-        }
-    }
-}
-
-/// Reads a packet as a shell would; what cannot be read goes nowhere.
-fn read(from: PeerId, packet: Packet) -> Option<InEvent<Hidden>> {
-    match packet {
-        Packet::Control(bytes) => {
-            let message = decode(&bytes, StreamKind::Control).ok()?;
-            Some(InEvent::Control { from, message })
-        }
-        Packet::Chat(bytes) => {
-            let message = decode(&bytes, StreamKind::Chat).ok()?;
-            Some(InEvent::Chat { from, message })
-        }
-        Packet::Activation(header, hidden) => {
-            let header = ActivationHeader::decode(&header).ok()?;
-            Some(InEvent::Activation {
-                from,
-                epoch: header.epoch,
-                step: header.step,
-                hidden,
-            })
-        }
-    }
-}
-
-fn decode<T: serde::de::DeserializeOwned>(
-    frame: &[u8],
-    kind: StreamKind,
-) -> Result<T, wire::DecodeError> {
-    let (length, message) = frame
-        .split_first_chunk::<{ wire::LENGTH_BYTES }>()
-        .expect("a frame has a length");
-    let length = wire::decode_length(*length, kind)?;
-
-    wire::decode(&message[..length.min(message.len())])
-}
-
-fn activation_header(
-    epoch: Epoch,
-    step: StepId,
-    hidden: &Hidden,
-) -> [u8; wire::ACTIVATION_HEADER_BYTES] {
-    let header = ActivationHeader {
-        epoch,
-        step,
-        n_numbers: u32::try_from(hidden.len()).expect("few rows"),
-        activation: proto::plan::ActivationType::F32,
-    };
-
-    header.encode()
-}
-
-/// Returns whether a packet may come before one that was sent earlier: the machines do not mind for
-/// activations and step headers, whose second byte after the length is the message's kind.
-fn may_overtake(packet: &Packet) -> bool {
-    match packet {
-        Packet::Activation(..) => true,
-        Packet::Control(bytes) => {
-            matches!(decode(bytes, StreamKind::Control), Ok(Control::Step(_)))
-        }
-        Packet::Chat(_) => false,
     }
 }
 

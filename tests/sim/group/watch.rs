@@ -35,7 +35,7 @@ struct Obedience {
 }
 
 impl Watch {
-    pub(super) fn new(n: usize) -> Self {
+    pub(crate) fn new(n: usize) -> Self {
         Self {
             phones: (0..n).map(|_| Obedience::default()).collect(),
             agreed: BTreeSet::new(),
@@ -43,16 +43,16 @@ impl Watch {
     }
 
     /// The person at `here` agreed to be in one group with `there`.
-    pub(super) fn agreed(&mut self, here: PeerId, there: PeerId) {
+    pub(crate) fn agreed(&mut self, here: PeerId, there: PeerId) {
         self.agreed.insert((here, there));
     }
 
     /// Phone `i` left its group, or its disk was put back.
-    pub(super) fn forget(&mut self, i: Index) {
+    pub(crate) fn forget(&mut self, i: Index) {
         self.phones[i] = Obedience::default();
     }
 
-    pub(super) fn obedient(&mut self, i: Index, machine: &Group, seed: u64) {
+    pub(crate) fn obedient(&mut self, i: Index, machine: &Group, seed: u64) {
         let (Some(term), Some(roster)) = (machine.accepted(), machine.roster()) else {
             return;
         };
@@ -85,7 +85,7 @@ impl Watch {
 
     /// Every member of an honest phone's roster agreed with somebody, who agreed with it; a lying
     /// member may have let its friends in.
-    pub(super) fn consented(&self, machine: &Group, liars: &[PeerId], seed: u64) {
+    pub(crate) fn consented(&self, machine: &Group, liars: &[PeerId], seed: u64) {
         let Some(roster) = machine.roster() else {
             return;
         };
@@ -110,7 +110,7 @@ impl Watch {
         }
     }
 
-    pub(super) fn bounded(&self, i: Index, machine: &Group, seed: u64) {
+    pub(crate) fn bounded(&self, i: Index, machine: &Group, seed: u64) {
         let sizes = machine.sizes();
         let within = [
             (sizes.members, MEMBERS_MAX),

@@ -1,7 +1,7 @@
 //! Somebody who sends what nobody asked for: a phone of the ring, or one outside.
 //!
-//! What a phone of the ring is entitled to say is not forged: that it cannot go on (the ring then breaks),
-//! and what it makes of the hidden states that it is given (nobody can tell).
+//! What a phone of the ring is entitled to say is not forged: that it cannot go on, or has given its part up (the ring then
+//! breaks), and what it makes of the hidden states that it is given (nobody can tell).
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
 use super::model::Row;
+use super::packet::activation_header;
 use super::scenario::{Fault, Scenario, peer};
-use super::{Message, OUTSIDER, Packet, activation_header};
+use super::{Message, OUTSIDER, Packet};
 
 /// Messages that the forger remembers, to send again.
 const OVERHEARD_MAX: usize = 200;
@@ -133,6 +134,12 @@ impl Forger {
                 epoch: epoch(plan, false, rng),
             },
             1 => Control::Ready { epoch: plan.epoch },
+            2 if plan.needs(self.me) => Control::NotReady {
+                epoch: plan.epoch,
+                newest: plan.epoch,
+                cause: Cause::CannotLoad,
+                reason,
+            },
             2 => Control::NotReady {
                 epoch: plan.epoch,
                 newest: epoch(plan, false, rng),

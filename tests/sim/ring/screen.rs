@@ -30,6 +30,8 @@ pub struct Model {
     pub may_fail: bool,
     /// Whether progress may be told out of order.
     pub reorder: bool,
+    /// Whether who is refused for want of a plan asks again, and goes on doing so: there will be one.
+    pub persists: bool,
 }
 
 /// One conversation under way.
@@ -135,6 +137,11 @@ impl Screen {
         self.open.is_some()
     }
 
+    /// Returns when the question that is open was asked.
+    pub fn asked_at(&self) -> Option<Micros> {
+        self.open.as_ref().map(|open| open.asked_at)
+    }
+
     /// Returns the name of the question that is open: its luck, which no other question has.
     pub fn question(&self) -> Option<u64> {
         self.open.as_ref().map(|open| open.question)
@@ -235,9 +242,9 @@ impl Screen {
                 open.done(finish, figures);
                 self.end(How::Done(finish, figures), now)
             }
-            Answer::Refused(RefusalReason::NoModel) if !model.may_fail => {
+            Answer::Refused(RefusalReason::NoModel) if model.persists || !model.may_fail => {
                 let open = self.open.take().expect("just seen");
-                self.turns.push_front(open.turn);
+                self.broken = Some((open.turn, open.question, open.got));
                 Next::Ask(AGAIN_AFTER)
             }
             Answer::Refused(reason) => {
@@ -255,7 +262,7 @@ impl Screen {
                 } else {
                     0
                 };
-                let goes_on = open.goes_on() && self.n_tries < TRIES_MAX;
+                let goes_on = open.goes_on() && (model.persists || self.n_tries < TRIES_MAX);
                 let broken = goes_on.then(|| (open.turn.clone(), open.question, open.got.clone()));
                 let next = self.end(How::Failed, now);
                 self.broken = broken;

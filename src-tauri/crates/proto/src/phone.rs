@@ -390,22 +390,25 @@ impl<H, C> Phone<H, C> {
         reason = "one kind of event is of interest"
     )]
     fn group_event(&mut self, event: group::InEvent, now: Instant) {
-        let lost = match event {
+        let (found, lost) = match event {
             group::InEvent::Connected(phone) => {
                 self.connected.insert(phone);
-                None
+                (Some(phone), None)
             }
             group::InEvent::Disconnected(phone) => {
                 self.connected.remove(&phone);
                 let lost = respondent::InEvent::PhoneLost(phone);
                 self.respondent.handle(lost, now);
-                Some(phone)
+                (None, Some(phone))
             }
-            _ => None,
+            _ => (None, None),
         };
         self.group.handle(event, now);
         self.tell_peers(now);
 
+        if let Some(phone) = found {
+            self.offer_again(phone);
+        }
         if let Some(phone) = lost {
             self.ring.handle(ring::InEvent::PhoneLost(phone), now);
         }
@@ -577,6 +580,7 @@ impl<H, C> Phone<H, C> {
                 self.ring.handle(ring::InEvent::Alone, now);
                 self.tell_peers(now);
             }
+            group::OutEvent::Leader(Some(term)) => self.offer_again(term.leader),
             _ => {}
         }
 

@@ -347,6 +347,16 @@ impl Plan {
         self.head == phone || self.stage_of(phone).is_some()
     }
 
+    /// Returns whether activations go from one of two phones to the other.
+    pub fn are_neighbours(&self, one: PeerId, other: PeerId) -> bool {
+        let stages = self.stages.iter().map(|stage| stage.phone);
+        let from = std::iter::once(self.head).chain(stages.clone());
+        let to = stages.chain([self.head]);
+
+        from.zip(to)
+            .any(|hop| hop == (one, other) || hop == (other, one))
+    }
+
     /// Returns every phone that computes, the head first, each once.
     pub fn phones(&self) -> impl Iterator<Item = PeerId> + '_ {
         let others = self.stages.iter().map(|stage| stage.phone);

@@ -14,8 +14,8 @@
 //! stage may run a step that overtook its own Commit.
 //!
 //! For a moment a member may obey a phone that was cut off and leads itself there, and give up for it what the others
-//! still take to be in force. So whoever begins to obey a leader says what it follows ([`Reconfig::follows`]), and a leader
-//! that hears of a part which is played no more takes its phone for lost ([`Reconfig::is_left_by`]).
+//! still prepare, or take to be in force. So whoever begins to obey a leader says what it follows ([`Reconfig::follows`]),
+//! and a leader that hears of a part which is played no more takes its phone for lost ([`Reconfig::is_left_by`]).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -105,6 +105,8 @@ pub struct Reconfig {
     /// Newest epoch that other phones were seen to know.
     known: Epoch,
     prepared: Option<Prepared>,
+    /// Whether what was run was stopped under this leader.
+    is_stopped: bool,
     events: VecDeque<OutEvent>,
 }
 
@@ -141,12 +143,16 @@ impl Reconfig {
             leader: Some(me),
             known: Epoch(0),
             prepared: None,
+            is_stopped: false,
             events: VecDeque::new(),
         }
     }
 
     /// Obeys another leader. A plan that the old one was still preparing fails; one in force stays.
     pub fn follow(&mut self, leader: Option<PeerId>) {
+        if leader != self.leader {
+            self.is_stopped = false; // what was stopped made room for what the next one runs, perhaps
+        }
         let Some(new) = leader.filter(|_| leader != self.leader) else {
             return;
         };
@@ -157,24 +163,31 @@ impl Reconfig {
         }
     }
 
-    /// Returns what this phone says to a leader that it begins to obey.
+    /// Returns what this phone says to a leader that it begins to obey: which plan it has a part in, and the newest that it
+    /// knows of.
     pub fn follows(&self) -> Control {
+        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
+
         Control::Follows {
-            epoch: self.in_force().map(|plan| plan.epoch),
+            epoch: prepared.map(|prepared| prepared.plan.epoch),
             newest: self.newest_epoch(),
         }
     }
 
-    /// Takes note of what a member follows that begins to obey this phone. Returns whether it has a part in the plan in
-    /// force, and plays it no more.
+    /// Takes note of what a member follows that begins to obey this phone. Returns whether it has a part in the newest plan,
+    /// and has given it up.
     pub fn is_left_by(&mut self, from: PeerId, epoch: Option<Epoch>, newest: Epoch) -> bool {
         if !self.leads() {
             return false;
         }
         self.learn(newest);
 
-        self.in_force()
-            .is_some_and(|plan| plan.needs(from) && epoch != Some(plan.epoch))
+        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
+        prepared.is_some_and(|prepared| {
+            // Else the order to prepare for it is still on its way.
+            let has_heard_of_it = prepared.state == State::InForce || newest >= prepared.plan.epoch;
+            prepared.plan.needs(from) && epoch != Some(prepared.plan.epoch) && has_heard_of_it
+        })
     }
 
     /// Returns how far the newest plan has come.
@@ -196,11 +209,9 @@ impl Reconfig {
             .map(|prepared| &prepared.plan)
     }
 
-    /// Returns whether what was run was stopped, and nothing has been run since.
+    /// Returns whether what was run was stopped under this leader, and nothing has been run since.
     pub fn is_stopped(&self) -> bool {
-        let prepared = self.prepared.as_ref();
-
-        prepared.is_some_and(|prepared| prepared.state == State::Stopped)
+        self.is_stopped
     }
 
     /// Returns the newest plan, whatever has become of it.
@@ -236,6 +247,7 @@ impl Reconfig {
         }
 
         let takes_part = phones.contains(&self.me);
+        self.is_stopped = false;
         self.prepared = Some(Prepared {
             plan: Arc::clone(&plan),
             waiting_for: phones,
@@ -246,12 +258,22 @@ impl Reconfig {
         }
     }
 
+    /// This phone does no more for the newest plan: the group follows another one without it, or it lets go.
+    pub fn give_up(&mut self) {
+        self.is_stopped = false;
+        if let Some(prepared) = &mut self.prepared {
+            prepared.waiting_for.clear();
+            prepared.state = State::Failed(Cause::Lost);
+        }
+    }
+
     /// What was run is wanted no more. Returns whether there was anything.
     pub fn stop(&mut self) -> bool {
         let Some(prepared) = &mut self.prepared else {
             return false;
         };
 
+        self.is_stopped = true;
         prepared.waiting_for.clear();
         std::mem::replace(&mut prepared.state, State::Stopped) != State::Stopped
     }
@@ -309,11 +331,16 @@ impl Reconfig {
         self.fail(self.me, cause, &reason);
     }
 
-    /// A phone is gone, or cannot be reached from here; a plan that needs it fails, in force or not.
+    /// A phone is gone, or cannot be reached from here; a plan that needs it fails, in force or not. But one in force only
+    /// where this phone leads, or has to do with the other: else the ring may go on, and whether it does the leader says.
     ///
     /// The leader may reach it all the same, and would wait for this phone.
     pub fn phone_lost(&mut self, phone: PeerId) {
-        let needs_it = |prepared: &&Prepared| prepared.plan.needs(phone);
+        let is_near = |plan: &Plan| plan.head == phone || plan.are_neighbours(self.me, phone);
+        let needs_it = |prepared: &&Prepared| {
+            let may_go_on = prepared.state == State::InForce && !self.leads();
+            prepared.plan.needs(phone) && (!may_go_on || is_near(&prepared.plan))
+        };
         let Some(epoch) = self
             .prepared
             .as_ref()
@@ -367,8 +394,15 @@ impl Reconfig {
     fn prepare(&mut self, from: PeerId, plan: Arc<Plan>, manifest: Arc<Manifest>) {
         let (epoch, newest) = (plan.epoch, self.newest_epoch());
         if self.leader != Some(from) {
+            // One that led a moment ago, or will in a moment, would wait for this phone for ever.
             tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, dropped");
-            return;
+            let message = Control::NotReady {
+                epoch,
+                newest,
+                cause: Cause::Lost,
+                reason: "it obeys another phone".into(),
+            };
+            return self.events.push_back(OutEvent::Send { to: from, message });
         }
         if epoch <= newest {
             // A leader that was apart from us counts on from what we know.
@@ -396,6 +430,7 @@ impl Reconfig {
             return;
         }
 
+        self.is_stopped = false;
         self.prepared = Some(Prepared {
             plan: Arc::clone(&plan),
             waiting_for: BTreeSet::new(),
@@ -426,17 +461,27 @@ impl Reconfig {
     }
 
     fn not_ready(&mut self, from: PeerId, epoch: Epoch, newest: Epoch, cause: Cause, reason: &str) {
-        // What a phone could load it cannot take back; whom it reaches may still change.
-        let counts = self.current(epoch).is_some_and(|p| match cause {
-            Cause::CannotLoad => p.waiting_for.contains(&from),
-            Cause::Lost => p.plan.needs(from) && p.state != State::InForce,
-        });
-        if !self.leads() || !counts {
+        if !self.leads() {
             return;
         }
-
         self.learn(newest);
-        self.fail(from, cause, reason);
+
+        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
+        let counts = prepared.is_some_and(|prepared| {
+            let is_meant = prepared.plan.epoch == epoch;
+            // It follows a newer one, and does not go back.
+            let is_passed = prepared.plan.epoch < newest;
+            prepared.plan.needs(from)
+                && match cause {
+                    // What a phone could load it cannot take back.
+                    Cause::CannotLoad => is_meant && prepared.waiting_for.contains(&from),
+                    // Whom it reaches, and whom it obeys, may change.
+                    Cause::Lost => is_meant || is_passed,
+                }
+        });
+        if counts {
+            self.fail(from, cause, reason);
+        }
     }
 
     /// Takes note of an epoch that a member knows: the next plan's is higher. One that lies can use up epochs, but not so
@@ -521,6 +566,8 @@ mod tests {
     use super::*;
     use crate::testing::{self, ANNA, BELA, CARL};
 
+    const DORA: PeerId = PeerId([0xdd; 32]);
+
     #[test]
     fn a_plan_is_in_force_once_every_phone_is_ready() {
         let mut leader = proposing(&[ANNA, BELA, CARL]);
@@ -558,7 +605,6 @@ mod tests {
         said(&mut member);
 
         for (from, message) in [
-            (CARL, prepare(6)),
             (CARL, Control::Commit { epoch: Epoch(5) }),
             (ANNA, Control::Commit { epoch: Epoch(4) }),
             (
@@ -575,6 +621,22 @@ mod tests {
         }
 
         assert_eq!(said(&mut member), []);
+    }
+
+    /// Two that lead meet in a moment, and one of them goes on: it may not wait for who obeyed the other.
+    #[test]
+    fn who_proposes_to_a_phone_that_obeys_another_is_told() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        let mut member = following(CARL);
+
+        member.handle(ANNA, prepare(1));
+        let Some(OutEvent::Send { to, message }) = member.poll() else {
+            panic!("it says nothing");
+        };
+        leader.handle(BELA, message);
+
+        assert_eq!((to, member.status()), (ANNA, Status::None));
+        assert_eq!(leader.status(), Status::Failed(Cause::Lost));
     }
 
     /// A leader may name the last epoch there is; the next plan is then refused, and nothing overflows.
@@ -653,6 +715,93 @@ mod tests {
                 Status::Failed(Cause::Lost)
             };
             assert_eq!(member.status(), expected);
+        }
+    }
+
+    /// Two sides of a cut meet, and a member obeys the leader of the other one for a moment. The one that it comes back to
+    /// never missed it, and would wait for it for ever: to get ready, or to run its next step.
+    #[test]
+    fn a_leader_that_a_member_comes_back_to_learns_that_it_has_given_its_part_up() {
+        for in_force in [false, true] {
+            let mut leader = proposing(&[ANNA, BELA]);
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare(1));
+            if in_force {
+                member.loaded(Epoch(1));
+                leader.loaded(Epoch(1));
+                leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+                member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+                assert_eq!(leader.status(), Status::InForce);
+            }
+
+            assert!(!left_by_bela(&mut leader, &member.follows()));
+            member.follow(Some(CARL));
+            member.give_up();
+            member.follow(Some(ANNA));
+
+            let is_left = left_by_bela(&mut leader, &member.follows());
+            assert!(is_left, "in_force={in_force}");
+        }
+    }
+
+    /// Who has not heard of a plan yet has not given it up; but where that is in force, it has forgotten it.
+    #[test]
+    fn a_plan_that_is_on_its_way_is_not_given_up() {
+        let nothing = following(ANNA).follows();
+        let mut leader = proposing(&[ANNA, BELA]);
+
+        assert!(!left_by_bela(&mut leader, &nothing));
+        leader.loaded(Epoch(1));
+        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        assert!(left_by_bela(&mut leader, &nothing));
+    }
+
+    #[test]
+    fn a_leader_counts_on_from_what_those_follow_who_come_back() {
+        let mut leader = proposing(&[ANNA, BELA]);
+        let follows = Control::Follows {
+            epoch: Some(Epoch(5)),
+            newest: Epoch(5),
+        };
+
+        assert!(left_by_bela(&mut leader, &follows));
+
+        assert_eq!(leader.next_epoch(), Epoch(6));
+    }
+
+    /// A member that loses one with whom it has nothing to do tells nobody that the plan is broken: the ring goes on.
+    #[test]
+    fn a_stage_keeps_its_part_as_long_as_it_has_its_neighbours() {
+        for (lost, status) in [
+            (DORA, Status::InForce),
+            (CARL, Status::Failed(Cause::Lost)),
+            (ANNA, Status::Failed(Cause::Lost)),
+        ] {
+            let mut member = following(ANNA);
+            let plan = testing::plan(&[ANNA, BELA, CARL, DORA]);
+            member.handle(ANNA, prepare_plan(plan));
+            member.loaded(Epoch(1));
+            member.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+
+            member.phone_lost(lost);
+
+            assert_eq!(member.status(), status, "{lost}");
+        }
+    }
+
+    /// Another leads because of what is to be run instead, and whoever comes back may be just the one that runs it.
+    #[test]
+    fn a_stop_is_told_on_by_the_leader_under_which_it_happened() {
+        for next in [None, Some(CARL)] {
+            let mut member = following(ANNA);
+            member.handle(ANNA, prepare(1));
+
+            assert!(member.stop());
+            assert!(member.is_stopped());
+            member.follow(next);
+
+            assert!(!member.is_stopped());
+            assert_eq!(member.status(), Status::None);
         }
     }
 
@@ -781,6 +930,15 @@ mod tests {
         said(&mut leader);
 
         leader
+    }
+
+    /// Returns whether the leader takes BELA, which says this, for one that has given its part up.
+    fn left_by_bela(leader: &mut Reconfig, said: &Control) -> bool {
+        let Control::Follows { epoch, newest } = *said else {
+            panic!("{said:?}");
+        };
+
+        leader.is_left_by(BELA, epoch, newest)
     }
 
     /// Returns BELA's machine, which obeys `leader`.

@@ -236,9 +236,7 @@ impl Relay {
     /// A phone is gone: what it asked is not wanted any more, what it was to answer fails, and nothing more
     /// is asked of it.
     pub fn phone_lost(&mut self, phone: PeerId) {
-        let asked = |asker| matches!(asker, Asker::Guest { phone: guest, .. } if guest == phone);
-        self.waiting.retain(|waiting| !asked(waiting.asker));
-        self.cancel_where(asked);
+        self.forget_guest(phone);
 
         if self.head() == Some(phone) {
             for number in self.open.keys().copied().collect::<Vec<_>>() {
@@ -385,6 +383,22 @@ impl Relay {
         }
     }
 
+    /// Forgets what a phone asked. It is told so: its network may have been away for a moment, and then it still waits.
+    fn forget_guest(&mut self, phone: PeerId) {
+        let asked =
+            |asker: &Asker| matches!(asker, Asker::Guest { phone: guest, .. } if *guest == phone);
+        let waiting = self.waiting.iter().map(|waiting| waiting.asker);
+        let open = self.open.values().copied();
+        let gone = waiting.chain(open).filter(asked).collect::<Vec<_>>();
+
+        self.waiting.retain(|waiting| !asked(&waiting.asker));
+        self.cancel_where(|asker| asked(&asker));
+        self.open.retain(|_, asker| !asked(asker));
+        for asker in gone {
+            self.tell(asker, Answer::Failed(FailureReason::HeadLost));
+        }
+    }
+
     fn refuse(&mut self, asker: Asker, reason: RefusalReason) {
         self.tell(asker, Answer::Refused(reason));
     }
@@ -451,6 +465,43 @@ mod tests {
             [(CARL, Chat::Answer { number: 7, .. })]
         ));
         assert!(relay.is_idle());
+    }
+
+    /// It waits for the next plan here, or for its answer from the head: it may have been away for a moment, and be there
+    /// again. What the head says of the end is of no use to it.
+    #[test]
+    fn a_guest_that_is_lost_is_told_that_its_answer_broke_off() {
+        let now = Instant::now();
+        for is_preparing in [false, true] {
+            let mut relay = in_force(BELA);
+            if is_preparing {
+                relay.plan_replaced(now);
+            }
+            let question = Chat::Ask {
+                number: 7,
+                ask: ask("hello"),
+            };
+            relay.handle(CARL, question, now);
+            sent(&mut relay);
+
+            relay.phone_lost(CARL);
+
+            let failed = (
+                CARL,
+                Chat::Answer {
+                    number: 7,
+                    answer: Answer::Failed(FailureReason::HeadLost),
+                },
+            );
+            let cancel = (ANNA, Chat::Cancel { number: 0 });
+            let expected = if is_preparing {
+                vec![failed]
+            } else {
+                vec![cancel, failed]
+            };
+            assert_eq!(sent(&mut relay), expected);
+            assert!(relay.is_idle());
+        }
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum InEvent<H> {
     Forbidden(PeerId),
     /// A person wants no more of what is run.
     Stop,
+    /// This phone computes nothing for a while, and nobody may wait for it.
+    LetGo,
     /// The leader runs nothing: this member, which was not there when it was stopped, is told so.
     AnnounceStop(PeerId),
     /// A control message came.
@@ -299,6 +301,10 @@ impl<H> Ring<H> {
             InEvent::NoPlan => self.relay.no_plan(),
             InEvent::Forbidden(phone) => self.forbid(phone, now),
             InEvent::Stop => self.stop(now),
+            InEvent::LetGo => {
+                self.stop(now);
+                self.reconfig.give_up(); // another plan may follow
+            }
             InEvent::AnnounceStop(phone) => self.announce_stop_to(phone),
             InEvent::Control { from, message } => self.control(from, message, now),
             InEvent::Chat { from, message } => self.relay.handle(from, message, now),
@@ -454,9 +460,9 @@ impl<H> Ring<H> {
             return tracing::warn!(%from, "Announcement that is not the leader's, dropped");
         }
 
+        self.reconfig.give_up();
         if self.pipeline.is_some() {
             // This phone had a part in the last one.
-            self.reconfig.stop();
             self.give_up_pipeline(now);
             self.events.push_back(OutEvent::Unload);
         }
@@ -586,7 +592,7 @@ impl<H> Ring<H> {
                 reason,
             } => {
                 if let Some(pipeline) = &mut self.pipeline {
-                    pipeline.plan_failed();
+                    pipeline.plan_failed(phone);
                 }
                 self.relay.plan_failed(now);
                 OutEvent::Notice(Notice::Broken {

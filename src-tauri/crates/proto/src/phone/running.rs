@@ -190,6 +190,14 @@ impl<H, C> Phone<H, C> {
         }
     }
 
+    /// The connection to the leader is new, or its term: what it was told of a model that this phone has to run may have been
+    /// lost, and so may its answer.
+    pub(super) fn offer_again(&mut self, leader: PeerId) {
+        if self.leader == Some(leader) {
+            self.offer(self.waits_for_lead());
+        }
+    }
+
     /// A member has a model to run. The head is who has the model, and the head leads. What a person has just started
     /// takes the place of what this phone runs.
     pub(super) fn offered(&mut self, from: PeerId, is_fresh: bool, now: Instant) {
@@ -306,13 +314,19 @@ impl<H, C> Phone<H, C> {
         self.told.run_changed();
     }
 
-    /// The app is about to be suspended: nobody may wait for this phone. What it runs alone stays.
+    /// The app is about to be suspended: nobody may wait for this phone. What it runs alone stays. What it runs with others
+    /// as their leader it plans anew when it is back, should it still lead.
     pub(super) fn let_go(&mut self, now: Instant) {
         let plan = self.ring.plan();
         let is_shared = plan.is_some_and(|plan| plan.phones().any(|phone| phone != self.me));
+        if !is_shared {
+            return;
+        }
 
-        if is_shared {
-            self.ring.handle(ring::InEvent::Stop, now);
+        self.ring.handle(ring::InEvent::LetGo, now);
+        self.cooldown.broken(self.phones_here(), true, now);
+        if let Some(planning) = &mut self.planning {
+            planning.lost();
         }
     }
 

@@ -665,6 +665,22 @@ fn a_phone_that_is_suspended_leaves_nobody_waiting_and_comes_back() {
     assert_eq!(stages.len(), 3);
 }
 
+/// Nobody has missed it: the same phones are there as before, and what it ran with them it runs again.
+#[test]
+fn a_leader_that_is_suspended_for_a_moment_runs_its_model_again() {
+    let mut world = World::running(&[ANNA, BELA]);
+
+    world.suspend(ANNA);
+    world.run_for(SECOND / 2);
+    assert!(!world.shells[&ANNA].is_loaded);
+    world.resume(ANNA);
+    world.run_for(15 * SECOND);
+
+    world.assert_runs(MODEL);
+    assert_eq!(world.layers().len(), 2);
+    assert_eq!(world.phones[&BELA].leader, Some(ANNA));
+}
+
 /// From whom, to whom, and what.
 type Coming = (PeerId, PeerId, InEvent<(), ()>);
 

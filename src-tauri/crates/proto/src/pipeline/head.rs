@@ -258,17 +258,18 @@ impl<H> Head<H> {
 
     pub(super) fn cancel(&mut self, request: RequestId, now: Instant) {
         if self.requests.contains_key(&request) {
-            self.end(request, Finish::Cancelled, now);
+            self.end(request, Ok(Finish::Cancelled), now);
             self.send_steps();
         }
     }
 
-    /// A phone that computes nothing is gone: nobody waits for what it asked.
+    /// A phone that computes nothing is gone: nobody waits for what it asked. Should it hear that all the same, as one does
+    /// whose network was away for a moment, it asks again.
     pub(super) fn asker_lost(&mut self, phone: PeerId, now: Instant) {
         let asked = self.requests.keys().filter(|r| r.asker == phone);
 
         for request in asked.copied().collect::<Vec<_>>() {
-            self.end(request, Finish::Cancelled, now);
+            self.end(request, Err(FailureReason::HeadLost), now);
         }
         self.send_steps();
     }
@@ -649,16 +650,16 @@ impl<H> Head<H> {
         );
 
         if sample.end {
-            self.end(request, Finish::Stop, now);
+            self.end(request, Ok(Finish::Stop), now);
         } else if last {
-            self.end(request, Finish::Length, now);
+            self.end(request, Ok(Finish::Length), now);
         } else {
             self.ready.push_back(request);
         }
     }
 
     /// Tells an asker that its answer has ended; what it held is freed once no step of it is in flight.
-    fn end(&mut self, request: RequestId, finish: Finish, now: Instant) {
+    fn end(&mut self, request: RequestId, how: Result<Finish, FailureReason>, now: Instant) {
         let Some(entry) = self.requests.get_mut(&request) else {
             return;
         };
@@ -675,8 +676,10 @@ impl<H> Head<H> {
         self.queue.retain(|&other| other != request);
         self.ready.retain(|&other| other != request);
         self.reading.retain(|&other| other != request);
-        self.answer(request, Answer::Done { finish, figures });
-        if is_alone && finish != Finish::Cancelled {
+        let is_written = matches!(how, Ok(Finish::Stop | Finish::Length));
+        let answer = how.map_or_else(Answer::Failed, |finish| Answer::Done { finish, figures });
+        self.answer(request, answer);
+        if is_alone && is_written {
             self.events.push_back(OutEvent::Answered(figures));
         }
 

@@ -344,12 +344,16 @@ impl<H> Pipeline<H> {
         self.exchange();
     }
 
-    /// The plan is broken. At the head, which breaks off every answer, no step will be whole any more; at others, it may be
-    /// only they who have lost somebody, and the head may go on.
-    pub fn plan_failed(&mut self) {
-        if let (Some(_), Some(stage)) = (&self.head, &mut self.stage) {
-            stage.plan_failed();
+    /// The plan is broken, because of `phone`. The head breaks off every answer, as no step will be whole any more; at others,
+    /// it may be only they who have lost somebody, and the head may go on.
+    pub fn plan_failed(&mut self, phone: PeerId) {
+        if let Some(head) = &mut self.head {
+            head.fail(&FailureReason::PhoneLost(phone));
+            if let Some(stage) = &mut self.stage {
+                stage.plan_failed();
+            }
         }
+        self.exchange();
     }
 
     /// Breaks off every answer: a person wants no more of them.
