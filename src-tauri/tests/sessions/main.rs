@@ -17,7 +17,7 @@ use app::api::{
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, PATIENCE, Phone, answer};
+use phone::{MEMORY_BYTES, PATIENCE, Phone, answer, figures};
 
 const QUESTION: &str = "Why is the sky blue?";
 
@@ -87,13 +87,7 @@ async fn a_group_answers_on_every_phone_what_one_phone_would() {
         expected,
         "the screen has heard all of it"
     );
-    let MessageBody::Answer {
-        figures: Some(figures),
-        ..
-    } = &message.body
-    else {
-        panic!("an answer has figures");
-    };
+    let figures = figures(&message);
     assert_eq!(figures.completion_tokens, 40);
     assert!(
         figures.phones.len() > 1 && figures.phones[0] == "Anna",
@@ -159,13 +153,21 @@ async fn an_answer_goes_on_when_a_phone_is_lost_in_the_middle_of_it() {
     let conversation = asks.converse(60).await;
     let mut stream = asks.ask(&conversation, QUESTION).await;
     let begun = stream.words(20).await;
+    let name = lost.now().name.clone();
     lost.crash();
 
     let (message, heard) = stream.end().await;
 
     let (text, outcome) = answer(&message);
     match outcome {
-        AnswerOutcome::CutOff => assert_eq!(text, expected),
+        AnswerOutcome::CutOff => {
+            assert_eq!(text, expected);
+            // All of it, and by all of them: the phone that was lost wrote the beginning.
+            let figures = figures(&message);
+            assert_eq!(figures.completion_tokens, 60);
+            assert_eq!(figures.phones[0], "Anna");
+            assert!(figures.phones.contains(&name), "{:?}", figures.phones);
+        }
         // Where two phones have too little memory, they say so.
         AnswerOutcome::Failed {
             problem: Problem::MemoryShort { .. },

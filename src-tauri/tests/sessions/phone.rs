@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use app::api::{
-    AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Message, MessageBody, Model,
-    ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus, Problem,
+    AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Figures, Message, MessageBody,
+    Model, ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus, Problem,
     Question, QuestionWhat, RunPhase, Sampling, ScanResult,
 };
 use app::models::{self, Picked};
@@ -271,6 +271,17 @@ pub fn answer(message: &Message) -> (&str, &AnswerOutcome) {
     match &message.body {
         MessageBody::Answer { text, outcome, .. } => (text, outcome),
         other => panic!("no answer: {other:?}"),
+    }
+}
+
+/// Returns what an answer cost.
+pub fn figures(message: &Message) -> &Figures {
+    match &message.body {
+        MessageBody::Answer {
+            figures: Some(figures),
+            ..
+        } => figures,
+        other => panic!("no figures: {other:?}"),
     }
 }
 
