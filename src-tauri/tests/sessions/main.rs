@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    PairingPurpose, PairingStage, Problem, Question, QuestionWhat,
+    PairingPurpose, PairingStage, Problem, Question, QuestionWhat, SettingChange, Settings,
 };
 use app::models::Picked;
 use app::session::{Order, Turn};
@@ -305,6 +305,44 @@ async fn a_typed_code_lets_in_and_a_wrong_one_is_said_to_be_wrong() {
     .await;
     anna.told(|notice| matches!(notice, Notice::Removed { name } if name == "Ben"))
         .await;
+}
+
+/// A finger is quicker than the state that shows what it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_settings_that_follow_each_other_closely_are_all_kept() {
+    let phone = Phone::new("Ida", None).await;
+    let before = phone.now().settings.clone();
+    let changes = [
+        SettingChange::UseMetered(!before.use_metered),
+        SettingChange::BatteryFloor(0.75),
+        SettingChange::Visible(!before.visible),
+        SettingChange::KeepScreenOn(!before.keep_screen_on),
+        SettingChange::OnlyWhileCharging(!before.only_while_charging),
+        SettingChange::StorageQuotaBytes(2 << 30),
+        SettingChange::MemoryLimitBytes(Some(MEMORY_BYTES)),
+        SettingChange::BatteryFloor(0.5),
+    ];
+
+    let taken = changes.map(|change| phone.session.order(Order::ChangeSetting(change)));
+    let taken = futures::future::join_all(taken).await;
+
+    assert!(taken.iter().all(Result::is_ok), "{taken:?}");
+    let expected = Settings {
+        memory_limit_bytes: Some(MEMORY_BYTES),
+        battery_floor: 0.5,
+        only_while_charging: !before.only_while_charging,
+        use_metered: !before.use_metered,
+        storage_quota_bytes: 2 << 30,
+        keep_screen_on: !before.keep_screen_on,
+        visible: !before.visible,
+    };
+    phone
+        .until("all is changed", |state| state.settings == expected)
+        .await;
+    let refused = Order::ChangeSetting(SettingChange::BatteryFloor(f64::NAN));
+    assert!(phone.session.order(refused).await.is_err());
+    let phone = Phone::open(phone.close().await).await;
+    assert_eq!(phone.now().settings, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Figures, Message, MessageBody,
-    Model, ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus, Problem,
-    Question, QuestionWhat, RunPhase, Sampling, ScanResult,
+    Model, ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus,
+    Problem, Question, QuestionWhat, RunPhase, Sampling, ScanResult, SettingChange,
 };
 use app::models::{self, Picked};
 use app::platform::{Doing, Platform, Reading};
@@ -56,9 +56,8 @@ impl Phone {
         let phone = Self::open(folder).await;
         phone.order(Order::Rename(name.into())).await;
         phone.order(Order::Welcome).await;
-        let mut settings = phone.now().settings.clone();
-        settings.memory_limit_bytes = memory_bytes;
-        phone.order(Order::SaveSettings(settings)).await;
+        let limit = SettingChange::MemoryLimitBytes(memory_bytes);
+        phone.order(Order::ChangeSetting(limit)).await;
 
         phone
     }

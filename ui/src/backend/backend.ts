@@ -31,7 +31,7 @@ import type { Question } from "../bindings/Question";
 import type { Sampling } from "../bindings/Sampling";
 import type { ScanResult } from "../bindings/ScanResult";
 import type { SearchHit } from "../bindings/SearchHit";
-import type { Settings } from "../bindings/Settings";
+import type { SettingChange } from "../bindings/SettingChange";
 
 /** Ends a subscription. Nothing is heard after it was called. */
 export type Unsubscribe = () => void;
@@ -64,7 +64,8 @@ export interface Backend {
     requestPermission(permission: PermissionKind): Promise<void>;
     /** Where a permission that was refused can be given. */
     openSystemSettings(): Promise<void>;
-    saveSettings(settings: Settings): Promise<void>;
+    /** Changes one setting and leaves the others; of several changes, the last one counts. */
+    changeSetting(change: SettingChange): Promise<void>;
     diagnostics(): Promise<Diagnostics>;
 
     // People

@@ -31,7 +31,7 @@ import type { Run } from "../../bindings/Run";
 import type { Sampling } from "../../bindings/Sampling";
 import type { ScanResult } from "../../bindings/ScanResult";
 import type { SearchHit } from "../../bindings/SearchHit";
-import type { Settings } from "../../bindings/Settings";
+import type { SettingChange } from "../../bindings/SettingChange";
 import { Refused, type Backend, type Unsubscribe } from "../backend";
 import { Luck } from "./luck";
 import { GB, ME, asMember, forecasts, outlook, type DemoPhone } from "./phones";
@@ -134,11 +134,11 @@ export class DemoBackend implements Backend {
         this.change((state) => (state.network = { kind: "ok" }));
     }
 
-    async saveSettings(settings: Settings): Promise<void> {
+    async changeSetting({ setting, value }: SettingChange): Promise<void> {
         await this.wait(SHOW_MS);
         this.change((state) => {
-            state.settings = settings;
-            state.storage.quota_bytes = settings.storage_quota_bytes;
+            state.settings = { ...state.settings, [setting]: value };
+            state.storage.quota_bytes = state.settings.storage_quota_bytes;
         });
     }
 
