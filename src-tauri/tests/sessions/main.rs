@@ -424,6 +424,42 @@ async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
     assert_eq!(run.model, runs);
 }
 
+/// As Android hands over what a cloud provides: through a pipe, which may stop.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_copied_is_shown_coming_and_can_be_stopped() {
+    let phone = Phone::new("Jan", None).await;
+    let before = phone.now().models.clone();
+    let (reader, mut writer) = std::io::pipe().expect("there are pipes");
+    let picked = Picked::Opened {
+        file: File::from(std::os::fd::OwnedFd::from(reader)),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let session = phone.session.clone();
+    let importing = tokio::spawn(async move { session.import(picked).await });
+    writer.write_all(b"GG").expect("it is read");
+
+    let is_copied = |model: &&app::api::Model| {
+        let availability = &model.availability;
+        matches!(availability, ModelAvailability::Copying { done_bytes, .. } if *done_bytes == 2)
+    };
+    let state = phone
+        .until("it is copied", |state| {
+            state.models.iter().any(|model| is_copied(&model))
+        })
+        .await;
+    let copied = state.models.iter().find(is_copied).expect("it is");
+    assert_eq!(copied.name, "mine.gguf");
+    phone.order(Order::DeleteModel(copied.id.clone())).await;
+
+    let imported = importing.await.expect("it does not panic");
+    assert_eq!(imported, Ok(ImportResult::Cancelled));
+    phone
+        .until("nothing is left", |state| state.models == before)
+        .await;
+}
+
 /// As Android hands a file over: open, with an address that only the system opens.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

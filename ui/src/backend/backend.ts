@@ -100,9 +100,9 @@ export interface Backend {
 
     download(model: ModelId): Promise<void>;
     pauseDownload(model: ModelId): Promise<void>;
-    /** Removes the file, or what was downloaded of it. */
+    /** Removes the file, or what was downloaded or copied of it. */
     deleteModel(model: ModelId): Promise<void>;
-    /** Lets a person pick a GGUF file. */
+    /** Lets a person pick a GGUF file. Where it has to be copied first, that is seen in the state; `deleteModel` stops it. */
     importModel(): Promise<ImportResult>;
     forecast(model: ModelId): Promise<Forecasts>;
     /** Makes a model ready in the group, or on this phone alone. */
