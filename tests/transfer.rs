@@ -115,7 +115,12 @@ fn what_is_wanted_again_while_it_is_opened_arrives() {
         phone: 1,
         wants: wants.iter().map(|&i| (i, Purpose::Own)).collect(),
     };
-    scenario.faults = vec![(1, want(&[])), (2, want(&[0])), (3, want(&[])), (4, want(&[0]))];
+    scenario.faults = vec![
+        (1, want(&[])),
+        (2, want(&[0])),
+        (3, want(&[])),
+        (4, want(&[0])),
+    ];
 
     let outcome = World::new(scenario).run();
 
