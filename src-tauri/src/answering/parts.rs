@@ -76,7 +76,7 @@ impl Parts {
     /// Tokens that were in the cache, and bytes per token, are those of the last part: of others nobody has told them.
     pub fn whole(&self, last: &Cost) -> Cost {
         let Some(ttft) = self.broken.ttft else {
-            return last.clone();
+            return *last;
         };
         // What was read of it is the prompt, and what had been written.
         let prompt_tokens = last.prompt_tokens.saturating_sub(self.broken.n_tokens);
