@@ -6,7 +6,7 @@ use tauri_build::{AppManifest, Attributes};
 const COMMANDS: &[&str] = &[
     "rename",
     "welcome",
-    "save_settings",
+    "change_setting",
     "look",
     "start_group",
     "pair",

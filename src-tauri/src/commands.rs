@@ -8,7 +8,7 @@ use tauri::{State, Wry};
 use crate::api::{
     AnswerEvent, AppState, Beat, Conversation, ConversationId, Diagnostics, Forecasts,
     ImportResult, LeaveWhen, MessageId, ModelId, Notice, PairingPurpose, PermissionKind, PhoneId,
-    Problem, Question, Sampling, ScanResult, SearchHit, Settings,
+    Problem, Question, Sampling, ScanResult, SearchHit, SettingChange,
 };
 use crate::session::{Order, Session, Turn};
 use crate::watchers::Watchers;
@@ -33,8 +33,8 @@ orders! {
     fn rename(name: String) => Order::Rename(name);
     /// See [`Order::Welcome`].
     fn welcome() => Order::Welcome;
-    /// See [`Order::SaveSettings`].
-    fn save_settings(settings: Settings) => Order::SaveSettings(settings);
+    /// See [`Order::ChangeSetting`].
+    fn change_setting(change: SettingChange) => Order::ChangeSetting(change);
     /// See [`Order::Look`].
     fn look(on: bool) => Order::Look(on);
     /// See [`Order::StartGroup`].
@@ -224,7 +224,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
     tauri::generate_handler![
         rename,
         welcome,
-        save_settings,
+        change_setting,
         look,
         start_group,
         pair,

@@ -4,6 +4,8 @@
 mod support;
 
 use std::fs;
+#[cfg(unix)]
+use std::io::{PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,14 +13,16 @@ use std::time::Duration;
 
 use app::api::{Fit, ModelAvailability, ModelId, Problem, ServerFault};
 use app::models::{
-    Card, Config, Limits, Models, Network, Offer, Patience, Picked, Shape, Sources, Trouble,
-    catalogue,
+    Card, Config, Limits, Listed, Models, Network, Offer, Patience, Picked, Shape, Sources,
+    Trouble, catalogue,
 };
 use gguf_tools::{Synth, TensorType};
 use node::work::Wish;
 use sha2::{Digest, Sha256};
 use support::server::{Behaviour, Request, Server};
 use tempfile::TempDir;
+#[cfg(unix)]
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// Bytes of the file that is served: some blocks, and not a whole number of them.
@@ -557,7 +561,7 @@ async fn a_file_that_is_only_open_is_used_as_it_is() {
         name: "mine.gguf".into(),
         address: Some("content://downloads/7".into()),
     };
-    let id = phone.models.import(picked).await.unwrap();
+    let id = phone.import(picked).await;
     assert_eq!(phone.settled_of(&id).await, HERE);
     let work = phone.models.work(&id, &Wish::of(2)).await.unwrap();
     assert_eq!(work.manifest.n_layers, 6);
@@ -587,25 +591,20 @@ async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it(
         name: "mine.gguf".into(),
         address: None,
     };
-    let copies = |phone: &Phone| {
-        let files = phone.files().into_iter();
-        files.filter(|name| name.ends_with(".copy")).count()
-    };
-
     let no_model = own.path().join("other");
     fs::write(&no_model, "no model at all").unwrap();
     assert!(phone.models.import(opened(&no_model)).await.is_err());
-    assert_eq!(copies(&phone), 0, "what is no model is not kept");
+    assert_eq!(phone.n_copies(), 0, "what is no model is not kept");
 
-    let id = phone.models.import(opened(&path)).await.unwrap();
+    let id = phone.import(opened(&path)).await;
     assert_eq!(phone.settled_of(&id).await, HERE);
-    assert_eq!(phone.models.import(opened(&path)).await, Ok(id.clone()));
-    assert_eq!(copies(&phone), 1);
+    assert_eq!(phone.import(opened(&path)).await, id);
+    assert_eq!(phone.n_copies(), 1);
     fs::remove_file(&path).unwrap();
 
     fs::write(phone.folder.path().join("left by a crash.copy"), "x").unwrap();
     let phone = phone.restarted(&server).await;
-    assert_eq!(copies(&phone), 1);
+    assert_eq!(phone.n_copies(), 1);
     assert_eq!(phone.models.get(&id).unwrap().availability, HERE);
     phone.models.work(&id, &Wish::of(2)).await.unwrap();
 
@@ -622,7 +621,76 @@ async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it(
     );
 
     phone.models.delete(&id).await.unwrap();
-    assert_eq!(copies(&phone), 0);
+    assert_eq!(phone.n_copies(), 0);
+}
+
+/// A cloud's file comes through a pipe, as slowly as it likes, and may stop coming: whoever waits sees how far it is, and
+/// can stop it at any time.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_copy_is_seen_coming_and_can_be_stopped_whenever_nothing_comes() {
+    let (phone, _server) = idle_phone().await;
+    let (_own, path) = own_file("tiny-llama");
+    let (before, bytes) = (phone.listing(), fs::read(&path).unwrap());
+
+    let (importing, mut pipe) = phone.import_from_pipe();
+    pipe.write_all(&bytes[..2]).unwrap();
+    let copying = phone.copying(2).await;
+    assert_eq!(
+        (copying.card.name.as_str(), copying.imported),
+        ("mine.gguf", true)
+    );
+    assert_eq!(copying.card.file_bytes, 0, "a pipe does not say");
+    phone.models.suspend().await;
+    assert_eq!(phone.n_copies(), 1, "it could not be had again");
+    phone.models.delete(&copying.id).await.unwrap();
+    assert_eq!(importing.await.unwrap(), Ok(None));
+    assert_eq!((phone.listing(), phone.n_copies()), (before.clone(), 0));
+
+    let (importing, pipe) = phone.import_from_pipe();
+    phone.copying(0).await;
+    phone.models.end().await;
+    assert_eq!(importing.await.unwrap(), Ok(None), "the app ends");
+    assert_eq!((phone.listing(), phone.n_copies()), (before.clone(), 0));
+    drop(pipe);
+
+    let full = Limits {
+        quota_bytes: 10 << 20,
+        shards_bytes: 0,
+    };
+    phone.models.set_limits(full);
+    let (importing, mut pipe) = phone.import_from_pipe();
+    pipe.write_all(&bytes[..2]).unwrap();
+    let short = importing.await.unwrap();
+    assert!(
+        matches!(short, Err(Trouble::StorageShort { missing_bytes }) if missing_bytes > 5 << 20),
+        "{short:?}"
+    );
+    assert_eq!((phone.listing(), phone.n_copies()), (before, 0));
+
+    phone.models.set_limits(Limits::default());
+    let (importing, mut pipe) = phone.import_from_pipe();
+    std::thread::spawn(move || pipe.write_all(&bytes));
+    let id = importing.await.unwrap().unwrap().expect("nobody stops it");
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert_eq!(phone.n_copies(), 1);
+}
+
+/// As where an app goes behind others while it reads what was brought.
+#[tokio::test]
+async fn reading_what_was_brought_goes_on_after_a_rest() {
+    let (phone, _server) = idle_phone().await;
+    let (_own, path) = own_file("tiny-llama");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(200 << 20).unwrap(); // takes long enough to be stopped
+    let id = phone.import(Picked::Path(path)).await;
+
+    phone.models.suspend().await;
+    let stopped = phone.models.get(&id).unwrap().availability;
+    assert!(matches!(stopped, ModelAvailability::Checking { .. }));
+    phone.models.resume(FREE).await.unwrap();
+
+    assert_eq!(phone.settled_of(&id).await, HERE);
 }
 
 #[tokio::test]
@@ -857,9 +925,15 @@ impl Phone {
         self.models.download(self.id(), FREE).await
     }
 
+    async fn import(&self, picked: Picked) -> ModelId {
+        let imported = self.models.import(picked).await.unwrap();
+
+        imported.expect("nobody stops it")
+    }
+
     /// Imports a file, and waits until it has been read.
     async fn bring(&self, path: &Path) -> ModelId {
-        let id = self.models.import(Picked::Path(path.into())).await.unwrap();
+        let id = self.import(Picked::Path(path.into())).await;
         assert_eq!(self.settled_of(&id).await, HERE);
 
         id
@@ -910,6 +984,48 @@ impl Phone {
             "the file is another"
         );
         assert_eq!(self.files(), [format!("{}.gguf", self.id().0)]);
+    }
+
+    /// Imports what comes through a pipe, beside everything else.
+    #[cfg(unix)]
+    fn import_from_pipe(&self) -> (JoinHandle<Result<Option<ModelId>, Trouble>>, PipeWriter) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let picked = Picked::Opened {
+            file: fs::File::from(std::os::fd::OwnedFd::from(reader)),
+            name: "mine.gguf".into(),
+            address: None,
+        };
+        let models = self.models.clone();
+
+        (
+            tokio::spawn(async move { models.import(picked).await }),
+            writer,
+        )
+    }
+
+    /// Waits until so many bytes of something have been copied.
+    #[cfg(unix)]
+    async fn copying(&self, bytes: u64) -> Listed {
+        let is_copied = |listed: &&Listed| {
+            let availability = &listed.availability;
+            matches!(availability, ModelAvailability::Copying { done_bytes, .. } if *done_bytes == bytes)
+        };
+        let mut watched = self.models.watch();
+        let copying = watched.wait_for(|listing| listing.iter().any(|listed| is_copied(&listed)));
+        let listing = timeout(Duration::from_secs(60), copying).await;
+        let listing = listing.expect("it begins").unwrap();
+
+        listing.iter().find(is_copied).unwrap().clone()
+    }
+
+    fn listing(&self) -> Vec<Listed> {
+        self.models.watch().borrow().clone()
+    }
+
+    fn n_copies(&self) -> usize {
+        let files = self.files().into_iter();
+
+        files.filter(|name| name.ends_with(".copy")).count()
     }
 
     fn files(&self) -> Vec<String> {

@@ -12,6 +12,7 @@
     reason = "says why tests are ignored, and where the pictures are"
 )]
 
+mod apart;
 mod crash;
 #[path = "../../src-tauri/tests/reference/database.rs"]
 mod database;
@@ -54,6 +55,10 @@ const TESTS: &[Test] = &[
     (
         "a_link_opens_the_app_and_joins",
         invite::a_link_opens_the_app_and_joins,
+    ),
+    (
+        "a_wifi_that_keeps_phones_apart_is_named",
+        apart::a_wifi_that_keeps_phones_apart_is_named,
     ),
     (
         "a_killed_app_keeps_what_was_said",

@@ -31,6 +31,22 @@ test("a slider follows a key that is held, and never jumps back to what was kept
     await close();
 });
 
+test("two switches that are turned before either has come back stay as they were turned", async () => {
+    const { page, close } = await open({ demo: "solo", speed: 1 });
+    await tab(page, "Settings");
+    await button(page, /What this phone gives/).click();
+    const switches = ["Keep the screen on", "Compute only while charging"].map((name) => page.getByRole("switch", { name: new RegExp(name) }));
+    const are = () => Promise.all(switches.map((one) => one.getAttribute("aria-checked")));
+    const before = await are();
+
+    // In one task of the page: quicker than any state.
+    await page.evaluate((elements) => elements.forEach((element) => (element as HTMLElement).click()), await Promise.all(switches.map(async (one) => (await one.elementHandle())!)));
+    await page.waitForTimeout(1000);
+
+    expect(await are()).toEqual(before.map((was) => (was === "true" ? "false" : "true")));
+    await close();
+});
+
 test("what was chosen last is kept even if one leaves at once", async () => {
     const { page, close } = await open({ demo: "solo", speed: 1 });
     await tab(page, "Settings");

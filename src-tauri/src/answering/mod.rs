@@ -1,5 +1,6 @@
 //! Answers: what is asked of the model, and what a screen hears of what it writes.
 
+mod parts;
 mod prompt;
 mod writing;
 

@@ -1,7 +1,11 @@
 //! One answer while it is written: words come a token at a time, and go to the screen a few at once.
 
+use std::time::Instant;
+
+use proto::PeerId;
 use proto::chat::{Answer, FailureReason, Figures as Cost, Finish, RefusalReason};
 
+use super::parts::Parts;
 use crate::api::{AnswerEvent, AnswerOutcome, Figures, Problem, QuestionStage};
 
 /// One answer while it is written.
@@ -9,8 +13,10 @@ use crate::api::{AnswerEvent, AnswerOutcome, Figures, Problem, QuestionStage};
 pub struct Writing {
     /// Text that was not taken yet.
     waiting: String,
+    /// Of the part that is being written.
     stage: QuestionStage,
     tokens: u32,
+    parts: Parts,
 }
 
 /// How an answer ended.
@@ -18,18 +24,31 @@ pub struct Writing {
 pub struct Ended {
     /// How.
     pub outcome: AnswerOutcome,
-    /// What it cost, if that is known.
+    /// What it cost as a whole, if that is known.
     pub cost: Option<Cost>,
 }
 
 impl Writing {
-    /// Begins with a question that was just asked.
+    /// Begins with nothing.
     pub fn new() -> Self {
         Self {
             waiting: String::new(),
             stage: QuestionStage::Waiting { ahead: 0 },
             tokens: 0,
+            parts: Parts::default(),
         }
+    }
+
+    /// A ring was asked for it, or for the rest of it.
+    pub fn is_asked(&mut self, ring: Vec<PeerId>, now: Instant) {
+        self.stage = QuestionStage::Waiting { ahead: 0 };
+        self.tokens = 0;
+        self.parts.begin(ring, now);
+    }
+
+    /// Returns the phones that computed it; see [`Parts::phones`].
+    pub fn phones(&self) -> Vec<PeerId> {
+        self.parts.phones()
     }
 
     /// Returns how far it is.
@@ -52,7 +71,7 @@ impl Writing {
     /// # Errors
     ///
     /// [`Ended`], which is none: nothing follows.
-    pub fn hear(&mut self, answer: Answer) -> Result<Option<AnswerEvent>, Ended> {
+    pub fn hear(&mut self, answer: Answer, now: Instant) -> Result<Option<AnswerEvent>, Ended> {
         match answer {
             Answer::Queued { ahead } => {
                 self.stage = QuestionStage::Waiting { ahead };
@@ -64,6 +83,7 @@ impl Writing {
             }
             Answer::Token { text, .. } => {
                 self.tokens = self.tokens.saturating_add(1);
+                self.parts.token(now);
                 self.stage = QuestionStage::Writing {
                     tokens: self.tokens,
                 };
@@ -72,7 +92,7 @@ impl Writing {
             }
             Answer::Done { finish, figures } => Err(Ended {
                 outcome: outcome_of(finish),
-                cost: Some(figures),
+                cost: Some(self.parts.whole(&figures)),
             }),
             Answer::Refused(reason) => Err(Ended::failed(problem_of_refusal(&reason))),
             Answer::Failed(FailureReason::Stopped) => Err(Ended::stopped()),
@@ -175,18 +195,21 @@ pub fn figures_of(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn words_wait_until_they_are_taken() {
-        let mut writing = Writing::new();
+        let (mut writing, now) = (Writing::new(), Instant::now());
+        writing.is_asked(vec![PeerId([1; 32])], now);
 
         assert_eq!(
-            writing.hear(Answer::Queued { ahead: 2 }),
+            writing.hear(Answer::Queued { ahead: 2 }, now),
             Ok(Some(AnswerEvent::Queued { ahead: 2 }))
         );
-        assert_eq!(writing.hear(token("The ")), Ok(None));
-        assert_eq!(writing.hear(token("sky")), Ok(None));
+        assert_eq!(writing.hear(token("The "), now), Ok(None));
+        assert_eq!(writing.hear(token("sky"), now), Ok(None));
 
         assert!(writing.has_text());
         assert_eq!(writing.take_text(), "The sky");
@@ -217,9 +240,47 @@ mod tests {
 
         for (last, outcome) in lasts {
             assert!(last.is_last());
-            let ended = Writing::new().hear(last).expect_err("it is the last word");
+            let ended = Writing::new().hear(last, Instant::now());
+            let ended = ended.expect_err("it is the last word");
             assert_eq!(ended.outcome, outcome);
         }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_whole_answer() {
+        let (mut writing, start) = (Writing::new(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        writing.is_asked(vec![PeerId([1; 32]), PeerId([2; 32])], start);
+        for ms in [300, 400, 500] {
+            assert_eq!(writing.hear(token("a "), at(ms)), Ok(None));
+        }
+        writing.is_asked(vec![PeerId([1; 32])], at(60_000));
+        assert_eq!(writing.stage(), QuestionStage::Waiting { ahead: 0 });
+        assert_eq!(writing.hear(token("b"), at(61_000)), Ok(None));
+        let figures = Cost {
+            prompt_tokens: 13,
+            completion_tokens: 2,
+            ttft_ms: 1_000.0,
+            tpot_ms: 200.0,
+            ..Cost::default()
+        };
+
+        let done = Answer::Done {
+            finish: Finish::Stop,
+            figures,
+        };
+        let ended = writing.hear(done, at(61_200)).expect_err("it is over");
+
+        let whole = Cost {
+            prompt_tokens: 10,
+            completion_tokens: 5,
+            ttft_ms: 300.0,
+            tpot_ms: 400.0 / 3.0,
+            ..Cost::default()
+        };
+        assert_eq!(ended.cost, Some(whole));
+        assert_eq!(writing.phones().len(), 2);
+        assert_eq!(writing.take_text(), "a a a b", "nothing is lost between");
     }
 
     fn token(text: &str) -> Answer {

@@ -27,6 +27,7 @@ fn export(folder: &Path) {
     Question::export_all(&config).expect("the folder can be written");
     ScanResult::export_all(&config).expect("the folder can be written");
     SearchHit::export_all(&config).expect("the folder can be written");
+    SettingChange::export_all(&config).expect("the folder can be written");
 }
 
 #[test]

@@ -104,7 +104,8 @@ pub enum AnswerOutcome {
     },
 }
 
-/// What an answer cost.
+/// What an answer cost, all parts of it: one that a lost phone cut off goes on where it was. Time between two parts, in
+/// which nothing was written, is not in these figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 pub struct Figures {
     /// The model that wrote it.
@@ -115,15 +116,15 @@ pub struct Figures {
     pub tokens_per_s: f64,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// Of these, found in the cache.
+    /// Of these, found in the cache when it was read last.
     pub cached_tokens: u32,
     /// Tokens of the answer.
     pub completion_tokens: u32,
     /// Tokens that the conversation may have.
     pub context_tokens: u32,
-    /// Names of the phones that computed, in ring order.
+    /// Names of the phones that computed, in ring order; then of those that only computed parts that broke off.
     pub phones: Vec<String>,
-    /// What the whole ring sent for one token.
+    /// What the whole ring sent for one token, of the last part.
     pub bytes_per_token: u64,
 }
 

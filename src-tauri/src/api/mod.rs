@@ -32,7 +32,7 @@ pub use run::{
     QuestionStage, QueuedQuestion, Run, RunPhase, ShardSource, Speed, Stage, Verdict,
     VerdictReason,
 };
-pub use settings::{Diagnostics, Settings};
+pub use settings::{Diagnostics, SettingChange, Settings};
 pub use state::AppState;
 
 #[cfg(test)]

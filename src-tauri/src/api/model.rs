@@ -59,6 +59,13 @@ pub enum ModelAvailability {
         /// How fast it comes.
         rate_bytes_s: f64,
     },
+    /// It is copied, from where it cannot be used. Of no known length, if `file_bytes` is 0.
+    Copying {
+        /// Bytes that are here.
+        done_bytes: u64,
+        /// How fast it is copied.
+        rate_bytes_s: f64,
+    },
     /// A part of it is here.
     Paused {
         /// How much.
@@ -112,7 +119,7 @@ pub enum ImportResult {
         /// Its id.
         model: ModelId,
     },
-    /// Nothing was chosen.
+    /// Nothing was chosen, or copying it was stopped.
     Cancelled,
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use gguf_tools::Gguf;
+use proto::text::clean;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -23,6 +24,9 @@ use super::part::{hex, write_at_once};
 use super::{Trouble, is_sha256};
 use crate::api::ModelId;
 
+/// Bytes of a file's name that are kept, at most.
+const NAME_BYTES_MAX: usize = 96;
+
 /// Bytes of the list, at most: thousands of models.
 const LIST_BYTES_MAX: u64 = 1 << 20;
 
@@ -31,9 +35,6 @@ const HEADER_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of a file's end that a name is made of.
 const END_BYTES: u64 = 1 << 20;
-
-/// Bytes of a file that are copied before it is looked whether there is room for as many more.
-const COPIED_BYTES: u64 = 16 << 20;
 
 /// A file that a person picked.
 #[derive(Debug)]
@@ -50,6 +51,24 @@ pub enum Picked {
         /// `None` if it cannot be.
         address: Option<String>,
     },
+}
+
+/// Whether a file that was picked can be used where it lies.
+#[derive(Debug)]
+pub enum Settling {
+    /// It can.
+    Stays(Settled),
+    /// It cannot, and must be copied.
+    Moves(Loose),
+}
+
+/// A file that cannot be used where it lies.
+#[derive(Debug)]
+pub struct Loose {
+    /// The file, open to be read once.
+    pub file: File,
+    /// What people call it.
+    pub name: String,
 }
 
 /// A file that was picked, where it stays.
@@ -101,55 +120,61 @@ impl Place {
 }
 
 impl Picked {
-    /// Leaves the file where it is, or copies it to `copy` if it cannot be used there; `check_room` says whether so many
-    /// bytes have room.
+    /// Leaves the file where it is, if it can be used there.
     ///
     /// # Errors
     ///
-    /// - what `check_room` says
-    /// - if it cannot be read, or written
-    ///
-    /// # Blocking
-    ///
-    /// As long as a copy takes.
-    pub fn settle(
-        self,
-        copy: PathBuf,
-        check_room: impl Fn(u64) -> Result<(), Trouble>,
-    ) -> Result<Settled, Trouble> {
+    /// If there is none.
+    pub fn settle(self) -> Result<Settling, Trouble> {
         match self {
             Self::Path(path) => {
                 let path = path.canonicalize()?;
                 let name = path.file_name().unwrap_or_default();
-                Ok(Settled {
-                    file_name: name.to_string_lossy().into_owned(),
-                    place: Place::Path(path),
-                    held: None,
-                })
+                let name = name.to_string_lossy().into_owned();
+                Ok(Settling::Stays(Settled::at(path, name)))
             }
             Self::Opened {
                 file,
                 name,
                 address: Some(address),
-            } if can_be_opened(&file) => Ok(Settled {
+            } if can_be_opened(&file) => Ok(Settling::Stays(Settled {
                 place: Place::Address(address),
                 file_name: name,
                 held: Some(Arc::new(file)),
-            }),
-            Self::Opened { file, name, .. } => {
-                check_room(file.metadata()?.len())?; // 0 of a pipe
-                copy_to(file, &copy, check_room)?;
-                Ok(Settled {
-                    place: Place::Path(copy.canonicalize()?),
-                    file_name: name,
-                    held: None,
-                })
-            }
+            })),
+            Self::Opened { file, name, .. } => Ok(Settling::Moves(Loose { file, name })),
         }
     }
 }
 
+impl Loose {
+    /// Returns what it is, as far as that can be seen before it is copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Card::read`], where it can be read more than once: what is no model is not copied.
+    pub fn card(&self) -> Result<Card, Trouble> {
+        let file_name = clean_text(&self.name, NAME_BYTES_MAX);
+
+        if can_be_opened(&self.file) {
+            let card = Card::read(&path_of_open(&self.file)?)?;
+            return Ok(named(card, &file_name));
+        }
+        let file_bytes = self.file.metadata()?.len(); // 0 of a pipe
+        Ok(Card::unknown(&file_name, file_bytes))
+    }
+}
+
 impl Settled {
+    /// Returns a file that lies at a path.
+    pub fn at(path: PathBuf, file_name: String) -> Self {
+        Self {
+            place: Place::Path(path),
+            file_name,
+            held: None,
+        }
+    }
+
     /// Returns where the file lies, if it has a path.
     pub fn path(&self) -> Option<&Path> {
         self.place.path()
@@ -168,7 +193,7 @@ impl Settled {
         let mut brought = Brought {
             id: ModelId(String::new()),
             place: self.place,
-            file_name: proto::text::clean(&self.file_name, 96),
+            file_name: clean(&self.file_name, NAME_BYTES_MAX),
             file_bytes: 0,
             modified_ms: 0,
             sha256: None,
@@ -178,10 +203,7 @@ impl Settled {
         (brought.file_bytes, brought.modified_ms) = stamp(&path)?;
 
         let gguf = Gguf::open(&path)?;
-        let mut card = Card::of(&gguf)?;
-        if card.name == "unnamed" {
-            card.name = brought.file_name.trim_end_matches(".gguf").to_owned();
-        }
+        let card = named(Card::of(&gguf)?, &brought.file_name);
         brought.id = name_of(&path, &gguf, offers)?;
 
         Ok((brought, card))
@@ -232,27 +254,16 @@ impl Brought {
     }
 }
 
-/// Copies a file, whole or not at all. A pipe does not say how long it is: there must always be room for some more.
-fn copy_to(
-    mut file: File,
-    copy: &Path,
-    check_room: impl Fn(u64) -> Result<(), Trouble>,
-) -> Result<(), Trouble> {
-    let copied = File::create(copy)
-        .map_err(Trouble::from)
-        .and_then(|mut to| {
-            loop {
-                let n_bytes = io::copy(&mut (&mut file).take(COPIED_BYTES), &mut to)?;
-                if n_bytes == 0 {
-                    return Ok(to.sync_all()?);
-                }
-                check_room(COPIED_BYTES)?;
-            }
-        });
+/// Names a model that does not name itself after its file.
+fn named(card: Card, file_name: &str) -> Card {
+    if card.name != "unnamed" {
+        return card;
+    }
 
-    copied.inspect_err(|_| {
-        let _ = std::fs::remove_file(copy); // the next start does it otherwise
-    })
+    Card {
+        name: file_name.trim_end_matches(".gguf").to_owned(),
+        ..card
+    }
 }
 
 /// Returns whether a file that is open can be opened once more, to be mapped and read in several places.

@@ -11,6 +11,8 @@
 //!     └────────────────── failed
 //! ```
 //!
+//! What has to be copied for an import is in the list as copying, until it has come and is known; then it is checked.
+//!
 //! [`Models`] holds the list, and a task for each model that something is being done with. Whoever watches it sees the
 //! list as it is, four times a second at most while something is coming.
 //!
@@ -19,7 +21,7 @@
 //! | [`catalogue`] | what is offered, with addresses and hashes |
 //! | [`card`] | what a model is, and whether it fits |
 //! | `source`, `server`, `download`, `part` | getting one: from where, asking, not giving up, what is here of it |
-//! | [`brought`] | files that people bring, used where they lie |
+//! | [`brought`], `copy` | files that people bring, used where they lie, and copied where they cannot be |
 //! | `folder` | where models lie, and room |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // in a test it is the assertion
@@ -32,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use node::work::{self, Cutting, Wish};
 use proto::planning::Work;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Fit, Model, ModelAvailability, ModelId, Problem};
@@ -40,6 +42,7 @@ use crate::api::{Fit, Model, ModelAvailability, ModelId, Problem};
 pub mod brought;
 pub mod card;
 pub mod catalogue;
+mod copy;
 mod download;
 mod folder;
 mod part;
@@ -56,7 +59,8 @@ pub use server::Patience;
 pub use source::{BadAddress, Sources};
 pub use trouble::Trouble;
 
-use brought::Brought;
+use brought::{Brought, Loose, Settled, Settling};
+use copy::Copy;
 use download::{Download, Ended};
 use folder::Folder;
 use part::Note;
@@ -143,6 +147,8 @@ struct Job {
     task: JoinHandle<()>,
     /// Bytes of storage that it will have taken.
     bytes: u64,
+    /// Whether what it does can be gone on with another time.
+    can_wait: bool,
 }
 
 /// A file as it was, and a way to cut it.
@@ -201,9 +207,6 @@ impl Models {
             Ok((folder, config.offers, brought, listing))
         })
         .await??;
-        let unread = brought.values().filter(|brought| brought.sha256.is_none());
-        let unread = unread.map(|brought| brought.id.clone()).collect::<Vec<_>>();
-
         let models = Self {
             shared: Arc::new(Shared {
                 folder,
@@ -217,9 +220,7 @@ impl Models {
                 cuttings: tokio::sync::Mutex::default(),
             }),
         };
-        for id in unread {
-            models.shared.read_through(&id);
-        }
+        models.shared.read_unread();
         Ok(models)
     }
 
@@ -286,20 +287,25 @@ impl Models {
         on_disk(move || shared.forget_wish(&id)).await?
     }
 
-    /// Stops all downloads, to go on with [`resume`](Self::resume): the app is suspended, or the network costs money.
+    /// Stops all that [`resume`](Self::resume) goes on with: the app is suspended, or the network costs money. A copy
+    /// would have to begin anew, if it can be had again at all: it is left alone.
     pub async fn suspend(&self) {
-        let ids = lock(&self.shared.jobs).keys().cloned().collect::<Vec<_>>();
-        for id in ids {
-            self.shared.stop(&id).await;
-        }
+        self.shared.stop_all(|job| job.can_wait).await;
     }
 
-    /// Goes on with downloads that nobody has paused: those that were suspended, or broken off when the app ended.
+    /// Stops everything: the app ends.
+    pub async fn end(&self) {
+        self.shared.stop_all(|_| true).await;
+    }
+
+    /// Goes on with downloads that nobody has paused: those that were suspended, or broken off when the app ended; and
+    /// with reading what was brought.
     ///
     /// # Errors
     ///
     /// The last that a [`download`](Self::download) failed with.
     pub async fn resume(&self, network: Network) -> Result<(), Trouble> {
+        self.shared.read_unread();
         let mut outcome = Ok(());
         for offer in self.shared.offers.clone() {
             let note = self.shared.folder.note(&offer.id);
@@ -328,17 +334,30 @@ impl Models {
         on_disk(move || shared.delete(&id)).await?
     }
 
-    /// Takes a file that a person picked into the list, and uses it where it lies, or, where that cannot be, a copy. Done
-    /// when its header has been looked at; then it is read once, which is seen in the list as checking.
+    /// Takes a file that a person picked into the list, and uses it where it lies, or, where that cannot be, a copy. That
+    /// is seen in the list as copying; [`delete`](Self::delete) stops it, and `None` is returned. Done when its header has
+    /// been looked at; then it is read once, which is seen in the list as checking.
     ///
     /// # Errors
     ///
     /// - [`Trouble::Unsupported`] and [`Trouble::Unfit`], which say what would do
     /// - [`Trouble::StorageShort`] if there is no room for a copy
     /// - if it cannot be read, or noted down
-    pub async fn import(&self, picked: Picked) -> Result<ModelId, Trouble> {
+    pub async fn import(&self, picked: Picked) -> Result<Option<ModelId>, Trouble> {
+        let settled = match on_disk(move || picked.settle()).await?? {
+            Settling::Stays(settled) => settled,
+            Settling::Moves(loose) => match self.shared.copy(loose).await? {
+                Some(settled) => settled,
+                None => return Ok(None),
+            },
+        };
+
+        self.take_in(settled).await.map(Some)
+    }
+
+    async fn take_in(&self, settled: Settled) -> Result<ModelId, Trouble> {
         let shared = Arc::clone(&self.shared);
-        let (brought, card) = on_disk(move || shared.look(picked)).await??;
+        let (brought, card) = on_disk(move || shared.look(settled)).await??;
         let id = brought.id.clone();
         let is_here = self
             .get(&id)
@@ -473,6 +492,12 @@ impl Shared {
         });
     }
 
+    /// Takes something out of the list.
+    fn forget(&self, id: &ModelId) {
+        self.listing
+            .send_modify(|listing| listing.retain(|listed| listed.id != *id));
+    }
+
     fn is_busy(&self, id: &ModelId) -> bool {
         lock(&self.jobs)
             .get(id)
@@ -485,6 +510,18 @@ impl Shared {
         if let Some(job) = job {
             job.stop.send_replace(true);
             let _ = job.task.await; // one that panicked has ended as well
+        }
+    }
+
+    async fn stop_all(&self, which: impl Fn(&Job) -> bool) {
+        let ids = {
+            let jobs = lock(&self.jobs);
+            let wanted = jobs.iter().filter(|(_, job)| which(job));
+            wanted.map(|(id, _)| id.clone()).collect::<Vec<_>>()
+        };
+
+        for id in ids {
+            self.stop(&id).await;
         }
     }
 
@@ -514,10 +551,53 @@ impl Shared {
         self.folder.check_room(bytes, promised_bytes, limits)
     }
 
-    /// Looks at a file that a person picked, after it was copied if it has to be.
-    fn look(&self, picked: Picked) -> Result<(Brought, Card), Trouble> {
-        let copy = self.folder.new_copy();
-        let settled = picked.settle(copy, |bytes| self.check_room_for(bytes))?;
+    /// Copies a file that a person picked; `None` if they stopped that. The list shows it meanwhile under a name of its
+    /// own: what it will be called is known when it is here.
+    async fn copy(self: &Arc<Self>, loose: Loose) -> Result<Option<Settled>, Trouble> {
+        let shared = Arc::clone(self);
+        let (Loose { file, name }, card) = on_disk(move || {
+            let card = loose.card()?;
+            shared.check_room_for(card.file_bytes)?;
+            Ok::<_, Trouble>((loose, card))
+        })
+        .await??;
+        let to = self.folder.new_copy();
+        let (id, bytes) = (copy::name_of(&to), card.file_bytes);
+        let beginning = ModelAvailability::Copying {
+            done_bytes: 0,
+            rate_bytes_s: 0.0,
+        };
+        self.show(&id, card, beginning);
+
+        let (done, copied) = oneshot::channel();
+        let path = to.clone();
+        self.start(&id, bytes, false, |shared, stop| {
+            let copy = Copy {
+                file,
+                to,
+                folder: shared.folder.clone(),
+                progress: Progress::new(shared.tell(&id)),
+                stop,
+            };
+            let shared = Arc::clone(shared);
+            async move {
+                let copied = on_disk(move || copy.run(|bytes| shared.check_room_for(bytes))).await;
+                let _ = done.send(copied.flatten()); // whoever waits for it may be gone
+            }
+        });
+        let copied = copied.await;
+        self.stop(&id).await; // it has ended
+        self.forget(&id);
+
+        match copied {
+            Ok(Ok(true)) => Ok(Some(Settled::at(path.canonicalize()?, name))),
+            Ok(Ok(false)) | Err(_) => Ok(None),
+            Ok(Err(trouble)) => Err(trouble),
+        }
+    }
+
+    /// Looks at a file where it stays.
+    fn look(&self, settled: Settled) -> Result<(Brought, Card), Trouble> {
         let path = settled.path().map(Path::to_owned);
 
         settled.look(&self.offers).inspect_err(|_| {
@@ -537,7 +617,7 @@ impl Shared {
     }
 
     fn begin(self: &Arc<Self>, offer: &Offer, sources: Vec<source::Source>, bytes: u64) {
-        self.start(&offer.id, bytes, |shared, stop| {
+        self.start(&offer.id, bytes, true, |shared, stop| {
             shared.set(
                 &offer.id,
                 ModelAvailability::Downloading {
@@ -588,6 +668,7 @@ impl Shared {
         self: &Arc<Self>,
         id: &ModelId,
         bytes: u64,
+        can_wait: bool,
         job: impl FnOnce(&Arc<Self>, watch::Receiver<bool>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -598,12 +679,31 @@ impl Shared {
         }
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(job(self, stopped));
-        jobs.insert(id.clone(), Job { stop, task, bytes });
+        let job = Job {
+            stop,
+            task,
+            bytes,
+            can_wait,
+        };
+        jobs.insert(id.clone(), job);
+    }
+
+    /// Reads what people brought and what was not read to its end.
+    fn read_unread(self: &Arc<Self>) {
+        let unread = {
+            let brought = lock(&self.brought);
+            let unread = brought.values().filter(|brought| brought.sha256.is_none());
+            unread.map(|brought| brought.id.clone()).collect::<Vec<_>>()
+        };
+
+        for id in unread {
+            self.read_through(&id);
+        }
     }
 
     /// Reads a file that a person brought to its end, for its hash.
     fn read_through(self: &Arc<Self>, id: &ModelId) {
-        self.start(id, 0, |shared, stop| {
+        self.start(id, 0, true, |shared, stop| {
             let mut progress = Progress::new(shared.tell(id));
             let (shared, id) = (Arc::clone(shared), id.clone());
             async move {

@@ -48,19 +48,34 @@ impl Progress {
 
     /// Tells how much has come.
     pub fn downloading(&mut self, done_bytes: u64) {
-        let Some(seconds) = self.is_time(Instant::now()) else {
-            return;
-        };
+        if let Some(rate_bytes_s) = self.rate(done_bytes) {
+            (self.tell)(ModelAvailability::Downloading {
+                done_bytes,
+                rate_bytes_s,
+            });
+        }
+    }
+
+    /// Tells how much has been copied.
+    pub fn copying(&mut self, done_bytes: u64) {
+        if let Some(rate_bytes_s) = self.rate(done_bytes) {
+            (self.tell)(ModelAvailability::Copying {
+                done_bytes,
+                rate_bytes_s,
+            });
+        }
+    }
+
+    /// Returns how fast bytes come, if it is time to tell.
+    fn rate(&mut self, done_bytes: u64) -> Option<f64> {
+        let seconds = self.is_time(Instant::now())?;
         if seconds > 0.0 {
             let rate_bytes_s = done_bytes.saturating_sub(self.told_bytes) as f64 / seconds;
             self.smooth(rate_bytes_s, seconds);
         }
         self.told_bytes = done_bytes;
 
-        (self.tell)(ModelAvailability::Downloading {
-            done_bytes,
-            rate_bytes_s: self.rate_bytes_s.unwrap_or(0.0),
-        });
+        Some(self.rate_bytes_s.unwrap_or(0.0))
     }
 
     /// Returns the seconds since something was told last, if it is time to tell again; 0 the first time.

@@ -177,6 +177,7 @@ impl Worker {
         };
 
         let model = run.and_then(|run| run.model);
+        let ring = self.view.computing();
         let mut over = Vec::new();
         for (conversation, open) in self.answers.iter_mut().filter(|_| is_ready) {
             if !open.waits() {
@@ -187,7 +188,8 @@ impl Worker {
                 continue;
             }
             let (client, answers) = handle.ask(open.ask.clone()).await;
-            open.writing = Writing::new();
+            open.writing
+                .is_asked(ring.clone(), Instant::now().into_std());
             open.state = State::Asked { client };
             let words = self.words_in.clone();
             tokio::spawn(carry(conversation.clone(), client, answers, words));
@@ -224,7 +226,7 @@ impl Worker {
         if let Answer::Token { token, .. } = word.answer {
             open.ask.written.push(token);
         }
-        match open.writing.hear(word.answer) {
+        match open.writing.hear(word.answer, Instant::now().into_std()) {
             Ok(Some(event)) => {
                 if open.text.is_empty() {
                     let _ = open.events.send(event); // nobody may listen
@@ -302,7 +304,7 @@ impl Worker {
         let Some(open) = self.answers.remove(conversation) else {
             return;
         };
-        let figures = ended.cost.map(|cost| self.figures(&cost));
+        let figures = ended.cost.map(|cost| self.figures(&cost, &open.writing));
         let now = clock::unix_ms();
 
         let (id, outcome, kept) = (open.id.clone(), ended.outcome.clone(), figures.clone());
@@ -319,16 +321,13 @@ impl Worker {
         self.recount().await;
     }
 
-    fn figures(&self, cost: &proto::chat::Figures) -> Figures {
+    fn figures(&self, cost: &proto::chat::Figures, writing: &Writing) -> Figures {
         let run = self.view.board().run.as_ref();
         let name = run.map_or_else(String::new, |run| run.name.to_string());
+        let phones = writing.phones().into_iter();
+        let phones = phones.map(|phone| self.view.name_of(phone));
 
-        figures_of(
-            cost,
-            name,
-            self.view.computing(),
-            node::work::CONTEXT_TOKENS,
-        )
+        figures_of(cost, name, phones.collect(), node::work::CONTEXT_TOKENS)
     }
 
     /// A person wants no more of an answer.
@@ -606,8 +605,11 @@ mod tests {
     }
 
     fn begin(open: &mut Open) {
-        open.writing = Writing::new();
-        let reading = open.writing.hear(Answer::Reading { done: 1, total: 2 });
+        let now = Instant::now().into_std();
+        open.writing.is_asked(Vec::new(), now);
+        let reading = open
+            .writing
+            .hear(Answer::Reading { done: 1, total: 2 }, now);
         assert!(reading.is_ok());
     }
 
@@ -630,7 +632,7 @@ mod tests {
         let due = now + PATIENCE;
 
         for late in 0..10 {
-            open.writing = Writing::new();
+            open.writing.is_asked(Vec::new(), now.into_std());
             assert!(open.waits_again(now + Duration::from_secs(late)));
             assert_eq!(open.due(), Some(due));
         }

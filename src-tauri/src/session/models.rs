@@ -120,9 +120,9 @@ impl Shelf {
         }
     }
 
-    /// Ends downloads, to go on with them another time.
+    /// Ends all that is being done with models; downloads go on another time.
     pub async fn stop(&self) {
-        self.models.suspend().await;
+        self.models.end().await;
     }
 
     /// Returns what is taken of the storage.
@@ -390,7 +390,10 @@ impl Worker {
 
         tokio::spawn(async move {
             let imported = models.import(picked).await;
-            let imported = imported.map(|model| ImportResult::Imported { model });
+            let imported = imported.map(|model| match model {
+                Some(model) => ImportResult::Imported { model },
+                None => ImportResult::Cancelled,
+            });
             let _ = reply.send(imported.map_err(Problem::from)); // nobody may wait for it
             let _ = done.send(worker::Done::Model(Done::Imported)); // the session may have ended
         });

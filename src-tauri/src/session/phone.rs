@@ -9,7 +9,9 @@ use node::start::Handle;
 use super::answers::problem;
 use super::request::Order;
 use super::worker::{Node, Worker};
-use crate::api::{Diagnostics, NetworkState, PermissionKind, PermissionStatus, Problem, Settings};
+use crate::api::{
+    Diagnostics, NetworkState, PermissionKind, PermissionStatus, Problem, SettingChange, Settings,
+};
 
 /// What models and shards may take if nobody says otherwise.
 const QUOTA_BYTES: u64 = 16 << 30;
@@ -41,7 +43,7 @@ impl Worker {
         match order {
             Order::Rename(name) => self.rename(name).await,
             Order::Welcome => self.welcome().await,
-            Order::SaveSettings(settings) => self.save_settings(settings).await,
+            Order::ChangeSetting(change) => self.change_setting(change).await,
             Order::Look(on) => self.look(on).await,
             Order::StartGroup => self.start_group().await,
             Order::Pair(phone, purpose) => self.pair(&phone, purpose).await,
@@ -100,7 +102,8 @@ impl Worker {
         Ok(())
     }
 
-    async fn save_settings(&mut self, settings: Settings) -> Result<(), Problem> {
+    async fn change_setting(&mut self, change: SettingChange) -> Result<(), Problem> {
+        let settings = self.decided.settings.clone().with(change);
         let kept = settings.clone();
         let saved = self
             .history

@@ -4,7 +4,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
     AnswerEvent, Conversation, ConversationId, Diagnostics, Forecasts, ImportResult, LeaveWhen,
-    MessageId, ModelId, PairingPurpose, PhoneId, Problem, Question, Sampling, SearchHit, Settings,
+    MessageId, ModelId, PairingPurpose, PhoneId, Problem, Question, Sampling, SearchHit,
+    SettingChange,
 };
 use crate::models::Picked;
 
@@ -50,8 +51,8 @@ pub enum Order {
     Rename(String),
     /// To be done with the welcome screen.
     Welcome,
-    /// To have these settings.
-    SaveSettings(Settings),
+    /// To decide one thing anew.
+    ChangeSetting(SettingChange),
     /// To look for other phones, or not to.
     Look(bool),
     /// To found a group.

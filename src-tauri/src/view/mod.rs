@@ -292,11 +292,11 @@ impl View {
         running::run_of(&self.board, reason, ids)
     }
 
-    /// Returns the names of the phones that compute, in ring order.
-    pub fn computing(&self) -> Vec<String> {
+    /// Returns the phones that compute, in ring order.
+    pub fn computing(&self) -> Vec<PeerId> {
         let stages = self.board.run.iter().flat_map(running::stages);
 
-        stages.map(|stage| self.names.of(stage.phone)).collect()
+        stages.map(|stage| stage.phone).collect()
     }
 
     /// Returns how this phone is, as far as it has said so.

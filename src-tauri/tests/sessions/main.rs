@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat,
+    Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat, SettingChange,
+    Settings,
 };
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, PATIENCE, Phone, answer, smollm2};
+use phone::{MEMORY_BYTES, PATIENCE, Phone, answer, figures, smollm2};
 
 const QUESTION: &str = "Why is the sky blue?";
 
@@ -122,13 +123,7 @@ async fn a_group_answers_on_every_phone_what_one_phone_would() {
         expected,
         "the screen has heard all of it"
     );
-    let MessageBody::Answer {
-        figures: Some(figures),
-        ..
-    } = &message.body
-    else {
-        panic!("an answer has figures");
-    };
+    let figures = figures(&message);
     assert_eq!(figures.completion_tokens, 40);
     assert!(
         figures.phones.len() > 1 && figures.phones[0] == "Anna",
@@ -194,13 +189,21 @@ async fn an_answer_goes_on_when_a_phone_is_lost_in_the_middle_of_it() {
     let conversation = asks.converse(60).await;
     let mut stream = asks.ask(&conversation, QUESTION).await;
     let begun = stream.words(20).await;
+    let name = lost.now().name.clone();
     lost.crash();
 
     let (message, heard) = stream.end().await;
 
     let (text, outcome) = answer(&message);
     match outcome {
-        AnswerOutcome::CutOff => assert_eq!(text, expected),
+        AnswerOutcome::CutOff => {
+            assert_eq!(text, expected);
+            // All of it, and by all of them: the phone that was lost wrote the beginning.
+            let figures = figures(&message);
+            assert_eq!(figures.completion_tokens, 60);
+            assert_eq!(figures.phones[0], "Anna");
+            assert!(figures.phones.contains(&name), "{:?}", figures.phones);
+        }
         // Where two phones have too little memory, they say so.
         AnswerOutcome::Failed {
             problem: Problem::MemoryShort { .. },
@@ -340,6 +343,44 @@ async fn a_typed_code_lets_in_and_a_wrong_one_is_said_to_be_wrong() {
         .await;
 }
 
+/// A finger is quicker than the state that shows what it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_settings_that_follow_each_other_closely_are_all_kept() {
+    let phone = Phone::new("Ida", None).await;
+    let before = phone.now().settings.clone();
+    let changes = [
+        SettingChange::UseMetered(!before.use_metered),
+        SettingChange::BatteryFloor(0.75),
+        SettingChange::Visible(!before.visible),
+        SettingChange::KeepScreenOn(!before.keep_screen_on),
+        SettingChange::OnlyWhileCharging(!before.only_while_charging),
+        SettingChange::StorageQuotaBytes(2 << 30),
+        SettingChange::MemoryLimitBytes(Some(MEMORY_BYTES)),
+        SettingChange::BatteryFloor(0.5),
+    ];
+
+    let taken = changes.map(|change| phone.session.order(Order::ChangeSetting(change)));
+    let taken = futures::future::join_all(taken).await;
+
+    assert!(taken.iter().all(Result::is_ok), "{taken:?}");
+    let expected = Settings {
+        memory_limit_bytes: Some(MEMORY_BYTES),
+        battery_floor: 0.5,
+        only_while_charging: !before.only_while_charging,
+        use_metered: !before.use_metered,
+        storage_quota_bytes: 2 << 30,
+        keep_screen_on: !before.keep_screen_on,
+        visible: !before.visible,
+    };
+    phone
+        .until("all is changed", |state| state.settings == expected)
+        .await;
+    let refused = Order::ChangeSetting(SettingChange::BatteryFloor(f64::NAN));
+    assert!(phone.session.order(refused).await.is_err());
+    let phone = Phone::open(phone.close().await).await;
+    assert_eq!(phone.now().settings, expected);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_done_says_why() {
     let phone = Phone::new("Emil", None).await;
@@ -417,6 +458,44 @@ async fn a_model_that_does_not_start_is_told_and_what_runs_goes_on() {
     let state = phone.until_ready().await;
     let run = state.run.as_ref().expect("it goes on");
     assert_eq!(run.model, runs);
+}
+
+/// As Android hands over what a cloud provides: through a pipe, which may stop.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_copied_is_shown_coming_and_can_be_stopped() {
+    let phone = Phone::new("Jan", None).await;
+    let (reader, mut writer) = std::io::pipe().expect("there are pipes");
+    let picked = Picked::Opened {
+        file: File::from(std::os::fd::OwnedFd::from(reader)),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let session = phone.session.clone();
+    let importing = tokio::spawn(async move { session.import(picked).await });
+    writer.write_all(b"GG").expect("it is read");
+
+    let is_copied = |model: &&app::api::Model| {
+        let availability = &model.availability;
+        matches!(availability, ModelAvailability::Copying { done_bytes, .. } if *done_bytes == 2)
+    };
+    let state = phone
+        .until("it is copied", |state| {
+            state.models.iter().any(|model| is_copied(&model))
+        })
+        .await;
+    let copied = state.models.iter().find(is_copied).expect("it is");
+    assert_eq!(copied.name, "mine.gguf");
+    phone.order(Order::DeleteModel(copied.id.clone())).await;
+
+    let imported = importing.await.expect("it does not panic");
+    assert_eq!(imported, Ok(ImportResult::Cancelled));
+    let is_own = |model: &app::api::Model| model.imported;
+    phone
+        .until("it is gone", |state| !state.models.iter().any(is_own))
+        .await;
+    let files = std::fs::read_dir(phone.folder.path().join("models")).expect("there is one");
+    assert_eq!(files.count(), 0, "nothing is left");
 }
 
 /// As Android hands a file over: open, with an address that only the system opens.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use app::api::{
-    AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Message, MessageBody, Model,
-    ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus, Problem,
-    Question, QuestionWhat, RunPhase, Sampling, ScanResult,
+    AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Figures, Message, MessageBody,
+    Model, ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus,
+    Problem, Question, QuestionWhat, RunPhase, Sampling, ScanResult, SettingChange,
 };
 use app::models::{self, Picked};
 use app::platform::{Doing, Platform, Reading};
@@ -56,9 +56,8 @@ impl Phone {
         let phone = Self::open(folder).await;
         phone.order(Order::Rename(name.into())).await;
         phone.order(Order::Welcome).await;
-        let mut settings = phone.now().settings.clone();
-        settings.memory_limit_bytes = memory_bytes;
-        phone.order(Order::SaveSettings(settings)).await;
+        let limit = SettingChange::MemoryLimitBytes(memory_bytes);
+        phone.order(Order::ChangeSetting(limit)).await;
 
         phone
     }
@@ -271,6 +270,17 @@ pub fn answer(message: &Message) -> (&str, &AnswerOutcome) {
     match &message.body {
         MessageBody::Answer { text, outcome, .. } => (text, outcome),
         other => panic!("no answer: {other:?}"),
+    }
+}
+
+/// Returns what an answer cost.
+pub fn figures(message: &Message) -> &Figures {
+    match &message.body {
+        MessageBody::Answer {
+            figures: Some(figures),
+            ..
+        } => figures,
+        other => panic!("no figures: {other:?}"),
     }
 }
 

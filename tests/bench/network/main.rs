@@ -36,6 +36,11 @@ mod group {
     pub const PATIENCE: Duration = Duration::from_secs(180);
 }
 
+/// Prints what helps to find out why a part ended: where tests keep it, it is told at once.
+fn note(words: &str) {
+    println!("{words}");
+}
+
 /// A part: its name, and what it does, for cases of which a word is given.
 type Part = (&'static str, fn(&str));
 

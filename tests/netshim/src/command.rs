@@ -79,6 +79,16 @@ pub enum Command {
         /// Whether to stop it.
         blocked: bool,
     },
+    /// Stops or lets pass what is for one phone alone, to and from a phone, as access points do that keep their clients
+    /// apart.
+    ///
+    /// Broadcast and multicast pass: the phone is heard of, but nothing comes back from it.
+    BlockUnicast {
+        /// Whose.
+        phone: usize,
+        /// Whether to stop it.
+        blocked: bool,
+    },
     /// Asks for every phone's addresses, state and counters.
     Status,
 }
@@ -129,6 +139,8 @@ pub struct PortStatus {
     pub plugged: bool,
     /// Whether multicast is stopped.
     pub multicast_blocked: bool,
+    /// Whether unicast is stopped.
+    pub unicast_blocked: bool,
     /// Phones with the same number hear each other.
     pub group: usize,
     /// Since the start.

@@ -82,6 +82,14 @@ enum Verb {
         #[arg(long)]
         off: bool,
     },
+    /// Stop what is for one phone alone, to and from a phone.
+    BlockUnicast {
+        /// Counted from 0.
+        phone: usize,
+        /// Let it pass again.
+        #[arg(long)]
+        off: bool,
+    },
     /// Print every phone's addresses, state and counters.
     Status {
         /// As one line of JSON.
@@ -163,6 +171,10 @@ fn main() -> anyhow::Result<()> {
         Verb::BlockMulticast { phone, off } => {
             let blocked = !off;
             change(&socket, &Command::BlockMulticast { phone, blocked })
+        }
+        Verb::BlockUnicast { phone, off } => {
+            let blocked = !off;
+            change(&socket, &Command::BlockUnicast { phone, blocked })
         }
         Verb::Status { json } => status(&socket, json),
         Verb::Send { command } => send(&socket, &command),
@@ -285,6 +297,11 @@ fn line(index: usize, phone: &PhoneStatus) -> String {
     line += if port.plugged { "" } else { "  UNPLUGGED" };
     line += if port.multicast_blocked {
         "  NO MULTICAST"
+    } else {
+        ""
+    };
+    line += if port.unicast_blocked {
+        "  NO UNICAST"
     } else {
         ""
     };

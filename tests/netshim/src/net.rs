@@ -286,6 +286,16 @@ impl Net {
             .map(drop)
     }
 
+    /// Stops or lets pass what is for one phone alone, to and from a phone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Net::set_profile`].
+    pub fn block_unicast(&self, phone: usize, blocked: bool) -> Result<(), NetError> {
+        self.apply(Command::BlockUnicast { phone, blocked })
+            .map(drop)
+    }
+
     /// Returns what a phone's frames went through.
     ///
     /// # Errors

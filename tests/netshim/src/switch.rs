@@ -59,7 +59,7 @@ pub struct Counters {
     pub dropped_overflow: u64,
     /// Frames it sent to, or through, a cut.
     pub dropped_cut: u64,
-    /// Multicasts it sent that were stopped by [`Command::BlockMulticast`] at either end.
+    /// Frames it sent that were stopped at either end, by [`Command::BlockMulticast`] or [`Command::BlockUnicast`].
     pub dropped_filtered: u64,
     /// Frames it sent to an address that no phone has, or that were no Ethernet frames.
     pub dropped_nobody: u64,
@@ -93,6 +93,7 @@ pub struct Switch {
 struct Port {
     plugged: bool,
     multicast_blocked: bool,
+    unicast_blocked: bool,
     group: usize,
     radio: Transmitter,
     counters: Counters,
@@ -113,6 +114,7 @@ impl Switch {
         let ports = (0..n_phones).map(|_| Port {
             plugged: true,
             multicast_blocked: false,
+            unicast_blocked: false,
             group: 0,
             radio: Transmitter::default(),
             counters: Counters::default(),
@@ -138,10 +140,14 @@ impl Switch {
         counters.sent_bytes += frame.len() as u64;
 
         match Destination::of(&frame, everyone.len()) {
-            Destination::Phone(to) if to != from => self.send(from, to..to + 1, false, frame, now),
+            Destination::Phone(to) if to != from => {
+                self.send(from, to..to + 1, |port| port.unicast_blocked, frame, now);
+            }
             Destination::Phone(_) | Destination::Nobody => counters.dropped_nobody += 1,
-            Destination::Everyone => self.send(from, everyone, false, frame, now),
-            Destination::Multicast => self.send(from, everyone, true, frame, now),
+            Destination::Everyone => self.send(from, everyone, |_| false, frame, now),
+            Destination::Multicast => {
+                self.send(from, everyone, |port| port.multicast_blocked, frame, now);
+            }
         }
     }
 
@@ -191,6 +197,9 @@ impl Switch {
             Command::BlockMulticast { phone, blocked } => {
                 self.port(*phone)?.multicast_blocked = *blocked;
             }
+            Command::BlockUnicast { phone, blocked } => {
+                self.port(*phone)?.unicast_blocked = *blocked;
+            }
             Command::Status => {}
         }
         Ok(None)
@@ -201,6 +210,7 @@ impl Switch {
         let status = |port: &Port| PortStatus {
             plugged: port.plugged,
             multicast_blocked: port.multicast_blocked,
+            unicast_blocked: port.unicast_blocked,
             group: port.group,
             counters: port.counters,
         };
@@ -209,12 +219,12 @@ impl Switch {
 }
 
 impl Switch {
-    /// Sends a frame to each of `receivers` but the sender.
+    /// Sends a frame to each of `receivers` but the sender, unless one of both is `blocked`.
     fn send(
         &mut self,
         from: usize,
         receivers: std::ops::Range<usize>,
-        filterable: bool,
+        blocked: impl Fn(&Port) -> bool,
         frame: Arc<[u8]>,
         now: Instant,
     ) {
@@ -222,7 +232,7 @@ impl Switch {
 
         for to in receivers.filter(|to| *to != from) {
             let hears = self.hears(from, to);
-            let filtered = filterable && self.filters(from, to);
+            let filtered = blocked(&self.ports[from]) || blocked(&self.ports[to]);
             let Port {
                 radio, counters, ..
             } = &mut self.ports[from];
@@ -282,10 +292,6 @@ impl Switch {
     fn hears(&self, from: usize, to: usize) -> bool {
         let (from, to) = (&self.ports[from], &self.ports[to]);
         from.plugged && to.plugged && from.group == to.group
-    }
-
-    fn filters(&self, from: usize, to: usize) -> bool {
-        self.ports[from].multicast_blocked || self.ports[to].multicast_blocked
     }
 
     fn link(&self, from: usize, to: usize) -> Link {
@@ -658,6 +664,34 @@ mod tests {
             world.send(2, to, 100, 0);
             assert_eq!(world.arrivals().len(), 2, "{to:x?}");
         }
+    }
+
+    #[test]
+    fn blocked_unicast_leaves_what_a_phone_is_heard_of_by() {
+        let mut world = World::new(3, Profile::Loopback.link());
+        world.apply(Command::BlockUnicast {
+            phone: 2,
+            blocked: true,
+        });
+
+        for (from, to) in [(0, 2), (2, 0)] {
+            world.send(from, mac(to), 100, 0);
+            assert_eq!(world.arrivals(), [], "from phone {from}");
+            assert_eq!(world.counters(from).dropped_filtered, 1);
+        }
+        world.send(0, mac(1), 100, 0);
+        assert_eq!(world.arrivals().len(), 1, "others are not apart");
+        for to in [MDNS_V4, MDNS_V6, BROADCAST, SOLICITED_NODE] {
+            world.send(2, to, 100, 0);
+            assert_eq!(world.arrivals().len(), 2, "to {to:x?}");
+        }
+
+        world.apply(Command::BlockUnicast {
+            phone: 2,
+            blocked: false,
+        });
+        world.send(0, mac(2), 100, 0);
+        assert_eq!(world.arrivals().len(), 1);
     }
 
     #[test]

@@ -31,7 +31,7 @@ import type { Question } from "../bindings/Question";
 import type { Sampling } from "../bindings/Sampling";
 import type { ScanResult } from "../bindings/ScanResult";
 import type { SearchHit } from "../bindings/SearchHit";
-import type { Settings } from "../bindings/Settings";
+import type { SettingChange } from "../bindings/SettingChange";
 
 /** Ends a subscription. Nothing is heard after it was called. */
 export type Unsubscribe = () => void;
@@ -64,7 +64,8 @@ export interface Backend {
     requestPermission(permission: PermissionKind): Promise<void>;
     /** Where a permission that was refused can be given. */
     openSystemSettings(): Promise<void>;
-    saveSettings(settings: Settings): Promise<void>;
+    /** Changes one setting and leaves the others; of several changes, the last one counts. */
+    changeSetting(change: SettingChange): Promise<void>;
     diagnostics(): Promise<Diagnostics>;
 
     // People
@@ -99,9 +100,9 @@ export interface Backend {
 
     download(model: ModelId): Promise<void>;
     pauseDownload(model: ModelId): Promise<void>;
-    /** Removes the file, or what was downloaded of it. */
+    /** Removes the file, or what was downloaded or copied of it. */
     deleteModel(model: ModelId): Promise<void>;
-    /** Lets a person pick a GGUF file. */
+    /** Lets a person pick a GGUF file. Where it has to be copied first, that is seen in the state; `deleteModel` stops it. */
     importModel(): Promise<ImportResult>;
     forecast(model: ModelId): Promise<Forecasts>;
     /** Makes a model ready in the group, or on this phone alone. */

@@ -32,6 +32,26 @@ test("arguments reach the command by name", async () => {
     ]);
 });
 
+test("settings are changed in the order in which somebody did it, even if a change is slow or refused", async () => {
+    const taken: unknown[] = [];
+    let refuse: ((problem: unknown) => void) | undefined;
+    mockIPC((_, args) => {
+        taken.push((args as { change: { value: unknown } }).change.value);
+        return taken.length === 1 ? new Promise((_, reject) => (refuse = reject)) : undefined;
+    });
+    const backend = new TauriBackend();
+
+    const first = backend.changeSetting({ setting: "battery_floor", value: 7 });
+    const second = backend.changeSetting({ setting: "battery_floor", value: 0.5 });
+    await expect.poll(() => refuse).toBeDefined();
+    expect(taken).toEqual([7]);
+    refuse?.({ kind: "busy" });
+
+    await expect(first).rejects.toEqual(new Refused({ kind: "busy" }));
+    await second;
+    expect(taken).toEqual([7, 0.5]);
+});
+
 test("a refusal keeps its reason; anything else becomes one", async () => {
     mockIPC((command) => {
         throw command === "leave" ? { kind: "not_leader" } : "command stop not found";

@@ -14,7 +14,7 @@
  * | `welcome`               |                                           |                  |
  * | `request_permission`    | `permission: PermissionKind`              |                  |
  * | `open_system_settings`  |                                           |                  |
- * | `save_settings`         | `settings: Settings`                      |                  |
+ * | `change_setting`        | `change: SettingChange`                   |                  |
  * | `diagnostics`           |                                           | `Diagnostics`    |
  * | `look`                  | `on: boolean`                             |                  |
  * | `start_group`           |                                           |                  |
@@ -69,10 +69,13 @@ import type { Question } from "../bindings/Question";
 import type { Sampling } from "../bindings/Sampling";
 import type { ScanResult } from "../bindings/ScanResult";
 import type { SearchHit } from "../bindings/SearchHit";
-import type { Settings } from "../bindings/Settings";
+import type { SettingChange } from "../bindings/SettingChange";
 import { Refused, type Backend, type Unsubscribe } from "./backend";
 
 export class TauriBackend implements Backend {
+    /** Resolves when the last setting that was changed has been. */
+    private changed: Promise<void> = Promise.resolve();
+
     watch = (listener: (state: AppState) => void) => subscribe("watch_state", listener);
     notices = (listener: (notice: Notice) => void) => subscribe("watch_notices", listener);
     beats = (listener: (beat: Beat) => void) => subscribe("watch_beats", listener);
@@ -81,7 +84,12 @@ export class TauriBackend implements Backend {
     welcome = () => call<void>("welcome");
     requestPermission = (permission: PermissionKind) => call<void>("request_permission", { permission });
     openSystemSettings = () => call<void>("open_system_settings");
-    saveSettings = (settings: Settings) => call<void>("save_settings", { settings });
+    changeSetting = (change: SettingChange) => {
+        // The app takes commands up side by side: of two changes of one setting, the first might come last.
+        const changed = this.changed.then(() => call<void>("change_setting", { change }));
+        this.changed = changed.catch(() => undefined);
+        return changed;
+    };
     diagnostics = () => call<Diagnostics>("diagnostics");
 
     look = (on: boolean) => call<void>("look", { on });

@@ -13,6 +13,14 @@ done_bytes: number,
 /**
  * How fast it comes.
  */
+rate_bytes_s: number, } | { "kind": "copying", 
+/**
+ * Bytes that are here.
+ */
+done_bytes: number, 
+/**
+ * How fast it is copied.
+ */
 rate_bytes_s: number, } | { "kind": "paused", 
 /**
  * How much.

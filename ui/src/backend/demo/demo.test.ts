@@ -140,6 +140,25 @@ describe("models", () => {
         expect(model()).toEqual({ kind: "here" });
     });
 
+    test("an import is seen being copied, and one that is stopped leaves nothing", async () => {
+        const { backend, state } = demo("nearby");
+        const before = state();
+        const imported = () => state().models.find((model) => model.imported);
+        const stopped = backend.importModel();
+        await pass(1500);
+        expect(imported()?.availability).toMatchObject({ kind: "copying", done_bytes: expect.any(Number) });
+
+        await backend.deleteModel(imported()?.id ?? "");
+        await pass(1000);
+        await expect(stopped).resolves.toEqual({ kind: "cancelled" });
+        expect(state()).toEqual(before);
+
+        const whole = backend.importModel();
+        await pass(60_000);
+        await expect(whole).resolves.toEqual({ kind: "imported", model: imported()?.id });
+        expect(imported()?.availability).toEqual({ kind: "here" });
+    });
+
     test("shards reach every phone, and then it is ready", async () => {
         const { state } = demo("preparing");
         await pass(1000);

@@ -31,7 +31,7 @@ import type { Run } from "../../bindings/Run";
 import type { Sampling } from "../../bindings/Sampling";
 import type { ScanResult } from "../../bindings/ScanResult";
 import type { SearchHit } from "../../bindings/SearchHit";
-import type { Settings } from "../../bindings/Settings";
+import type { SettingChange } from "../../bindings/SettingChange";
 import { Refused, type Backend, type Unsubscribe } from "../backend";
 import { Luck } from "./luck";
 import { GB, ME, asMember, forecasts, outlook, type DemoPhone } from "./phones";
@@ -57,6 +57,8 @@ const TEXT_MS = 40;
 const SHOW_MS = 100;
 const SHARD_RATE_BYTES_S = 38e6;
 const DOWNLOAD_RATE_BYTES_S = 11e6;
+/** What a phone's flash takes. */
+const COPY_RATE_BYTES_S = 220e6;
 const TICK_MS = 200;
 const HAPPENED_MAX = 50;
 
@@ -134,11 +136,11 @@ export class DemoBackend implements Backend {
         this.change((state) => (state.network = { kind: "ok" }));
     }
 
-    async saveSettings(settings: Settings): Promise<void> {
+    async changeSetting({ setting, value }: SettingChange): Promise<void> {
         await this.wait(SHOW_MS);
         this.change((state) => {
-            state.settings = settings;
-            state.storage.quota_bytes = settings.storage_quota_bytes;
+            state.settings = { ...state.settings, [setting]: value };
+            state.storage.quota_bytes = state.settings.storage_quota_bytes;
         });
     }
 
@@ -330,13 +332,35 @@ export class DemoBackend implements Backend {
         await this.wait(600);
         const imported: Model = {
             ...this.model("llama1"), id: freshId("imported"), name: "my-finetune.Q4_0.gguf", maker: "", licence: "",
-            imported: true, availability: { kind: "here" },
+            imported: true, availability: { kind: "copying", done_bytes: 0, rate_bytes_s: 0 },
         };
+        const missing_bytes = imported.file_bytes - this.state.storage.free_bytes;
+        if (missing_bytes > 0) throw new Refused({ kind: "storage_short", missing_bytes });
+        this.change((state) => state.models.push(imported));
+        if (!(await this.copied(imported))) return { kind: "cancelled" };
+
         this.change((state) => {
-            state.models.push(imported);
+            imported.availability = { kind: "here" };
             state.storage.models_bytes += imported.file_bytes;
+            state.storage.free_bytes -= imported.file_bytes;
         });
         return { kind: "imported", model: imported.id };
+    }
+
+    /** As of a file that a cloud provides. Resolves to whether all has come: not if it was taken out of the list. */
+    private copied(model: Model): Promise<boolean> {
+        let done_bytes = 0;
+        return new Promise((resolve) => {
+            const tick = () => {
+                if (!this.state.models.includes(model)) return resolve(false);
+                const rate_bytes_s = COPY_RATE_BYTES_S * this.luck.between(0.8, 1.2);
+                done_bytes += (rate_bytes_s * this.options.speed * TICK_MS) / 1000;
+                if (done_bytes >= model.file_bytes) return resolve(true);
+                this.change(() => (model.availability = { kind: "copying", done_bytes, rate_bytes_s }));
+                this.ticks(tick);
+            };
+            this.ticks(tick);
+        });
     }
 
     async forecast(id: string): Promise<Forecasts> {

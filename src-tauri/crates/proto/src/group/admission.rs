@@ -15,7 +15,8 @@
 //!
 //! Either side may host: who taps says whether it wants *in* or wants the other in
 //! ([`Purpose`]). Any member may host; the leader writes the newcomer into the roster, and the host
-//! hands it over. Every step is repeated once a second until it is answered and may come twice.
+//! hands it over. Every step is repeated once a second until it is answered and may come twice; a phone
+//! from which nothing has come is dialled again as often.
 //!
 //! **What a stranger can fill**: [`KNOCKS_MAX`] places, each for at most [`REVEAL_WAIT`] until a
 //! code can be shown and [`PAIRING_LIFETIME`] after. People's own asks and invites have their own.
@@ -663,7 +664,13 @@ impl Admission {
             })
             .collect();
         for peer in due {
-            self.repeat(peer, phone);
+            if self.has_answered(peer) {
+                self.repeat(peer, phone);
+            } else {
+                // It may never have been reached: a radio that sleeps misses a dial. Where there is a connection, it is
+                // told of, and the step repeated.
+                phone.dial(peer, Addresses::default());
+            }
         }
     }
 
@@ -716,6 +723,15 @@ impl Admission {
                 entered: false,
             },
         );
+    }
+
+    /// Returns whether anything came from a phone that is asked, or whose invite is used, if it did not ask itself.
+    fn has_answered(&self, peer: PeerId) -> bool {
+        let asked = self.pairings.get(&peer);
+        let is_asked_in_vain = asked.is_some_and(|p| p.side == Side::Asker && p.code.is_none());
+        let invites = self.presenting.as_ref().filter(|p| p.host == peer);
+
+        !is_asked_in_vain && invites.is_none_or(|p| p.accepted)
     }
 
     /// Says again what `peer` has not answered yet.

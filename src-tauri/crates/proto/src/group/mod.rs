@@ -807,6 +807,38 @@ mod tests {
     }
 
     #[test]
+    fn a_phone_that_does_not_answer_is_dialled_again_until_it_does() {
+        let secret = Secret::draw(&mut ChaCha12Rng::seed_from_u64(1));
+        let bela = Pair::new().phones[1].id();
+        let ask = Command::Ask {
+            peer: bela,
+            purpose: Purpose::Join,
+        };
+        let present = Command::Present {
+            host: bela,
+            addresses: Addresses::default(),
+            secret,
+            group: None,
+        };
+        for command in [ask.clone(), present] {
+            let mut pair = Pair::new();
+            let anna = &mut pair.phones[0];
+
+            anna.handle(InEvent::Command(command.clone()), pair.now);
+            assert_eq!(dials(anna), 1, "{command:?}");
+            for second in 1..5 {
+                anna.handle_timeout(pair.now + admission::RESEND * second);
+                assert_eq!(dials(anna), 1, "{command:?}");
+            }
+        }
+
+        let mut pair = Pair::new();
+        pair.command(0, ask);
+        pair.phones[0].handle_timeout(pair.now + admission::RESEND);
+        assert_eq!(dials(&mut pair.phones[0]), 0, "there is a code");
+    }
+
+    #[test]
     fn a_restarted_phone_is_a_member_still_and_seeks_its_leader() {
         let mut pair = Pair::new();
         pair.command(
@@ -918,6 +950,13 @@ mod tests {
         } else {
             None
         }
+    }
+
+    /// Returns how often it dials.
+    fn dials(phone: &mut Group) -> usize {
+        std::iter::from_fn(|| phone.poll())
+            .filter(|event| matches!(event, OutEvent::Dial { .. }))
+            .count()
     }
 
     fn is_answer(event: &OutEvent) -> bool {
