@@ -154,7 +154,7 @@ impl Loose {
     ///
     /// As [`Card::read`], where it can be read more than once: what is no model is not copied.
     pub fn card(&self) -> Result<Card, Trouble> {
-        let file_name = clean_text(&self.name, NAME_BYTES_MAX);
+        let file_name = clean(&self.name, NAME_BYTES_MAX);
 
         if can_be_opened(&self.file) {
             let card = Card::read(&path_of_open(&self.file)?)?;
