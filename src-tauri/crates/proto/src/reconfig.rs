@@ -26,6 +26,9 @@ use crate::{Epoch, PeerId};
 /// Bytes of what a phone says about why it is not ready: some lines on a screen.
 const REASON_BYTES_MAX: usize = 512;
 
+/// Epoch of a phone that says which plan it follows, and is not ready for none in particular: epochs count from 1.
+const NO_PLAN: Epoch = Epoch(0);
+
 /// How far ahead of ours a member's epoch is believed to be: plans made on the other side of a cut, one a
 /// second for a month.
 const EPOCHS_APART_MAX: u64 = 1 << 22;
@@ -161,13 +164,18 @@ impl Reconfig {
             self.fail(old.unwrap_or(new), Cause::Lost, "another phone leads");
         }
         if let Some(prepared) = self.prepared.as_ref().filter(|_| new != self.me) {
-            let epoch = prepared.plan.epoch;
-            if prepared.state.is_over() {
-                let reason = "it has given its part up".into();
-                self.say_not_ready(epoch, Cause::Lost, reason);
+            let newest = prepared.plan.epoch;
+            let epoch = if prepared.state.is_over() {
+                newest
             } else {
-                self.send_leader(Control::Ready { epoch });
-            }
+                NO_PLAN
+            };
+            self.send_leader(Control::NotReady {
+                epoch,
+                newest,
+                cause: Cause::Lost,
+                reason: "it has given its part up".into(),
+            });
         }
     }
 
@@ -420,9 +428,6 @@ impl Reconfig {
     fn ready(&mut self, from: PeerId, epoch: Epoch) {
         if !self.leads() {
             return;
-        }
-        if self.has_outrun(from, epoch) {
-            return self.outrun(from, epoch);
         }
         let Some(prepared) = self.current(epoch) else {
             return;
@@ -739,10 +744,16 @@ mod tests {
         leader.loaded(Epoch(1));
         leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
 
-        leader.handle(CARL, Control::Ready { epoch: Epoch(5) }); // it has no part
-        leader.handle(BELA, Control::Ready { epoch: Epoch(1) });
+        let follows = |newest| Control::NotReady {
+            epoch: NO_PLAN,
+            newest: Epoch(newest),
+            cause: Cause::Lost,
+            reason: String::new(),
+        };
+        leader.handle(CARL, follows(5)); // it has no part
+        leader.handle(BELA, follows(1));
         assert_eq!(leader.status(), Status::InForce);
-        leader.handle(BELA, Control::Ready { epoch: Epoch(5) });
+        leader.handle(BELA, follows(5));
 
         assert_eq!(leader.status(), Status::Failed(Cause::Lost));
         assert_eq!(leader.next_epoch(), Epoch(6));

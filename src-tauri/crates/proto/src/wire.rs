@@ -131,9 +131,9 @@ pub enum Control {
     },
     /// A phone cannot do its part of a plan.
     NotReady {
-        /// The plan's epoch.
+        /// The plan's epoch; 0 where the phone only says which one it follows.
         epoch: Epoch,
-        /// Newest epoch that the phone knows of.
+        /// Newest epoch that the phone has prepared for.
         newest: Epoch,
         /// Whether it may be different the next time.
         cause: Cause,
