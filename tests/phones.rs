@@ -8,8 +8,16 @@
 use sim::phones::{Outcome, Scenario, World};
 use sim::seeds;
 
-/// Seeds that once found a bug.
-const FOUND: [u64; 0] = [];
+/// Seeds that once found a bug: a phone came back to a leader that counted on a part which it had given up under another one,
+/// and every question hung (93, 141, 1261, 2837, 2920); a plan reached a phone while it obeyed another leader, was dropped
+/// without a word, and stayed in preparation for ever (693, 728, 1060, 2693); a stop that made room for another phone's model
+/// was told that phone when it came back (174, 273, 689); a leader whose app had been suspended found the same phones there,
+/// and planned no more (692, 713, 772); a phone took the plan for broken that ran on, as it had lost one with whom it had
+/// nothing to do (288, 424, 564, 674).
+const FOUND: [u64; 19] = [
+    93, 141, 174, 273, 288, 424, 564, 674, 689, 692, 693, 713, 728, 772, 1060, 1261, 2693, 2837,
+    2920,
+];
 
 /// Whatever happens to phones for a while, every question ends, every token is right, and when it is over all of them run
 /// one plan and are answered.
@@ -30,7 +38,8 @@ fn phones_come_through_trouble() {
     assert!(seen.total.n_went_on > 0, "and some of these went on");
 }
 
-/// The same for what `tests/netns` does with real phones: one has no cable for ten seconds.
+/// The same for what `tests/netns` does with real phones: one has no cable for ten seconds. In one of fourteen such worlds
+/// all waited for ever once for who had obeyed both sides.
 #[test]
 fn a_cable_is_pulled_for_ten_seconds() {
     if let Some(seed) = seed() {

@@ -183,6 +183,21 @@ fn any_member_starts_a_model_that_another_has_and_may_stop_it() {
     world.assert_nothing_runs();
 }
 
+/// It would wait to be let lead, and then give up.
+#[test]
+fn a_model_is_offered_again_when_the_offer_was_lost() {
+    let mut world = World::formed(&[ANNA, BELA]);
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+
+    world.tell(BELA, run(even(2), MODEL));
+    world.coming.clear(); // it was on its way
+    world.hang_up(BELA);
+    world.run_for(10 * SECOND);
+
+    world.assert_runs(MODEL);
+    assert_eq!(world.phones[&ANNA].leader, Some(BELA));
+}
+
 /// What the lost phone ran goes on with the phone that leads next, if that has the model.
 #[test]
 fn who_leads_next_is_asked_to_go_on_with_what_was_run() {

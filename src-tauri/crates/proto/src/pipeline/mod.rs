@@ -573,6 +573,10 @@ mod tests {
 
         assert!(head.pipeline.is_idle());
         assert_eq!(head.embeds().len(), 3, "nothing was sent after");
+
+        // It may have been away for a moment only, and must not take what it has for the whole answer.
+        let told = head.answers().last().copied();
+        assert_eq!(told, Some(&Answer::Failed(FailureReason::HeadLost)));
     }
 
     #[test]
