@@ -1,6 +1,7 @@
 //! Models: getting them, what to expect of them, and having one run.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use node::event_loop::{ForecastNews, Limits, ModelFile};
@@ -284,7 +285,7 @@ impl Worker {
                 self.tell(Notice::DownloadDone { model }).await;
             }
         }
-        self.refit(true);
+        self.refit(!are_of_a_kind(&now_seen, &before));
         if has_moved && let Ok(handle) = self.handle() {
             handle.set_models(self.model_files().await).await;
             self.weigh();
@@ -732,6 +733,16 @@ fn seen(listing: &[Listed]) -> BTreeMap<ModelId, ModelAvailability> {
 
     seen.map(|listed| (listed.id.clone(), listed.availability.clone()))
         .collect()
+}
+
+/// Returns whether the models are the same and as far as before: bytes may have come in of each.
+fn are_of_a_kind(
+    now: &BTreeMap<ModelId, ModelAvailability>,
+    before: &BTreeMap<ModelId, ModelAvailability>,
+) -> bool {
+    let kinds = |seen: &BTreeMap<_, _>| seen.values().map(discriminant).collect::<Vec<_>>();
+
+    now.keys().eq(before.keys()) && kinds(now) == kinds(before)
 }
 
 /// Returns why the node does not do what a person wants.
