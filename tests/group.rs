@@ -462,6 +462,27 @@ fn a_newcomer_waits_for_the_answer_and_is_told() {
     }
 }
 
+/// In a group that chats all the time one answer follows the other, sooner than a host asks again.
+#[test]
+fn a_newcomer_is_let_in_between_two_answers() {
+    for host in [0, 1] {
+        let mut world = GroupWorld::new(8, 3, Conditions::WIFI);
+        tap(&mut world, 1, 0, Purpose::Join);
+        world.run_for(Duration::from_secs(10));
+        let leader = world.leader_index(0).expect("settled");
+        world.tell(leader, InEvent::Writing(true));
+
+        tap(&mut world, 2, host, Purpose::Join);
+        world.run_for(Duration::from_secs(10));
+        world.tell(leader, InEvent::Writing(false));
+        world.run_for(Duration::from_millis(1));
+        world.tell(leader, InEvent::Writing(true));
+        world.run_for(Duration::from_secs(3));
+
+        assert_eq!(world.group(2), world.group(0), "host {host}");
+    }
+}
+
 /// An invite lets one phone in, once, in time; a wrong secret lets nobody in.
 #[test]
 fn an_invite_is_for_one_phone_once_in_time() {

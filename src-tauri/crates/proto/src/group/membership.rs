@@ -98,6 +98,8 @@ pub(super) struct Membership {
     unmerged: Option<Unmerged>,
     /// What the leader's last heartbeat said.
     leader_writing: bool,
+    /// Newcomers that members asked this phone, which leads, to let in while an answer was written: who asked, and when last.
+    asked: BTreeMap<PeerId, (PeerId, Name, Instant)>,
     leaving: Option<Leaving>,
     /// Since when members say that we are none.
     estranged_since: Option<Instant>,
@@ -191,6 +193,7 @@ impl Membership {
             fresher: None,
             unmerged: None,
             leader_writing: false,
+            asked: BTreeMap::new(),
             leaving: None,
             estranged_since: None,
             departed: None,
@@ -398,6 +401,7 @@ impl Membership {
     /// Something about this phone has changed: its name, its addresses, or whether it writes.
     pub(super) fn phone_changed(&mut self, phone: &mut Phone, now: Instant) {
         self.tell_about(phone, now);
+        self.let_in_who_waited(phone, now);
         self.settle(phone, now);
     }
 

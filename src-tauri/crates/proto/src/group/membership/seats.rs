@@ -1,16 +1,20 @@
 //! Keeping the roster: the leader writes it, the members take it over, and what a member knew before
 //! is merged into a new leader's.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{ABOUT_PAUSE, Contact, ENTERING_WAIT, Entry, MERGE_TRIES, Membership, Unmerged};
 use crate::PeerId;
 use crate::group::Phone;
+use crate::group::admission::RESEND;
 use crate::group::bounded::{Addresses, Name};
 use crate::group::election::Compared;
 use crate::group::event::OutEvent;
 use crate::group::message::{Body, Door, Refusal};
-use crate::group::roster::{Member, Roster, Stamp};
+use crate::group::roster::{MEMBERS_MAX, Member, Roster, Stamp};
+
+/// How long after a host has asked for somebody it still wants that: it asks again each [`RESEND`].
+const STILL_WANTED: Duration = RESEND.saturating_mul(3);
 
 impl Membership {
     pub(super) fn roster_came(
@@ -185,7 +189,13 @@ impl Membership {
         phone: &mut Phone,
         now: Instant,
     ) {
-        if !self.election.is_leading() || phone.writing || peer == phone.id {
+        if !self.election.is_leading() || peer == phone.id {
+            return;
+        }
+        if phone.writing {
+            if self.asked.len() < MEMBERS_MAX || self.asked.contains_key(&peer) {
+                self.asked.insert(peer, (from, name, now));
+            }
             return;
         }
         let entry = if self.roster.contains(peer) {
@@ -195,6 +205,19 @@ impl Membership {
         };
         if let Entry::Refused(why) = entry {
             self.say(from, Body::AdmitRefused { peer, why }, phone);
+        }
+    }
+
+    /// Lets in those who waited for an answer to end, and whom their hosts still want in. It may be followed at once by
+    /// another answer, before a host asks again.
+    pub(super) fn let_in_who_waited(&mut self, phone: &mut Phone, now: Instant) {
+        if phone.writing {
+            return;
+        }
+        for (peer, (from, name, asked_at)) in std::mem::take(&mut self.asked) {
+            if now < asked_at + STILL_WANTED && self.roster.contains(from) {
+                self.asked_to_admit(from, peer, name, phone, now);
+            }
         }
     }
 
