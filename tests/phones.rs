@@ -38,8 +38,7 @@ fn phones_come_through_trouble() {
     assert!(seen.total.n_went_on > 0, "and some of these went on");
 }
 
-/// The same for what `tests/netns` does with real phones: one has no cable for ten seconds. In one of fourteen such worlds
-/// all waited for ever once for who had obeyed both sides.
+/// The same for what `tests/netns` does with real phones: one has no cable for ten seconds.
 #[test]
 fn a_cable_is_pulled_for_ten_seconds() {
     if let Some(seed) = seed() {

@@ -144,7 +144,7 @@ test.each([[true, 1], [false, 0]])("dots go round with every token, unless less 
 });
 
 test("of a model that only another phone has, that phone says what to expect", async () => {
-    const { page, close } = await open({ demo: "many" });
+    const { page, close } = await open({ demo: "many", speed: 0.2 });
     await tab(page, "Models");
     await button(page, /Gemma 3 270M/).click();
 

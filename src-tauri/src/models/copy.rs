@@ -91,7 +91,8 @@ impl Copy {
     /// Returns how many bytes have come, 0 at the end; `None` if they are wanted no more.
     fn next(&mut self, block: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
-            if *self.stop.borrow() {
+            // Nor by anybody who could still say so.
+            if *self.stop.borrow() || self.stop.has_changed().is_err() {
                 return Ok(None);
             }
             if !has_something(&self.file)? {

@@ -590,7 +590,10 @@ impl Shared {
         self.forget(&id);
 
         match copied {
-            Ok(Ok(true)) => Ok(Some(Settled::at(path.canonicalize()?, name))),
+            Ok(Ok(true)) => {
+                let path = on_disk(move || path.canonicalize()).await??;
+                Ok(Some(Settled::at(path, name)))
+            }
             Ok(Ok(false)) | Err(_) => Ok(None),
             Ok(Err(trouble)) => Err(trouble),
         }
@@ -688,12 +691,17 @@ impl Shared {
         jobs.insert(id.clone(), job);
     }
 
-    /// Reads what people brought and what was not read to its end.
+    /// Reads what people brought and what was not read to its end; not what was found damaged.
     fn read_unread(self: &Arc<Self>) {
         let unread = {
-            let brought = lock(&self.brought);
+            let (brought, listing) = (lock(&self.brought), self.listing.borrow());
+            let has_failed = |id: &ModelId| {
+                let listed = listing.iter().find(|listed| listed.id == *id);
+                listed.is_some_and(|l| matches!(l.availability, ModelAvailability::Failed { .. }))
+            };
             let unread = brought.values().filter(|brought| brought.sha256.is_none());
-            unread.map(|brought| brought.id.clone()).collect::<Vec<_>>()
+            let unread = unread.map(|brought| brought.id.clone());
+            unread.filter(|id| !has_failed(id)).collect::<Vec<_>>()
         };
 
         for id in unread {

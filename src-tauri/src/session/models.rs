@@ -677,12 +677,19 @@ async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Result<Fo
         match news {
             ForecastNews::Measuring { .. } => {}
             ForecastNews::Done(forecasts) => return Ok(outlook::forecasts_of(&forecasts)),
-            ForecastNews::Failed(ForecastError::Busy) => return Err(Problem::Busy),
-            ForecastNews::Failed(error) => return Err(Problem::other(error)),
+            ForecastNews::Failed(error) => return Err(not_forecast(error)),
         }
     }
 
     Err(Problem::Busy)
+}
+
+fn not_forecast(error: ForecastError) -> Problem {
+    match error {
+        ForecastError::Busy | ForecastError::Occupied | ForecastError::Superseded => Problem::Busy,
+        ForecastError::NobodyHasIt => refused_by(Refused::NobodyHasIt),
+        ForecastError::NoLeader | ForecastError::TimedOut => Problem::other(error),
+    }
 }
 
 /// Returns what each phone of the group may use, but for those that do not compute; this one first.

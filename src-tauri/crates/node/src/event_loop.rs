@@ -105,6 +105,8 @@ pub enum Command {
     Forecast {
         /// The model.
         work: Box<Work>,
+        /// Whether a person of this phone wants to know.
+        is_own: bool,
         /// What there is to tell. Dropping the other end ends it.
         news: mpsc::UnboundedSender<ForecastNews>,
     },
@@ -455,9 +457,9 @@ impl EventLoop {
                 let allowed = self.phone.check_exclude(phone);
                 return self.if_allowed(allowed, answer, event, now);
             }
-            Command::Forecast { work, news } => {
+            Command::Forecast { work, is_own, news } => {
                 let id = self.next_forecast(news);
-                InEvent::Forecast { id, work }
+                InEvent::Forecast { id, work, is_own }
             }
             Command::ForecastElsewhere { model, news } => {
                 let id = self.next_forecast(news);

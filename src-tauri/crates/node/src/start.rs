@@ -280,9 +280,14 @@ impl Handle {
     /// the others. Nothing is moved. The last news is [`ForecastNews::Done`] or [`ForecastNews::Failed`]; dropping the
     /// receiver ends it. One at a time: a second one ends the first.
     pub async fn forecast(&self, work: Work) -> mpsc::UnboundedReceiver<ForecastNews> {
+        self.find_out(work, true).await
+    }
+
+    async fn find_out(&self, work: Work, is_own: bool) -> mpsc::UnboundedReceiver<ForecastNews> {
         let (news, receiver) = mpsc::unbounded_channel();
         let work = Box::new(work);
-        let _ = self.commands.send(Command::Forecast { work, news }).await; // it may have stopped
+        let command = Command::Forecast { work, is_own, news };
+        let _ = self.commands.send(command).await; // it may have stopped
 
         receiver
     }
@@ -305,7 +310,7 @@ impl Handle {
     /// is `None` if the model cannot be read.
     pub async fn forecast_for(&self, by: proto::PeerId, model: ModelId, work: Option<Work>) {
         let reply = match work {
-            Some(work) => reply(self.forecast(work).await).await,
+            Some(work) => reply(self.find_out(work, false).await).await,
             None => Reply::Failed(ForecastError::NobodyHasIt),
         };
 

@@ -34,8 +34,12 @@ use crate::{PeerId, wire};
 /// more is for an answer that is being written to its end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long another member has that was asked for one: the same, and time to read the model's header and to solve.
-pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(45);
+/// How long another member has that was asked for one: the same, and time to read the model's file to its end, which it
+/// does the first time (about a second per GB), and to solve.
+pub(crate) const TOLD_WITHIN: Duration = Duration::from_secs(90);
+
+/// Seconds per token that a member forecasts, at least: speed is one divided by that.
+const SECONDS_PER_TOKEN_MIN: f64 = 1e-6;
 
 /// Seconds of anything that a member forecasts, at most: a day.
 const SECONDS_MAX: f64 = 86_400.0;
@@ -162,6 +166,8 @@ pub struct StageOutlook {
 #[derive(Debug)]
 pub struct Forecasting {
     id: ForecastId,
+    /// Whether a person here asked.
+    is_own: bool,
     planning: Planning,
     /// Whether phones are measured: not while an answer is being written.
     is_measuring: bool,
@@ -172,13 +178,14 @@ pub struct Forecasting {
 
 impl Forecasting {
     /// Begins to find out about a model.
-    pub fn new(id: ForecastId, me: PeerId, mut work: Work, now: Instant) -> Self {
+    pub fn new(id: ForecastId, me: PeerId, mut work: Work, is_own: bool, now: Instant) -> Self {
         if work.rule == Rule::Even {
             work.rule = Rule::Best(Objective::Latency);
         }
 
         Self {
             id,
+            is_own,
             planning: Planning::of_forecast(me, work),
             is_measuring: false,
             unknown: None,
@@ -189,6 +196,11 @@ impl Forecasting {
     /// Returns which forecast it is.
     pub fn id(&self) -> ForecastId {
         self.id
+    }
+
+    /// Returns whether a person of this phone asked for it, not of another.
+    pub fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// Returns what was found out so far, for the next one to begin with.
@@ -330,10 +342,12 @@ impl Outlook {
             hops_s,
             busiest_s,
         } = forecast;
-        for seconds in [ttft_s, tpot_s, compute_s, hops_s, busiest_s] {
+        for seconds in [ttft_s, &mut *tpot_s, compute_s, hops_s, busiest_s] {
             *seconds = possible(*seconds, SECONDS_MAX);
         }
+        *tpot_s = tpot_s.max(SECONDS_PER_TOKEN_MIN);
         for stage in stages {
+            stage.layers.1 = stage.layers.1.max(stage.layers.0);
             stage.ms_per_token = possible(stage.ms_per_token, SECONDS_MAX * 1e3);
         }
     }

@@ -103,6 +103,8 @@ pub enum InEvent<H, C> {
         id: ForecastId,
         /// The model.
         work: Box<Work>,
+        /// Whether a person of this phone does, and not of another, as [`OutEvent::ForecastWanted`] said.
+        is_own: bool,
     },
     /// The same of a model that another member has, which finds it out. Only if [`Phone::check_run_elsewhere`] says so.
     ForecastElsewhere {
@@ -290,7 +292,7 @@ impl<H, C> Phone<H, C> {
             InEvent::Exclude { phone, is_excluded } => self.exclude(phone, is_excluded, now),
             InEvent::Models(models) => self.set_models(models, now),
             InEvent::Policy(policy) => self.set_policy(policy, now),
-            InEvent::Forecast { id, work } => self.forecast(id, *work, now),
+            InEvent::Forecast { id, work, is_own } => self.forecast(id, *work, is_own, now),
             InEvent::ForecastElsewhere { id, model } => self.forecast_elsewhere(id, model, now),
             InEvent::ForecastUnwanted(id) => self.forecast_unwanted(id),
             InEvent::ForecastTold { to, model, reply } => self.forecast_told(to, model, reply),
@@ -630,7 +632,7 @@ impl<H, C> Phone<H, C> {
                 ref reason,
             }) => {
                 let is_other = cause == Cause::CannotLoad;
-                self.cooldown.broken(self.phones_here(), is_other, now);
+                self.cooldown.broken(self.phones_left(), is_other, now);
                 self.supply.give_up(epoch, now);
                 self.broken(phone, cause, now);
                 match (&mut self.planning, cause) {
@@ -814,6 +816,13 @@ impl<H, C> Phone<H, C> {
         std::iter::once(self.me).chain(others).collect()
     }
 
+    /// Returns those of them that nobody left out.
+    fn phones_left(&self) -> BTreeSet<PeerId> {
+        let (here, excluded) = (self.phones_here(), self.excluded());
+
+        here.difference(&excluded).copied().collect()
+    }
+
     /// Makes a plan, if this phone leads, has a model to run, and another plan may be possible or better than the last.
     fn plan_if_due(&mut self, now: Instant) {
         if self.planning.is_none() {
@@ -825,8 +834,9 @@ impl<H, C> Phone<H, C> {
         } else {
             BTreeSet::new()
         };
-        self.cooldown.set_phones(&phones);
         let (excluded, devices) = (self.excluded(), self.standings.devices().collect());
+        self.cooldown
+            .set_phones(phones.difference(&excluded).copied().collect());
         let planning = self.planning.as_mut().expect("just looked at");
         planning.set_phones(phones.clone(), now);
         planning.set_excluded(excluded);

@@ -100,7 +100,7 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Reconfig {
     me: PeerId,
-    /// Whom this phone obeys; nobody, while a leader is sought.
+    /// Whom this phone obeys, or did last, while a leader is sought.
     leader: Option<PeerId>,
     /// Newest epoch that other phones were seen to know.
     known: Epoch,
@@ -336,7 +336,10 @@ impl Reconfig {
     ///
     /// The leader may reach it all the same, and would wait for this phone.
     pub fn phone_lost(&mut self, phone: PeerId) {
-        let is_near = |plan: &Plan| plan.head == phone || plan.are_neighbours(self.me, phone);
+        let is_near = |plan: &Plan| {
+            let by_head = plan.head == self.me || plan.head == phone;
+            by_head || plan.are_neighbours(self.me, phone)
+        };
         let needs_it = |prepared: &&Prepared| {
             let may_go_on = prepared.state == State::InForce && !self.leads();
             prepared.plan.needs(phone) && (!may_go_on || is_near(&prepared.plan))
@@ -395,7 +398,7 @@ impl Reconfig {
         let (epoch, newest) = (plan.epoch, self.newest_epoch());
         if self.leader != Some(from) {
             // One that led a moment ago, or will in a moment, would wait for this phone for ever.
-            tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, dropped");
+            tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, refused");
             let message = Control::NotReady {
                 epoch,
                 newest,
@@ -787,6 +790,22 @@ mod tests {
 
             assert_eq!(member.status(), status, "{lost}");
         }
+    }
+
+    /// It breaks off every answer: nothing of that plan goes on.
+    #[test]
+    fn a_head_that_does_not_lead_loses_its_plan_with_any_phone_of_it() {
+        let mut head = following(ANNA);
+        let mut plan = testing::plan(&[ANNA, CARL, DORA]);
+        plan.head = BELA;
+        head.handle(ANNA, prepare_plan(plan));
+        head.loaded(Epoch(1));
+        head.handle(ANNA, Control::Commit { epoch: Epoch(1) });
+        assert_eq!(head.status(), Status::InForce);
+
+        head.phone_lost(CARL);
+
+        assert_eq!(head.status(), Status::Failed(Cause::Lost));
     }
 
     /// Another leads because of what is to be run instead, and whoever comes back may be just the one that runs it.

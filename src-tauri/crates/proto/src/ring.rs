@@ -302,8 +302,10 @@ impl<H> Ring<H> {
             InEvent::Forbidden(phone) => self.forbid(phone, now),
             InEvent::Stop => self.stop(now),
             InEvent::LetGo => {
-                self.stop(now);
                 self.reconfig.give_up(); // another plan may follow
+                self.give_up_pipeline(now);
+                self.relay.plan_failed(now);
+                self.events.push_back(OutEvent::Unload);
             }
             InEvent::AnnounceStop(phone) => self.announce_stop_to(phone),
             InEvent::Control { from, message } => self.control(from, message, now),
@@ -451,6 +453,7 @@ impl<H> Ring<H> {
             self.phone_lost(from, now);
         }
         self.announce_to(from);
+        self.announce_stop_to(from);
     }
 
     /// The leader tells a phone without a part who answers questions.

@@ -161,7 +161,7 @@ pub enum Control {
     Standing(standing::Message),
     /// A member that begins to obey the leader says where it is: it may have followed another phone meanwhile.
     Follows {
-        /// Epoch of the plan that is in force with it, if it has a part in one.
+        /// Epoch of the plan that it has a part in, in force or being prepared.
         epoch: Option<Epoch>,
         /// Newest epoch that it knows of.
         newest: Epoch,

@@ -37,12 +37,12 @@ impl Cooldown {
         self.in_force_at = Some(now);
     }
 
-    /// An answer was written to its end: the plan was good.
+    /// An answer that had the ring to itself was written to its end: the plan was good.
     pub(super) fn answered(&mut self) {
         self.n_in_vain = 0;
     }
 
-    /// A plan broke, and `left` are here. `is_other` tells that the next is another one in any case.
+    /// A plan broke, and `left` are here and take part. `is_other` tells that the next is another one in any case.
     pub(super) fn broken(&mut self, left: BTreeSet<PeerId>, is_other: bool, now: Instant) {
         let in_force_at = self.in_force_at.take();
         let is_proven = in_force_at.is_some_and(|at| at + PROVEN_AFTER <= now);
@@ -56,13 +56,13 @@ impl Cooldown {
         self.left = left;
     }
 
-    /// These phones are here now: with others it may be different.
-    pub(super) fn set_phones(&mut self, phones: &BTreeSet<PeerId>) {
-        if *phones == self.left {
+    /// These phones are here now, and take part: with others it may be different.
+    pub(super) fn set_phones(&mut self, phones: BTreeSet<PeerId>) {
+        if phones == self.left {
             return;
         }
 
-        self.left.clone_from(phones);
+        self.left = phones;
         self.n_in_vain = 0;
         self.until = self
             .until
@@ -125,7 +125,7 @@ mod tests {
                 cooldown.in_force(now - PROVEN_AFTER);
             }),
             ("one is gone", |cooldown, _| {
-                cooldown.set_phones(&BTreeSet::from([ANNA, BELA]));
+                cooldown.set_phones(BTreeSet::from([ANNA, BELA]));
             }),
             ("nothing", |_, _| {}),
         ];
@@ -154,9 +154,9 @@ mod tests {
         }
         assert!(cooldown.is_on(now + 10 * SECOND));
 
-        cooldown.set_phones(&all());
+        cooldown.set_phones(all());
         assert!(cooldown.is_on(now + 10 * SECOND), "they are the same");
-        cooldown.set_phones(&BTreeSet::from([ANNA]));
+        cooldown.set_phones(BTreeSet::from([ANNA]));
 
         assert!(
             cooldown.is_on(now + SECOND),

@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use super::{
-    BTreeSet, ForecastId, Forecasting, ModelId, News, OutEvent, PeerId, Phone, Reply, Work, profile,
+    ForecastId, Forecasting, ModelId, News, OutEvent, PeerId, Phone, Presence, Reply, Work, profile,
 };
 use crate::forecast::{ForecastError, TOLD_WITHIN};
 use crate::profile::Message;
@@ -42,20 +42,37 @@ impl Asked {
 }
 
 impl<H, C> Phone<H, C> {
-    /// A person wants to know what to expect of a model.
-    pub(super) fn forecast(&mut self, id: ForecastId, work: Work, now: Instant) {
+    /// A person wants to know what to expect of a model, here or on another phone (`is_own`): a person here comes first.
+    pub(super) fn forecast(&mut self, id: ForecastId, work: Work, is_own: bool, now: Instant) {
+        if !is_own && self.is_finding_out_for_itself() {
+            return self.tell_forecast(id, News::Failed(ForecastError::Occupied));
+        }
+        if is_own {
+            self.supersede_asked();
+        }
+        self.supersede();
+
+        self.forecasting = Some(Forecasting::new(id, self.me, work, is_own, now));
+    }
+
+    fn is_finding_out_for_itself(&self) -> bool {
+        self.forecasting.as_ref().is_some_and(Forecasting::is_own)
+    }
+
+    /// One forecast at a time is found out here.
+    fn supersede(&mut self) {
         if let Some(old) = self.forecasting.take() {
             self.tell_forecast(old.id(), News::Failed(ForecastError::Superseded));
             self.forecasted = Some(old);
         }
-        self.supersede_asked();
-
-        self.forecasting = Some(Forecasting::new(id, self.me, work, now));
     }
 
     /// A person wants to know what to expect of a model that another member has.
     pub(super) fn forecast_elsewhere(&mut self, id: ForecastId, model: ModelId, now: Instant) {
         self.supersede_asked();
+        if self.is_finding_out_for_itself() {
+            self.supersede();
+        }
         let Some(holder) = self.holder_here(model) else {
             return self.tell_forecast(id, News::Failed(ForecastError::NobodyHasIt));
         };
@@ -69,7 +86,7 @@ impl<H, C> Phone<H, C> {
         self.send_control(holder, Control::ForecastWanted(model));
     }
 
-    /// One forecast at a time, wherever it is found out.
+    /// One forecast at a time is waited for.
     fn supersede_asked(&mut self) {
         if let Some(old) = self.asked.by_me.take() {
             self.tell_forecast(old.id, News::Failed(ForecastError::Superseded));
@@ -80,8 +97,12 @@ impl<H, C> Phone<H, C> {
     pub(super) fn forecast_wanted_by(&mut self, by: PeerId, model: ModelId, now: Instant) {
         let mine = self.standings.mine();
         let is_here = mine.models.iter().any(|held| held.model == model);
-        let is_occupied = self.asked.of_me.is_some_and(|(_, _, until)| now < until);
-        let error = match (is_here, is_occupied || self.forecasting.is_some()) {
+        let open = self.asked.of_me.filter(|(_, _, until)| now < *until);
+        if open.is_some_and(|(other, of, _)| (other, of) == (by, model)) {
+            return; // it has asked again: what is on its way answers both
+        }
+        let is_others = open.is_some_and(|(other, _, _)| other != by);
+        let error = match (is_here, is_others || self.is_finding_out_for_itself()) {
             (false, _) => ForecastError::NobodyHasIt,
             (true, true) => ForecastError::Occupied,
             (true, false) => {
@@ -102,6 +123,11 @@ impl<H, C> Phone<H, C> {
             .take_if(|(by, of, _)| *by == to && *of == model)
             .is_some()
         {
+            let reply = match reply {
+                // By a person here.
+                Reply::Failed(ForecastError::Superseded) => Reply::Failed(ForecastError::Occupied),
+                reply @ (Reply::Done(_) | Reply::Failed(_)) => reply,
+            };
             self.send_control(to, Control::ForecastTold { model, reply });
         }
     }
@@ -121,17 +147,23 @@ impl<H, C> Phone<H, C> {
     }
 
     /// Whoever was asked is gone, or takes too long.
-    fn give_up_being_told(&mut self, here: &BTreeSet<PeerId>, now: Instant) {
-        let is_over = |w: &mut Waiting| w.give_up_at <= now || !here.contains(&w.holder);
-        let Some(waiting) = self.asked.by_me.take_if(is_over) else {
+    fn give_up_being_told(&mut self, now: Instant) {
+        let Some(waiting) = &self.asked.by_me else {
             return;
         };
+        // One that is not heard for a moment may be measuring.
+        let presence = self.group.presence(waiting.holder);
+        let is_gone = matches!(presence, None | Some(Presence::Lost));
+        if !is_gone && now < waiting.give_up_at {
+            return;
+        }
 
-        let error = match here.contains(&waiting.holder) {
-            true => ForecastError::TimedOut,
-            false => ForecastError::NobodyHasIt,
+        let (id, error) = match is_gone {
+            true => (waiting.id, ForecastError::NobodyHasIt),
+            false => (waiting.id, ForecastError::TimedOut),
         };
-        self.tell_forecast(waiting.id, News::Failed(error));
+        self.asked.by_me = None;
+        self.tell_forecast(id, News::Failed(error));
     }
 
     pub(super) fn forecast_unwanted(&mut self, id: ForecastId) {
@@ -145,9 +177,7 @@ impl<H, C> Phone<H, C> {
 
     /// Goes on with a forecast, unless this phone is writing.
     pub(super) fn go_on_forecasting(&mut self, now: Instant) {
-        if self.asked.by_me.is_some() {
-            self.give_up_being_told(&self.phones_here(), now);
-        }
+        self.give_up_being_told(now);
         let Some(mut forecasting) = self.forecasting.take() else {
             return;
         };

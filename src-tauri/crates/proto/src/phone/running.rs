@@ -324,7 +324,8 @@ impl<H, C> Phone<H, C> {
         }
 
         self.ring.handle(ring::InEvent::LetGo, now);
-        self.cooldown.broken(self.phones_here(), true, now);
+        self.cooldown.broken(self.phones_left(), true, now);
+        self.told.run_changed();
         if let Some(planning) = &mut self.planning {
             planning.lost();
         }

@@ -634,6 +634,53 @@ fn who_is_asked_for_forecasts_finds_out_about_one_at_a_time() {
     assert!(world.forecast_elsewhere(ANNA, MODEL).is_ok());
 }
 
+/// A person goes back, and looks at the same model again.
+#[test]
+fn who_asks_again_for_a_forecast_gets_the_one_under_way() {
+    let mut world = World::formed(&[ANNA, BELA, CARL]);
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+    world.run_for(3 * SECOND);
+
+    for id in [900, 901] {
+        let id = ForecastId(id);
+        world.tell(CARL, InEvent::ForecastElsewhere { id, model: MODEL });
+        world.run_for(SECOND / 10);
+    }
+    world.run_for(10 * SECOND);
+
+    assert!(world.shells[&CARL].forecast.as_ref().unwrap().is_ok());
+}
+
+/// A person here comes before one on another phone, and is not disturbed by them.
+#[test]
+fn a_forecast_for_another_phone_ends_no_own_one() {
+    let mut world = World::formed(&[ANNA, BELA, CARL]);
+    world.tell(ANNA, InEvent::Models(vec![held(OTHER_MODEL)]));
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+    world.run_for(3 * SECOND);
+    let elsewhere = |id, model| InEvent::ForecastElsewhere {
+        id: ForecastId(id),
+        model,
+    };
+
+    world.tell(ANNA, elsewhere(900, MODEL));
+    world.tell(BELA, elsewhere(901, OTHER_MODEL));
+    world.run_for(12 * SECOND);
+    for phone in [ANNA, BELA] {
+        let found = world.shells[&phone].forecast.as_ref();
+        assert!(found.unwrap().is_ok(), "{phone}: {found:?}");
+    }
+
+    let mut world = World::formed(&[ANNA, BELA, CARL]);
+    world.tell(BELA, InEvent::Models(vec![held(MODEL)]));
+    world.run_for(3 * SECOND);
+    world.tell(CARL, elsewhere(902, MODEL));
+    world.run_for(SECOND / 10);
+    world.start_forecast(BELA, best(3));
+    world.run_for(12 * SECOND);
+    assert_eq!(world.failed(CARL), Some(ForecastError::Occupied));
+}
+
 #[test]
 fn who_waits_for_a_forecast_of_a_phone_that_leaves_is_told_so() {
     let mut world = World::formed(&[ANNA, BELA, CARL]);
@@ -861,10 +908,14 @@ impl World {
     }
 
     fn start_forecast(&mut self, by: PeerId, work: Work) {
+        self.find_out(by, work, true);
+    }
+
+    fn find_out(&mut self, by: PeerId, work: Work, is_own: bool) {
         let id = ForecastId(self.n_forecasts);
         self.n_forecasts += 1;
         let work = Box::new(work);
-        self.tell(by, InEvent::Forecast { id, work });
+        self.tell(by, InEvent::Forecast { id, work, is_own });
     }
 
     fn forecast_elsewhere(
@@ -976,7 +1027,7 @@ impl World {
                 OutEvent::Spare(is_spared) => self.shell(me, |shell| shell.is_spared = is_spared),
                 OutEvent::ForecastWanted { model, by } => {
                     self.shell(me, |shell| shell.asked = Some((by, model)));
-                    self.start_forecast(me, best(3));
+                    self.find_out(me, best(3), false);
                 }
                 OutEvent::Forecast { news, .. } => {
                     let result = match news {

@@ -369,7 +369,7 @@ impl<H> Pipeline<H> {
     }
 
     fn phone_lost(&mut self, phone: PeerId, now: Instant) {
-        let is_neighbour = self.stage.as_ref().is_some_and(|s| s.has_neighbour(phone));
+        let is_neighbour = self.plan.are_neighbours(self.me, phone);
 
         match &mut self.head {
             Some(head) if self.plan.needs(phone) => head.fail(&FailureReason::PhoneLost(phone)),

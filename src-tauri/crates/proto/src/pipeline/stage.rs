@@ -63,11 +63,6 @@ impl<H> Stage<H> {
         self.upstream
     }
 
-    /// Returns whether activations come from `phone` or go to it.
-    pub(super) fn has_neighbour(&self, phone: PeerId) -> bool {
-        self.upstream == phone || self.downstream == phone
-    }
-
     /// Takes the header of a step that is awaited; any other is dropped.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ impl Names {
             Event::Addresses(_) => return None, // whose, the face knows
             // Told when somebody asks how things stand.
             Event::Standing(_) | Event::Beat(_) => return None,
-            // Of apps, which know their models by a hash: this program's others do not know.
+            // Apps name models by a hash; this program says of none that it has it.
             Event::RunWanted { .. } | Event::ForecastWanted { .. } => return None,
             Event::NotReached {
                 address, reason, ..
