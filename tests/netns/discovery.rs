@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use netshim::{INTERFACE, Net, NetOptions, Phone, Profile};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proto::group::message::VERSION;
 
 use crate::looker::{Looker, is_sighting};
 use crate::{Test, TestResult};
@@ -98,7 +99,7 @@ fn five_phones(options: &[&str]) -> TestResult {
     for (i, looker) in lookers.iter_mut().enumerate() {
         for other in (0..5).filter(|&other| other != i) {
             let line = looker.sees(&name(other), PATIENCE)?;
-            assert_eq!(line["version"], 1);
+            assert_eq!(line["version"], VERSION);
             took_ms.push(line["after_ms"].as_u64().ok_or("a time")?);
         }
     }
