@@ -427,17 +427,23 @@ fn two_groups_stay_apart_until_people_tap() {
     )));
 }
 
+/// Returns two phones in a group whose leader, which it names, writes an answer; and a third that has just tapped `host`.
+fn tapped_in_an_answer(host: usize) -> (GroupWorld, usize) {
+    let mut world = GroupWorld::new(8, 3, Conditions::WIFI);
+    tap(&mut world, 1, 0, Purpose::Join);
+    world.run_for(Duration::from_secs(10));
+    let leader = world.leader_index(0).expect("settled");
+    world.tell(leader, InEvent::Writing(true));
+    tap(&mut world, 2, host, Purpose::Join);
+
+    (world, leader)
+}
+
 /// A newcomer that comes while an answer is being written is told, and is in when it is done.
 #[test]
 fn a_newcomer_waits_for_the_answer_and_is_told() {
     for host in [0, 1] {
-        let mut world = GroupWorld::new(8, 3, Conditions::WIFI);
-        tap(&mut world, 1, 0, Purpose::Join);
-        world.run_for(Duration::from_secs(10));
-        let leader = world.leader_index(0).expect("settled");
-        world.tell(leader, InEvent::Writing(true));
-
-        tap(&mut world, 2, host, Purpose::Join);
+        let (mut world, leader) = tapped_in_an_answer(host);
         world.run_for(Duration::from_secs(300));
         let told = world.take_notes(2);
         assert!(world.group(2).is_none());
@@ -466,13 +472,7 @@ fn a_newcomer_waits_for_the_answer_and_is_told() {
 #[test]
 fn a_newcomer_is_let_in_between_two_answers() {
     for host in [0, 1] {
-        let mut world = GroupWorld::new(8, 3, Conditions::WIFI);
-        tap(&mut world, 1, 0, Purpose::Join);
-        world.run_for(Duration::from_secs(10));
-        let leader = world.leader_index(0).expect("settled");
-        world.tell(leader, InEvent::Writing(true));
-
-        tap(&mut world, 2, host, Purpose::Join);
+        let (mut world, leader) = tapped_in_an_answer(host);
         world.run_for(Duration::from_secs(10));
         world.tell(leader, InEvent::Writing(false));
         world.run_for(Duration::from_millis(1));

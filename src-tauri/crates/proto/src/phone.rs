@@ -637,7 +637,7 @@ impl<H, C> Phone<H, C> {
                 self.broken(phone, cause, now);
                 match (&mut self.planning, cause) {
                     (Some(planning), Cause::CannotLoad) => planning.unfit(phone, reason.clone()),
-                    (Some(planning), Cause::Lost) => planning.lost(),
+                    (Some(planning), Cause::Lost) => planning.reconsider(),
                     (None, _) => {}
                 }
             }
@@ -835,8 +835,7 @@ impl<H, C> Phone<H, C> {
             BTreeSet::new()
         };
         let (excluded, devices) = (self.excluded(), self.standings.devices().collect());
-        self.cooldown
-            .set_phones(phones.difference(&excluded).copied().collect());
+        self.cooldown.set_phones(phones.difference(&excluded));
         let planning = self.planning.as_mut().expect("just looked at");
         planning.set_phones(phones.clone(), now);
         planning.set_excluded(excluded);

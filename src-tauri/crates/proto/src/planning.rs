@@ -214,7 +214,8 @@ impl Planning {
         }
     }
 
-    /// Somebody has changed what their phone may do, or it is known at last what it can: another plan may be due.
+    /// Somebody has changed what their phone may do, or it is known at last what it can, or the plan is lost: another may be
+    /// due.
     pub fn reconsider(&mut self) {
         self.is_stale = true;
     }
@@ -293,11 +294,6 @@ impl Planning {
     /// A phone cannot do its part: it gets none until it leaves and comes back.
     pub fn unfit(&mut self, phone: PeerId, reason: String) {
         self.unfit.insert(phone, reason);
-    }
-
-    /// The plan is lost: another is due, for whomever is left.
-    pub fn lost(&mut self) {
-        self.reconsider();
     }
 
     /// Returns whether everything about the phones is known that a plan needs. Others are given up on when they are

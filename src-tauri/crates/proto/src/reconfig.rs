@@ -166,10 +166,8 @@ impl Reconfig {
     /// Returns what this phone says to a leader that it begins to obey: which plan it has a part in, and the newest that it
     /// knows of.
     pub fn follows(&self) -> Control {
-        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
-
         Control::Follows {
-            epoch: prepared.map(|prepared| prepared.plan.epoch),
+            epoch: self.live().map(|prepared| prepared.plan.epoch),
             newest: self.newest_epoch(),
         }
     }
@@ -182,8 +180,7 @@ impl Reconfig {
         }
         self.learn(newest);
 
-        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
-        prepared.is_some_and(|prepared| {
+        self.live().is_some_and(|prepared| {
             // Else the order to prepare for it is still on its way.
             let has_heard_of_it = prepared.state == State::InForce || newest >= prepared.plan.epoch;
             prepared.plan.needs(from) && epoch != Some(prepared.plan.epoch) && has_heard_of_it
@@ -469,8 +466,7 @@ impl Reconfig {
         }
         self.learn(newest);
 
-        let prepared = self.prepared.as_ref().filter(|p| !p.state.is_over());
-        let counts = prepared.is_some_and(|prepared| {
+        let counts = self.live().is_some_and(|prepared| {
             let is_meant = prepared.plan.epoch == epoch;
             // It follows a newer one, and does not go back.
             let is_passed = prepared.plan.epoch < newest;
@@ -526,6 +522,11 @@ impl Reconfig {
             cause,
             reason,
         });
+    }
+
+    /// Returns the newest plan, unless that is over.
+    fn live(&self) -> Option<&Prepared> {
+        self.prepared.as_ref().filter(|p| !p.state.is_over())
     }
 
     /// Returns the epoch of the newest plan; epochs count from 1.

@@ -158,9 +158,10 @@ impl<H, C> Phone<H, C> {
             return;
         }
 
-        let (id, error) = match is_gone {
-            true => (waiting.id, ForecastError::NobodyHasIt),
-            false => (waiting.id, ForecastError::TimedOut),
+        let id = waiting.id;
+        let error = match is_gone {
+            true => ForecastError::NobodyHasIt,
+            false => ForecastError::TimedOut,
         };
         self.asked.by_me = None;
         self.tell_forecast(id, News::Failed(error));

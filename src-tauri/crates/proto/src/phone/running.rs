@@ -327,7 +327,7 @@ impl<H, C> Phone<H, C> {
         self.cooldown.broken(self.phones_left(), true, now);
         self.told.run_changed();
         if let Some(planning) = &mut self.planning {
-            planning.lost();
+            planning.reconsider();
         }
     }
 
