@@ -10,7 +10,7 @@ use node::store::folder::Usage;
 use node::work::Wish;
 use proto::PeerId;
 use proto::device::Policy;
-use proto::forecast::ForecastError;
+use proto::forecast::{self, ForecastError};
 use proto::phone::Refused;
 use proto::planning::Work;
 use proto::standing::RunPhase as Phase;
@@ -672,16 +672,11 @@ async fn work_of(models: &Models, id: &ModelId) -> Result<Work, Problem> {
 }
 
 /// Waits for the end of a forecast.
-async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Result<Forecasts, Problem> {
-    while let Some(news) = news.recv().await {
-        match news {
-            ForecastNews::Measuring { .. } => {}
-            ForecastNews::Done(forecasts) => return Ok(outlook::forecasts_of(&forecasts)),
-            ForecastNews::Failed(error) => return Err(not_forecast(error)),
-        }
+async fn last_news(news: mpsc::UnboundedReceiver<ForecastNews>) -> Result<Forecasts, Problem> {
+    match node::start::last_news(news).await {
+        forecast::Reply::Done(forecasts) => Ok(outlook::forecasts_of(&forecasts)),
+        forecast::Reply::Failed(error) => Err(not_forecast(error)),
     }
-
-    Err(Problem::Busy)
 }
 
 fn not_forecast(error: ForecastError) -> Problem {

@@ -310,7 +310,7 @@ impl Handle {
     /// is `None` if the model cannot be read.
     pub async fn forecast_for(&self, by: proto::PeerId, model: ModelId, work: Option<Work>) {
         let reply = match work {
-            Some(work) => reply(self.find_out(work, false).await).await,
+            Some(work) => last_news(self.find_out(work, false).await).await,
             None => Reply::Failed(ForecastError::NobodyHasIt),
         };
 
@@ -422,14 +422,14 @@ fn store_limits(limits: Limits) -> folder::Limits {
     }
 }
 
-/// Returns how a forecast ends.
-async fn reply(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Reply {
+/// Waits for the end of a forecast.
+pub async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Reply {
     loop {
         match news.recv().await {
             Some(ForecastNews::Measuring { .. }) => {}
             Some(ForecastNews::Done(forecasts)) => return Reply::Done(forecasts),
             Some(ForecastNews::Failed(error)) => return Reply::Failed(error),
-            None => return Reply::Failed(ForecastError::NobodyHasIt), // it stops
+            None => return Reply::Failed(ForecastError::Occupied), // the phone stops
         }
     }
 }
