@@ -149,6 +149,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_comes_back_to_the_bit() {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let figures = Figures::new(folder.path());
+        let mut profile = profile();
+
+        for n in 1..=200 {
+            let value = f64::from(n) / 878_297.0;
+            profile.logits_s = Figure::new(value, 0.0).expect("a sound number");
+            figures.save(&profile).expect("there is room for a file");
+
+            let back = figures.load(profile.sample).expect("it was kept");
+            assert_eq!(back.logits_s.value().to_bits(), value.to_bits(), "{value}");
+        }
+    }
+
+    #[test]
     fn figures_age_on_disk_and_those_of_another_device_are_none() {
         let folder = tempfile::tempdir().expect("there is room for a folder");
         let figures = Figures::new(folder.path());
