@@ -118,12 +118,13 @@ impl Instance {
         }
     }
 
-    /// Tells of each further start, with its links, until the process ends.
+    /// Tells of each further start, with its links, until the process ends. `on_start` returns whether the app takes over;
+    /// one that is about to end does not, and the other start waits until it has.
     ///
     /// # Errors
     ///
     /// If no thread can be started.
-    pub fn listen(self, on_start: impl Fn(Vec<String>) + Send + 'static) -> io::Result<()> {
+    pub fn listen(self, on_start: impl Fn(Vec<String>) -> bool + Send + 'static) -> io::Result<()> {
         let Self { lock, bell } = self;
         std::mem::forget(lock); // held until the process ends
         let Some(bell) = bell else {
@@ -146,15 +147,17 @@ impl Instance {
 }
 
 /// Hears why somebody rings.
-fn answer(mut caller: UnixStream, on_start: &impl Fn(Vec<String>)) -> io::Result<()> {
+fn answer(mut caller: UnixStream, on_start: &impl Fn(Vec<String>) -> bool) -> io::Result<()> {
     caller.set_read_timeout(Some(RING_TIMEOUT))?;
     caller.set_write_timeout(Some(RING_TIMEOUT))?;
     let mut text = String::new();
     (&caller).take(LINKS_BYTES_MAX).read_to_string(&mut text)?;
 
     let links = text.lines().filter(|line| is_link(line));
-    on_start(links.map(str::to_owned).collect());
-    caller.write_all(DONE)
+    match on_start(links.map(str::to_owned).collect()) {
+        true => caller.write_all(DONE),
+        false => Ok(()),
+    }
 }
 
 /// Rings for the app that runs, and waits until it has taken over.
@@ -257,6 +260,17 @@ mod tests {
         drop(silent);
     }
 
+    #[test]
+    fn one_that_is_about_to_end_takes_nothing_over() {
+        let data = tempfile::tempdir().expect("there is room for a folder");
+        let rung = first(data.path());
+        drop(rung);
+
+        let second = start(data.path(), &[LINK.to_owned()]);
+
+        assert!(matches!(second, Err(InstanceError::Silent { .. })));
+    }
+
     /// Addresses of sockets have 107 bytes at the most.
     #[test]
     fn where_there_can_be_no_socket_a_second_start_is_refused() {
@@ -276,7 +290,7 @@ mod tests {
         let Ok(Start::First(first)) = start(data, &[]) else {
             panic!("nobody else has it");
         };
-        let tell = move |links| on_start.send(links).expect("the test listens");
+        let tell = move |links| on_start.send(links).is_ok();
 
         first.listen(tell).expect("a thread is started");
         rung

@@ -39,7 +39,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use tauri::webview::WebviewWindowBuilder;
-use tauri::{App, Manager, WebviewUrl};
+use tauri::{App, AppHandle, Manager, WebviewUrl};
+use tauri_plugin_dialog::{DialogExt, MessageDialogKind};
 
 use arguments::Arguments;
 use session::{Config, Session};
@@ -79,7 +80,11 @@ pub fn run() {
         .on_page_load(lifecycle::page_loads)
         .invoke_handler(commands::handler())
         .setup(move |app| {
-            set_up(app, arguments)?;
+            if let Err(error) = set_up(app, arguments) {
+                tracing::error!(%error, "The app cannot start");
+                refuse(app.handle(), &error);
+                return Ok(());
+            }
             #[cfg(all(desktop, unix))]
             lifecycle::hear_starts(app, instance)?;
             Ok(())
@@ -142,10 +147,21 @@ fn set_up(app: &mut App, arguments: Arguments) -> anyhow::Result<()> {
 
     let platform = Arc::new(Window::new(app.handle().clone()));
     let opened = tauri::async_runtime::block_on(Session::open(config, platform));
-    let (session, _) = opened.inspect_err(|error| tracing::error!(%error, "No session"))?;
+    let (session, _) = opened?;
     app.manage(session);
     lifecycle::hear_links(app);
     open_window(app)
+}
+
+/// Says why the app cannot start, and ends it. Tauri would panic, and who opened it would see nothing.
+fn refuse(app: &AppHandle, error: &anyhow::Error) {
+    let dialog = app.dialog().message(format!("{error:#}"));
+    let dialog = dialog
+        .title("LinguaLinked cannot start")
+        .kind(MessageDialogKind::Error);
+    let app = app.clone();
+
+    dialog.show(move |_| app.exit(1));
 }
 
 /// Opens the one window, which shows our own pages and nothing else.

@@ -39,6 +39,9 @@ pub fn hear_starts(app: &App, instance: Instance) -> std::io::Result<()> {
     let app = app.handle().clone();
 
     instance.listen(move |links| {
+        if ENDING.load(Ordering::Relaxed) {
+            return false;
+        }
         open_links(&app.state::<Session>(), links);
         for window in app.webview_windows().values() {
             let shown = window.unminimize().and_then(|()| window.show());
@@ -46,6 +49,7 @@ pub fn hear_starts(app: &App, instance: Instance) -> std::io::Result<()> {
                 tracing::warn!(%error, "The window does not come to the front");
             }
         }
+        true
     })
 }
 

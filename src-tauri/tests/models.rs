@@ -682,7 +682,7 @@ async fn reading_what_was_brought_goes_on_after_a_rest() {
     let (phone, _server) = idle_phone().await;
     let (_own, path) = own_file("tiny-llama");
     let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_len(200 << 20).unwrap(); // takes long enough to be stopped
+    file.set_len(1 << 30).unwrap(); // takes long enough to be stopped
     let id = phone.import(Picked::Path(path)).await;
 
     phone.models.suspend().await;
@@ -1111,7 +1111,7 @@ fn config(folder: &Path, offer: Offer, sources: Sources) -> Config {
         sources,
         limits: Limits::default(),
         patience: Patience {
-            silence: Duration::from_millis(400),
+            silence: Duration::from_secs(2), // longer than a busy machine keeps a process waiting
             first_retry: Duration::from_millis(1),
             tries: 4,
         },

@@ -288,6 +288,8 @@ fn a_phone_is_seen_and_looks_as_its_person_wants() {
     let (mut anna, ..) = phone(&scratch, "Anna", &["--discover", "dns-sd"]);
     let peer_of_anna = peer_at(&mut anna);
     anna.tell(&json!({ "command": "visible", "visible": false }));
+    anna.tell(&json!({ "command": "status" }));
+    anna.until_event("status"); // so it has been carried out
     let (mut ben, ..) = phone(&scratch, "Ben", &["--discover", "dns-sd"]);
     let peer_of_ben = peer_at(&mut ben);
     let is = |event: &'static str, peer: &Value| {

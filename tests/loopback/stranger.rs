@@ -85,19 +85,24 @@ impl Peer {
                 _ => {}
             }
         };
-        let closed = async {
-            loop {
-                if let SwarmEvent::ConnectionClosed { .. } = swarm.select_next_some().await {
-                    return;
-                }
-            }
-        };
-        let stays = timeout(STAYS_AFTER, closed).await.is_err();
-        stays.then_some(Self {
+        let peer = Self {
             swarm,
             control,
             host,
-        })
+        };
+        peer.stays_for(STAYS_AFTER).await
+    }
+
+    /// Waits whether the host closes the connection within a time; `None` if it does.
+    pub async fn stays_for(mut self, duration: Duration) -> Option<Self> {
+        let closed = async {
+            while !matches!(
+                self.swarm.select_next_some().await,
+                SwarmEvent::ConnectionClosed { .. }
+            ) {}
+        };
+
+        timeout(duration, closed).await.is_err().then_some(self)
     }
 
     /// Opens a stream.

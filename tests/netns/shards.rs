@@ -21,6 +21,11 @@ pub const TESTS: &[Test] = &[
         &[],
     ),
     (
+        "a_model_that_is_moved_while_shards_stream_goes_on_streaming",
+        moved,
+        &[],
+    ),
+    (
         "a_phone_that_is_too_hot_is_left_out_of_the_next_plan",
         too_hot,
         &[],
@@ -116,6 +121,31 @@ fn asked_meanwhile() -> TestResult {
     Ok(())
 }
 
+/// Where the head's model lies may change, and what else it has, while others fetch their shards from it.
+fn moved() -> TestResult {
+    let mut group = slow_group(2);
+    let model = model(group.folder());
+    lead(&mut group, &model, 2, "even");
+    group.join(1);
+    group
+        .node(1)
+        .until(PATIENCE, |line| is_streaming(line, 0.1));
+
+    let elsewhere = group.folder().join("elsewhere.gguf");
+    fs::hard_link(&model, &elsewhere)?;
+    let order = json!({ "command": "set_model", "path": elsewhere });
+    group.node(0).tell(&order);
+    group.node(0).tell(&order);
+
+    let next = group.node(0).until(PATIENCE, |line| {
+        line["event"] == "plan" || line["event"] == "error"
+    });
+    assert_eq!(next.line["event"], "plan", "{}", next.line);
+    group.ask_until_answered(1, 1, &question(8), PATIENCE);
+    group.end();
+    Ok(())
+}
+
 /// A phone says from time to time how it is, and the plan goes by that: hot it keeps half of its layers, too hot none.
 fn too_hot() -> TestResult {
     let mut group = slow_group(3);
@@ -127,8 +157,8 @@ fn too_hot() -> TestResult {
         &script,
         json!([
             scene(0, "nominal"),
-            scene(5, "serious"),
-            scene(60, "critical")
+            scene(15, "serious"),
+            scene(75, "critical")
         ])
         .to_string(),
     )?;
@@ -142,12 +172,13 @@ fn too_hot() -> TestResult {
         "best",
         &["--memory-limit", "85000000"],
     );
+    let began = std::time::Instant::now();
     group.join_with(1, &["--device-script", script]);
     let plan = group.node(0).until_event("plan").line;
     let all = layers_of(&plan, "phone-1");
     assert!(all > 0, "{plan}");
 
-    std::thread::sleep(std::time::Duration::from_secs(12)); // it looks how it is every 10 s
+    std::thread::sleep(std::time::Duration::from_secs(27).saturating_sub(began.elapsed())); // it looks how it is every 10 s
     group.join(2);
     let plan = group.node(0).until(PATIENCE, |line| {
         line["event"] == "plan" && layers_of(line, "phone-2") > 0

@@ -16,8 +16,8 @@ use crate::people::{
 const STORY: &str = "three-phones";
 
 /// What is asked. Greedy, this model writes prose to both, without a list or a heading.
-const SKY: &str = "Explain in two sentences why the sky is blue.";
-const RIVER: &str = "Describe a river in one short paragraph.";
+const SKY: &str = "Explain in six sentences why the sky is blue.";
+const RIVER: &str = "Describe a river in two paragraphs.";
 /// Takes long enough to be stopped.
 const LONG: &str = "Write a long story about a lighthouse.";
 

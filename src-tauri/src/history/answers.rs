@@ -98,11 +98,8 @@ impl Archive {
         touch(&transaction, conversation, now_unix_ms)?;
         transaction.commit()?;
 
-        if dropped_from.is_some()
-            && let Err(error) = self.erase()
-        {
-            // The answer has begun, so the question was taken. The next one erases this too.
-            tracing::error!(%error, "What was dropped is still in the log");
+        if dropped_from.is_some() {
+            self.erase_deleted();
         }
         Ok(Begun {
             dropped_from,
@@ -186,15 +183,23 @@ impl Archive {
         Ok(ended)
     }
 
-    /// Ends all answers that the app left under way when it ended, and returns how many they were.
+    /// Ends all answers that were left under way, of one conversation or of all, and returns how many they were: the app
+    /// had ended, or there was no room for their end.
     ///
     /// That is not [stopped](AnswerOutcome::Stopped), which only a person does; nor failed: the screen offers to answer
     /// again without an alarm.
-    pub(super) fn end_left(&mut self) -> Result<usize, HistoryError> {
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::StorageFull`], [`HistoryError::Database`] if SQLite says so.
+    pub fn end_left(&mut self, of: Option<&ConversationId>) -> Result<usize, HistoryError> {
         let transaction = self.begin_synced()?;
         let left: Vec<i64> = transaction
-            .prepare("SELECT seq FROM message WHERE kind = 'answer' AND outcome IS NULL")?
-            .query_map((), |row| row.get(0))?
+            .prepare(
+                "SELECT seq FROM message WHERE kind = 'answer' AND outcome IS NULL
+                 AND (?1 IS NULL OR conversation = (SELECT seq FROM conversation WHERE id = ?1))",
+            )?
+            .query_map([of.map(|of| &of.0)], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for seq in &left {
             finish(&transaction, *seq, AnswerOutcome::AppEnded, None)?;

@@ -70,7 +70,11 @@ impl Archive {
 
     fn open_whole(path: &Path) -> Result<(Self, Found), HistoryError> {
         let opened = Self::connect(path).and_then(|mut archive| {
-            let n_left = archive.end_left()?;
+            let n_left = match archive.end_left(None) {
+                // They are ended once there is room, before anything else is asked there.
+                Err(HistoryError::StorageFull) => 0,
+                left => left?,
+            };
             Ok((archive, n_left))
         });
         let (archive, n_left) = opened.map_err(|error| when_opening(error, path))?;
@@ -144,6 +148,14 @@ impl Archive {
         self.connection
             .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         Ok(())
+    }
+
+    /// [Erases](Self::erase) what has just been deleted. On a full disk that cannot be: it is gone from what is shown, and
+    /// from the files with the next that is deleted, or when the database is closed.
+    pub(super) fn erase_deleted(&self) {
+        if let Err(error) = self.erase() {
+            tracing::error!(%error, "What was deleted is still in the log");
+        }
     }
 }
 

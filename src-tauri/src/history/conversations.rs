@@ -154,7 +154,8 @@ impl Archive {
         if n_deleted == 0 {
             return Err(HistoryError::NoSuchConversation);
         }
-        self.erase()
+        self.erase_deleted();
+        Ok(())
     }
 
     /// Deletes one message, from the files as well.
@@ -179,7 +180,8 @@ impl Archive {
             return Err(HistoryError::Answering);
         }
         transaction.commit()?;
-        self.erase()
+        self.erase_deleted();
+        Ok(())
     }
 }
 

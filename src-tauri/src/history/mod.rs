@@ -14,7 +14,7 @@
 //!   [ended](crate::api::AnswerOutcome::AppEnded) at the next start, with its words, and nothing else is touched
 //!   (`tests/crash.rs`, and the whole app in `tests/windows/crash.rs`). If the phone itself dies, the last seconds of that answer
 //!   may be lost (see [`answers`]).
-//! - **What is deleted is gone from the files** when the call returns ([`Archive::delete`]).
+//! - **What is deleted is gone from the files** when the call returns ([`Archive::delete`]), or, on a full disk, later.
 //! - **No file is given up.** A database of a later version is refused, a damaged one renamed ([`Archive::open`]).
 //! - **Every text has a limit** ([`limits`]).
 
@@ -44,13 +44,17 @@ pub use preferences::KnownModel;
 /// Jobs that wait. More askers than this wait themselves; each has one job at a time.
 const QUEUE: usize = 64;
 
-/// The database on a thread of its own. Clones share it; it is closed after the last is dropped and all jobs are done.
+/// The database on a thread of its own. Clones share it; it is closed after the last is dropped and all jobs are done, or by
+/// [`History::close`].
 #[derive(Debug, Clone)]
 pub struct History {
-    jobs: mpsc::Sender<Job>,
+    orders: mpsc::Sender<Order>,
 }
 
-type Job = Box<dyn FnOnce(&mut Archive) + Send>;
+enum Order {
+    Do(Box<dyn FnOnce(&mut Archive) + Send>),
+    Close(oneshot::Sender<()>),
+}
 
 impl History {
     /// Opens the database, and starts its thread.
@@ -64,19 +68,19 @@ impl History {
     /// As long as it takes to read the file once: see [`Archive::open`].
     pub fn open(path: &Path, now_unix_ms: u64) -> Result<(Self, Found), HistoryError> {
         let (archive, found) = Archive::open(path, now_unix_ms)?;
-        let (jobs, inbox) = mpsc::channel(QUEUE);
+        let (orders, inbox) = mpsc::channel(QUEUE);
         spawn(archive, inbox).map_err(|source| HistoryError::File {
             path: path.to_owned(),
             source,
         })?;
-        Ok((Self { jobs }, found))
+        Ok((Self { orders }, found))
     }
 
     /// Has the thread do something, after all that was asked before: `run(move |archive| archive.rename(&id, &title))`.
     ///
     /// # Errors
     ///
-    /// Those of the job, and [`HistoryError::Gone`] if an earlier one panicked.
+    /// Those of the job, and [`HistoryError::Gone`] if an earlier one panicked, or the database was closed.
     ///
     /// # Cancel safety
     ///
@@ -87,22 +91,42 @@ impl History {
         J: FnOnce(&mut Archive) -> Result<T, HistoryError> + Send + 'static,
     {
         let (result, done) = oneshot::channel();
-        let job: Job = Box::new(move |archive| {
+        let job = Order::Do(Box::new(move |archive| {
             let _ = result.send(job(archive)); // nobody may wait for it any more
-        });
-        self.jobs.send(job).await.map_err(|_| HistoryError::Gone)?;
+        }));
+        self.orders
+            .send(job)
+            .await
+            .map_err(|_| HistoryError::Gone)?;
         done.await.map_err(|_| HistoryError::Gone)?
+    }
+
+    /// Closes the database after all that was asked before, whoever else holds it, and waits until it is: then it may be
+    /// opened again.
+    pub async fn close(self) {
+        let (closed, done) = oneshot::channel();
+
+        if self.orders.send(Order::Close(closed)).await.is_ok() {
+            let _ = done.await; // it was closed by somebody else, or a job panicked
+        }
     }
 }
 
-fn spawn(mut archive: Archive, mut inbox: mpsc::Receiver<Job>) -> io::Result<()> {
-    let jobs = move || {
-        while let Some(job) = inbox.blocking_recv() {
-            job(&mut archive);
+fn spawn(mut archive: Archive, mut inbox: mpsc::Receiver<Order>) -> io::Result<()> {
+    let carry_out = move || {
+        while let Some(order) = inbox.blocking_recv() {
+            match order {
+                Order::Do(job) => job(&mut archive),
+                Order::Close(closed) => {
+                    drop(archive);
+                    let _ = closed.send(()); // nobody may wait for it any more
+                    return;
+                }
+            }
         }
     };
     thread::Builder::new()
         .name("history".into())
-        .spawn(jobs)
+        .spawn(carry_out)
         .map(drop)
 }

@@ -711,8 +711,11 @@ async fn the_thread_does_jobs_in_order_and_closes_the_file() {
         .await
         .expect("loaded");
     assert_eq!(title, "199");
-    drop(history);
+    let other = history.clone();
+    history.close().await;
     assert_eq!(fixture.open().load(&talk).expect("loaded").title, "199");
+    let late = other.run(|archive| archive.name()).await;
+    assert!(matches!(late, Err(HistoryError::Gone)));
 }
 
 #[tokio::test]

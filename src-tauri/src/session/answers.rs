@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use node::start::Answers;
 use proto::PeerId;
 use proto::chat::{Answer, Ask, FailureReason, RefusalReason};
 use proto::relay::ClientId;
@@ -116,6 +117,8 @@ impl Worker {
 
         let (asked, name, now) = (question.clone(), self.name().to_string(), clock::unix_ms());
         let taken = self.history.run(move |archive| {
+            // There may have been no room for the last one's end.
+            archive.end_left(Some(&asked.conversation))?;
             let begun = archive.begin(&asked, &name, now)?;
             Ok((begun, archive.load(&asked.conversation)?))
         });
@@ -514,26 +517,18 @@ impl Open {
 async fn carry(
     conversation: ConversationId,
     client: ClientId,
-    mut answers: mpsc::UnboundedReceiver<Answer>,
+    mut answers: Answers,
     words: mpsc::Sender<Word>,
 ) {
-    let word = |answer| Word {
-        conversation: conversation.clone(),
-        client,
-        answer,
-    };
-    let mut has_ended = false;
-
-    while let Some(answer) = answers.recv().await {
-        has_ended = answer.is_last();
-        if words.send(word(answer)).await.is_err() {
+    while let Some(answer) = answers.next().await {
+        let word = Word {
+            conversation: conversation.clone(),
+            client,
+            answer,
+        };
+        if words.send(word).await.is_err() {
             return; // the session has ended
         }
-    }
-    if !has_ended {
-        // The node has stopped.
-        let lost = Answer::Failed(FailureReason::HeadLost);
-        let _ = words.send(word(lost)).await; // the session has ended
     }
 }
 

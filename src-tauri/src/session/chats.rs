@@ -56,9 +56,13 @@ impl Worker {
         id: ConversationId,
         message: MessageId,
     ) -> Result<(), Problem> {
-        let deleted = self
-            .history
-            .run(move |archive| archive.delete_message(&id, &message));
+        let is_answering = self.answers.contains_key(&id);
+        let deleted = self.history.run(move |archive| {
+            if !is_answering {
+                archive.end_left(Some(&id))?;
+            }
+            archive.delete_message(&id, &message)
+        });
         deleted.await.map_err(problem)?;
 
         self.recount().await;

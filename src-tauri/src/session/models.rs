@@ -631,11 +631,15 @@ impl Worker {
     pub(super) async fn suspend(&mut self) {
         self.suspended = true;
         self.end_all_answers().await;
-        self.models.models.suspend().await;
 
-        if let Ok(handle) = self.handle() {
-            handle.suspend().await;
-        }
+        // Others are told at once: the system gives some seconds, and a file may take them all to be written out.
+        let handle = self.handle().ok();
+        let leaving = async {
+            if let Some(handle) = handle {
+                handle.suspend().await;
+            }
+        };
+        tokio::join!(leaving, self.models.models.suspend());
     }
 
     /// The app is in front again.

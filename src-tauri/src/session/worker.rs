@@ -600,10 +600,15 @@ impl Worker {
     /// Ends every answer, and the node.
     async fn end(mut self, done: Option<oneshot::Sender<()>>) {
         self.end_all_answers().await;
-        self.models.stop().await;
-        if let Node::Up { handle, .. } = std::mem::replace(&mut self.node, Node::Starting) {
-            super::phone::leave(handle).await;
-        }
+        let node = std::mem::replace(&mut self.node, Node::Starting);
+        let leaving = async {
+            if let Node::Up { handle, .. } = node {
+                super::phone::leave(handle).await;
+            }
+        };
+        tokio::join!(leaving, self.models.stop());
+
+        self.history.close().await;
 
         tracing::info!("The session has ended");
         if let Some(done) = done {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::PeerId;
 use proto::group::message::Refusal;
 use proto::group::{
-    CommandError, Name, Older, OutEvent, PairingEnd as End, Purpose, Side, Sighting,
+    CommandError, NEARBY_MAX, Name, Older, OutEvent, PairingEnd as End, Purpose, Side, Sighting,
 };
 
 use super::ids::phone_id;
@@ -60,7 +60,10 @@ impl Around {
                     Older::Ours => VersionMatch::OursOlder,
                     Older::Theirs => VersionMatch::TheirsOlder,
                 };
-                self.versions.insert(*peer, version);
+                // Anybody can make up phones of another version.
+                if self.versions.len() < NEARBY_MAX || self.versions.contains_key(peer) {
+                    self.versions.insert(*peer, version);
+                }
             }
             OutEvent::Match {
                 peer,

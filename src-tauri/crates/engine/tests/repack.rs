@@ -11,8 +11,8 @@ use gguf_tools::{Gguf, Shape, TensorType};
 use split::{CutModel, TinyModel, engine, go_on, options};
 
 /// How far the growth of the process may be from the bytes counted: what else a load allocates
-/// differs by some 100 kB from one load to the next.
-const TOLERANCE_BYTES: u64 = 2_000_000;
+/// differs by some 100 kB from one load to the next, and by huge pages of 2 MiB where the system gives those.
+const TOLERANCE_BYTES: u64 = 5_000_000;
 
 #[test]
 fn what_is_kept_twice_is_counted() {
@@ -63,7 +63,7 @@ fn growth(cut: &CutModel, shard: usize, repack: bool) -> u64 {
         std::mem::forget(layers.expect("it loads"));
     }
 
-    anonymous_bytes() - before
+    anonymous_bytes().saturating_sub(before) // some may have been written to the swap
 }
 
 /// Memory of the process that no file backs.

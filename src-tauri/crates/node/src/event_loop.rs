@@ -12,7 +12,7 @@ use std::time::Instant;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use gguf_tools::{Manifest, ModelHash, ShardHash};
+use gguf_tools::{Manifest, ShardHash};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use proto::chat::{Answer, Ask};
@@ -56,7 +56,7 @@ pub enum Command {
         /// The question.
         ask: Arc<Ask>,
         /// Where the answer goes.
-        answers: mpsc::UnboundedSender<Answer>,
+        answers: mpsc::Sender<Answer>,
     },
     /// Stop an answer: its last word says that it was cancelled.
     Cancel {
@@ -266,7 +266,7 @@ pub struct EventLoop {
     /// This phone's models.
     pub models: Vec<ModelFile>,
     /// Model whose shards the store was told of last.
-    pub described: Option<ModelHash>,
+    pub described: Option<Arc<Manifest>>,
     /// Chunks that are being written to the network.
     pub sending: FuturesUnordered<Sending>,
     /// Jobs for the engine thread.
@@ -288,7 +288,7 @@ pub struct EventLoop {
     /// Plan whose activations are sent.
     pub plan: Option<Arc<Plan>>,
     /// Who waits for which answer.
-    pub clients: BTreeMap<ClientId, mpsc::UnboundedSender<Answer>>,
+    pub clients: BTreeMap<ClientId, mpsc::Sender<Answer>>,
     /// Who waits for which forecast.
     pub forecasts: BTreeMap<ForecastId, mpsc::UnboundedSender<ForecastNews>>,
     /// Forecasts that were asked for.
@@ -364,9 +364,10 @@ impl EventLoop {
             Some(snapshot) = self.snapshots.recv() => {
                 Input::Phone(InEvent::Device(snapshot))
             }
-            event = self.net.next() => net_input(event),
+            // Before what comes from others, who may send without an end.
             command = self.commands.recv() => Input::Command(command.unwrap_or(Command::Stop)),
             () = at(timeout) => Input::Timeout,
+            event = self.net.next() => net_input(event),
         }
     }
 
@@ -501,15 +502,20 @@ impl EventLoop {
         let _ = answer.send(allowed); // nobody may wait any more
     }
 
-    /// Serves other models from now on, and tells the group.
+    /// Serves other models from now on, and tells the group. What others are fetching of a model that stays, they go on
+    /// fetching.
     fn set_models(&mut self, models: Vec<ModelFile>, now: Instant) {
+        if models == self.models {
+            return;
+        }
+
         for event in had(&models) {
             self.phone.handle(event, now);
         }
-
         self.models = models;
-        self.described = None;
-        self.store.forget_model();
+        if let Some(manifest) = self.described.take() {
+            self.describe(manifest);
+        }
     }
 
     fn set_limits(&mut self, limits: Limits, now: Instant) {
@@ -777,7 +783,7 @@ impl EventLoop {
         use transfer::OutEvent as Wish;
 
         match event {
-            supply::OutEvent::Describe(manifest) => self.describe(&manifest),
+            supply::OutEvent::Describe(manifest) => self.describe(manifest),
             supply::OutEvent::Need(shards) => self.store.need(shards),
             supply::OutEvent::Progress(progress) => self.tell(Event::Fetching(progress)),
             supply::OutEvent::DiskFailed(failure) => self.tell(Event::DiskFailed(failure)),
@@ -806,23 +812,25 @@ impl EventLoop {
 
     /// Tells the store what a model's shards are, and of this phone's own file if it is that model: opens it and reads
     /// its header, some milliseconds, once for a model.
-    fn describe(&mut self, manifest: &Manifest) {
-        if self.described.replace(manifest.hash()) == Some(manifest.hash()) {
+    fn describe(&mut self, manifest: Arc<Manifest>) {
+        let known = self.described.as_ref();
+        if known.is_some_and(|known| known.hash() == manifest.hash()) {
             return;
         }
 
-        self.store.know(manifest);
-        let cut_as = |model: &ModelFile| match model_file::cut_as(&model.path, manifest) {
-            Ok(cut) => Some(cut).filter(|cut| model_file::may_be(cut, manifest)),
+        self.store.know(&manifest);
+        let cut_as = |model: &ModelFile| match model_file::cut_as(&model.path, &manifest) {
+            Ok(cut) => Some(cut).filter(|cut| model_file::may_be(cut, &manifest)),
             Err(error) => {
                 tracing::info!(%error, "This phone's model is not the group's");
                 None
             }
         };
         match self.models.iter().find_map(cut_as) {
-            Some(cut) => self.store.offer_model(&cut, manifest),
+            Some(cut) => self.store.offer_model(&cut, &manifest),
             None => self.store.forget_model(),
         }
+        self.described = Some(manifest);
     }
 
     /// Sends a chunk, and lets the state know once it is on its way.
@@ -861,18 +869,18 @@ impl EventLoop {
     fn answer(&mut self, client: ClientId, answer: Answer) {
         let is_last = answer.is_last();
         if let Some(answers) = self.clients.get(&client) {
-            let _ = answers.send(answer); // nobody listens: cancelled below
+            let _ = answers.try_send(answer); // nobody listens: cancelled below
         }
         if is_last {
             self.clients.remove(&client);
         }
     }
 
-    /// Cancels the questions whose askers no longer listen.
+    /// Cancels the questions whose askers no longer listen, or take so little that a word more would be lost.
     fn cancel_unheard(&mut self, now: Instant) {
-        let unheard = self
-            .clients
-            .extract_if(.., |_, answers| answers.is_closed());
+        let unheard = self.clients.extract_if(.., |_, answers| {
+            answers.is_closed() || answers.capacity() == 0
+        });
 
         for (client, _) in unheard {
             self.phone

@@ -8,7 +8,7 @@ use std::time::Instant;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use proto::ModelId;
-use proto::chat::{Answer, Ask};
+use proto::chat::{Answer, Ask, FailureReason};
 use proto::device::Snapshot;
 use proto::forecast::{ForecastError, Reply};
 use proto::group::{self, Name, TypedCode};
@@ -35,6 +35,9 @@ use crate::store::folder::{self, Usage};
 
 /// Commands that wait to be taken; each is a tap or a line of a script.
 const COMMAND_QUEUE: usize = 64;
+/// Words of one answer that wait to be taken: at 100 a second, those of ten seconds. Who takes none for longer is taken
+/// for one that listens no more; a head may send them faster than anybody reads.
+const ANSWER_QUEUE: usize = 1024;
 
 /// Folder of the shards within a phone's data folder.
 const SHARDS_FOLDER: &str = "shards";
@@ -184,10 +187,10 @@ pub async fn start(config: Config) -> Result<(Handle, mpsc::UnboundedReceiver<Ev
 }
 
 impl Handle {
-    /// Asks something; the answer ends with its last word. Dropping the receiver cancels.
-    pub async fn ask(&self, ask: Ask) -> (ClientId, mpsc::UnboundedReceiver<Answer>) {
+    /// Asks something. Dropping the answer cancels it.
+    pub async fn ask(&self, ask: Ask) -> (ClientId, Answers) {
         let client = ClientId(self.n_asked.fetch_add(1, Ordering::Relaxed));
-        let (answers, receiver) = mpsc::unbounded_channel();
+        let (answers, receiver) = mpsc::channel(ANSWER_QUEUE);
         let ask = Command::Ask {
             client,
             ask: Arc::new(ask),
@@ -195,7 +198,7 @@ impl Handle {
         };
         let _ = self.commands.send(ask).await; // a phone that has stopped closes the receiver
 
-        (client, receiver)
+        (client, Answers::new(receiver))
     }
 
     /// Stops an answer, which then ends with a last word that says so.
@@ -422,6 +425,39 @@ fn store_limits(limits: Limits) -> folder::Limits {
     }
 }
 
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Answers {
+    words: mpsc::Receiver<Answer>,
+    has_ended: bool,
+}
+
+impl Answers {
+    fn new(words: mpsc::Receiver<Answer>) -> Self {
+        Self {
+            words,
+            has_ended: false,
+        }
+    }
+
+    /// Waits for the next word; `None` after the last. Where none comes, because the phone stops or words were not taken
+    /// for long, the last says that the head is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Answer> {
+        if self.has_ended {
+            return None;
+        }
+
+        let lost = Answer::Failed(FailureReason::HeadLost);
+        let answer = self.words.recv().await.unwrap_or(lost);
+        self.has_ended = answer.is_last();
+        Some(answer)
+    }
+}
+
 /// Waits for the end of a forecast.
 pub async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Reply {
     loop {
@@ -430,6 +466,32 @@ pub async fn last_news(mut news: mpsc::UnboundedReceiver<ForecastNews>) -> Reply
             Some(ForecastNews::Done(forecasts)) => return Reply::Done(forecasts),
             Some(ForecastNews::Failed(error)) => return Reply::Failed(error),
             None => return Reply::Failed(ForecastError::Occupied), // the phone stops
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::chat::RefusalReason;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_always_ends() {
+        let reading = || Answer::Reading { done: 1, total: 2 };
+        let lost = Answer::Failed(FailureReason::HeadLost);
+        for last in [Some(Answer::Refused(RefusalReason::NoModel)), None] {
+            let (to, words) = mpsc::channel(2);
+            let mut answers = Answers::new(words);
+            to.send(reading()).await.expect("it is waited for");
+            if let Some(last) = last.clone() {
+                to.send(last).await.expect("it is waited for");
+            }
+            drop(to);
+
+            assert_eq!(answers.next().await, Some(reading()));
+            assert_eq!(answers.next().await, Some(last.unwrap_or(lost.clone())));
+            assert_eq!(answers.next().await, None);
         }
     }
 }

@@ -28,6 +28,9 @@ use tokio::time::{sleep, timeout};
 /// Who has not said by then who it is, is disconnected: five seconds, and something for a busy machine.
 const MUTE_MAX: Duration = Duration::from_secs(8);
 
+/// How long whoever is one too many may take to be told so on a busy machine.
+const SETTLES_WITHIN: Duration = Duration::from_secs(3);
+
 #[tokio::test]
 async fn a_stranger_is_offered_the_join_stream_only() {
     let host = Host::start();
@@ -87,6 +90,12 @@ async fn a_thousand_strangers_cost_little_and_pass() {
         let round = (0..50).map(|_| Peer::try_connect(&host.address));
         let_in.extend(futures::future::join_all(round).await.into_iter().flatten());
     }
+    // On a busy machine some are told late that they were one too many.
+    let settled = let_in
+        .into_iter()
+        .map(|peer| peer.stays_for(SETTLES_WITHIN));
+    let settled = futures::future::join_all(settled).await;
+    let mut let_in = settled.into_iter().flatten().collect::<Vec<_>>();
     let n_let_in = let_in.len();
     let floods = let_in.iter_mut().map(flood);
     let sent: u64 = futures::future::join_all(floods).await.into_iter().sum();

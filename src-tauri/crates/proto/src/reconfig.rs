@@ -395,7 +395,7 @@ impl Reconfig {
         let (epoch, newest) = (plan.epoch, self.newest_epoch());
         if self.leader != Some(from) {
             // One that led a moment ago, or will in a moment, would wait for this phone for ever.
-            tracing::warn!(%from, %epoch, "Plan from a phone that does not lead, refused");
+            tracing::debug!(%from, %epoch, "Plan from a phone that does not lead, refused");
             let message = Control::NotReady {
                 epoch,
                 newest,
@@ -493,11 +493,11 @@ impl Reconfig {
 
     fn commit(&mut self, from: PeerId, epoch: Epoch) {
         if self.leader != Some(from) {
-            tracing::warn!(%from, "Commit from a phone that does not lead, dropped");
+            tracing::debug!(%from, "Commit from a phone that does not lead, dropped");
             return;
         }
         let Some(prepared) = self.current(epoch).filter(|p| p.state == State::Loaded) else {
-            tracing::warn!(%epoch, "Commit of a plan that is not loaded, dropped");
+            tracing::debug!(%epoch, "Commit of a plan that is not loaded, dropped");
             return;
         };
 

@@ -212,7 +212,7 @@ impl Relay {
                 if self.head() == Some(from) {
                     self.answered(number, answer);
                 } else if self.open.contains_key(&number) {
-                    tracing::warn!(%from, "Answer from a phone that is not the head, dropped");
+                    tracing::debug!(%from, "Answer from a phone that is not the head, dropped");
                 }
             }
         }

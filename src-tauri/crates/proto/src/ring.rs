@@ -430,7 +430,9 @@ impl<H> Ring<H> {
             Control::InForce { plan } => self.announced(from, plan, now),
             Control::Follows { epoch, newest } => self.followed(from, epoch, newest, now),
             Control::Stop if self.leader == Some(from) => self.stop(now),
-            Control::Stop => tracing::warn!(%from, "Stop from a phone that does not lead, dropped"),
+            Control::Stop => {
+                tracing::debug!(%from, "Stop from a phone that does not lead, dropped")
+            }
             // The phone's business.
             Control::Survey(_)
             | Control::Offer { .. }
@@ -460,7 +462,7 @@ impl<H> Ring<H> {
     fn announced(&mut self, from: PeerId, plan: Arc<Plan>, now: Instant) {
         let sound = (1..=STAGES_MAX).contains(&plan.stages.len()) && !plan.needs(self.me);
         if self.leader != Some(from) || !sound {
-            return tracing::warn!(%from, "Announcement that is not the leader's, dropped");
+            return tracing::debug!(%from, "Announcement that is not the leader's, dropped");
         }
 
         self.reconfig.give_up();

@@ -306,7 +306,7 @@ impl<H> Pipeline<H> {
                 if is_ours && self.head.is_some() {
                     self.failed(from, &reason);
                 } else {
-                    tracing::warn!(%from, "Failure that is none of ours, dropped");
+                    tracing::debug!(%from, "Failure that is none of ours, dropped");
                 }
             }
             InEvent::NeighbourLost {
@@ -318,7 +318,7 @@ impl<H> Pipeline<H> {
                 if is_ours && self.plan.needs(neighbour) {
                     self.at_head(|head| head.fail(&FailureReason::PhoneLost(neighbour)));
                 } else {
-                    tracing::warn!(%from, "Loss that is none of ours, dropped");
+                    tracing::debug!(%from, "Loss that is none of ours, dropped");
                 }
             }
             InEvent::PhoneLost(phone) => self.phone_lost(phone, now),

@@ -12,7 +12,7 @@ use libp2p::Multiaddr;
 use node::discovery::address;
 use node::event_loop::{Event, ForecastNews};
 use node::identity;
-use node::start::Handle;
+use node::start::{Answers, Handle};
 use proto::PeerId;
 use proto::chat::{Answer, Ask, Finish, Message, Prompt};
 use proto::group::message::Presence;
@@ -914,12 +914,8 @@ async fn next_news(
 }
 
 /// Carries an answer's words to where they are shown, under the number that the asker gave.
-async fn carry(
-    id: (Asker, u64),
-    mut answers: mpsc::UnboundedReceiver<Answer>,
-    words: mpsc::Sender<Word>,
-) {
-    while let Some(answer) = answers.recv().await {
+async fn carry(id: (Asker, u64), mut answers: Answers, words: mpsc::Sender<Word>) {
+    while let Some(answer) = answers.next().await {
         if words.send((id, answer)).await.is_err() {
             return; // the phone is stopping
         }
