@@ -30,7 +30,7 @@ pub type TestResult = Result<(), Box<dyn Error>>;
 pub type Test = (&'static str, fn() -> TestResult, &'static [&'static str]);
 
 /// Groups whose tests run at once: their phones mostly wait.
-const GROUPS_AT_ONCE: usize = 4;
+const GROUPS_AT_ONCE: usize = 3;
 
 thread_local! {
     /// What the test of this thread has to say should it fail.

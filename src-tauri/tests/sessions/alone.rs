@@ -64,7 +64,7 @@ pub async fn writes(question: &str, max_tokens: u32) -> String {
 
     let (_, mut answers) = handle.ask(ask(question, max_tokens)).await;
     let mut text = String::new();
-    while let Some(answer) = timeout(PATIENCE, answers.recv()).await.expect("it goes on") {
+    while let Some(answer) = timeout(PATIENCE, answers.next()).await.expect("it goes on") {
         match answer {
             Answer::Token { text: more, .. } => text += &more,
             Answer::Done { .. } => break,

@@ -8,7 +8,6 @@ mod phone;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
@@ -18,7 +17,7 @@ use app::api::{
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, PATIENCE, Phone, answer, figures, smollm2};
+use phone::{MEMORY_BYTES, Phone, answer, figures, smollm2};
 
 const QUESTION: &str = "Why is the sky blue?";
 
