@@ -13,7 +13,7 @@ pub enum Problem {
     NoWifi,
     /// In one that keeps its phones apart.
     Isolated,
-    /// A person said no to the system's question.
+    /// A person said no to the system's question, or was not asked yet.
     NoPermission {
         /// About what.
         permission: PermissionKind,

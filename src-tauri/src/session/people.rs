@@ -28,7 +28,7 @@ impl Worker {
             && was != on
         {
             handle.set_looking(on).await;
-            if on {
+            if on && self.meets_others {
                 handle.probe().await;
             }
         }
@@ -49,6 +49,7 @@ impl Worker {
         phone: &PhoneId,
         purpose: PairingPurpose,
     ) -> Result<(), Problem> {
+        self.check_network()?;
         let peer = peer_of(phone)?;
         let version = self.view.version(peer);
         if version != VersionMatch::Same {
@@ -85,6 +86,7 @@ impl Worker {
     }
 
     pub(super) async fn invite(&mut self) -> Result<(), Problem> {
+        self.check_network()?;
         let lifetime = INVITE_LIFETIME;
         self.view.wants_invite();
 
@@ -113,6 +115,7 @@ impl Worker {
     }
 
     async fn use_link(&mut self, invite: Invite) -> Result<(), Problem> {
+        self.check_network()?;
         let addresses = invite.addresses.iter();
         let addresses = addresses.filter_map(|address| address.parse().ok());
         let addresses = addresses.collect::<Vec<Multiaddr>>();
@@ -130,6 +133,7 @@ impl Worker {
 
     async fn use_code(&mut self, text: &str) -> Result<(), Problem> {
         let code = TypedCode::from_text(text).map_err(|error| problem_of(&error))?;
+        self.check_network()?;
         self.handle()?.present_typed(code).await;
 
         self.view.asks(None, Purpose::Join, true);

@@ -9,9 +9,7 @@ use node::start::Handle;
 use super::answers::problem;
 use super::request::Order;
 use super::worker::{Node, Worker};
-use crate::api::{
-    Diagnostics, NetworkState, PermissionKind, PermissionStatus, Problem, SettingChange, Settings,
-};
+use crate::api::{Diagnostics, NetworkState, Problem, SettingChange, Settings};
 
 /// What models and shards may take if nobody says otherwise.
 const QUOTA_BYTES: u64 = 16 << 30;
@@ -99,6 +97,7 @@ impl Worker {
         welcomed.await.map_err(problem)?;
 
         self.decided.welcomed = true;
+        self.meet_others().await;
         Ok(())
     }
 
@@ -118,15 +117,11 @@ impl Worker {
 
     /// Returns whether this phone can reach others.
     pub(super) fn network(&self) -> NetworkState {
-        let is_denied = self.permissions.iter().any(|permission| {
-            permission.kind == PermissionKind::LocalNetwork
-                && permission.status == PermissionStatus::Denied
-        });
-
         match &self.node {
-            _ if is_denied => NetworkState::NoPermission,
+            _ if self.lacks_network() => NetworkState::NoPermission,
             // Told to listen on this machine only, it does not look for more.
             Node::Up { .. } if self.config.listen.is_some() => NetworkState::Ok,
+            Node::Up { .. } if !self.meets_others => NetworkState::Looking,
             Node::Up { .. } => self.view.network(),
             Node::Starting => NetworkState::Looking,
             Node::Down { network, .. } => network.clone(),

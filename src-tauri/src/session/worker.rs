@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
+use node::discovery::Sources;
 use node::event_loop::Event;
 use node::start::{Handle, StartError};
 use proto::PeerId;
@@ -38,6 +40,9 @@ const WORDS_INTERVAL: Duration = Duration::from_millis(40);
 
 /// How long after a start that failed the node is started again: a network may be there by then.
 const NODE_RETRY: Duration = Duration::from_secs(3);
+
+/// Where a phone listens that keeps to itself: nothing of that leaves it.
+const THIS_MACHINE: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// Large cores of a phone: four is usual, a guess for those that say nothing.
 const LARGE_CORES_MAX: u32 = 4;
@@ -128,6 +133,8 @@ pub struct Worker {
     pub(super) words_at: Instant,
 
     pub(super) node: Node,
+    /// Whether the node is on the network, or is being started on it; else this phone keeps to itself.
+    pub(super) meets_others: bool,
     pub(super) view: View,
     pub(super) decided: Decided,
     pub(super) conversations: Vec<ConversationSummary>,
@@ -187,6 +194,7 @@ impl Worker {
                 retry_at: None,
                 network: NetworkState::Looking,
             },
+            meets_others: false,
             view: View::new(parts.me),
             decided,
             conversations,
@@ -377,33 +385,53 @@ impl Worker {
 
     // The node
 
-    /// A person may have allowed the local network: not before that is the node of any use.
+    /// It is known what a person allows: the first time, the node is started; later, they may allow more.
     async fn permitted(&mut self, permissions: Vec<Permission>) {
         self.permissions = permissions;
 
-        if let Node::Down { retry_at: None, .. } = &self.node
-            && self.may_meet_others()
-        {
-            self.start_node().await;
+        match &self.node {
+            Node::Down { retry_at: None, .. } => self.start_node().await,
+            Node::Up { .. } | Node::Starting | Node::Down { .. } => self.meet_others().await,
         }
     }
 
-    fn may_meet_others(&self) -> bool {
-        let network = self
-            .permissions
-            .iter()
-            .find(|permission| permission.kind == PermissionKind::LocalNetwork);
+    /// Goes on the network, if that has become possible. Never leaves it again: a system that takes the permission away
+    /// ends the app.
+    pub(super) async fn meet_others(&mut self) {
+        if self.meets_others || !self.may_meet_others() {
+            return;
+        }
+        let Ok(handle) = self.handle() else {
+            return; // it will be started on the network, or go on it when it has been started
+        };
 
-        network.is_some_and(|permission| {
-            matches!(
-                permission.status,
-                PermissionStatus::NotNeeded | PermissionStatus::Granted
-            )
+        self.meets_others = true;
+        let everywhere = self.config.listen.is_none();
+        if everywhere {
+            self.view.is_elsewhere();
+        }
+        handle.meet_others(self.config.sources, everywhere).await;
+    }
+
+    /// Returns whether this phone may be on the network: not before its person knows why, and has given it a name.
+    fn may_meet_others(&self) -> bool {
+        self.decided.welcomed && !self.lacks_network()
+    }
+
+    /// Returns whether the system keeps this phone from others, as far as it has said so.
+    pub(super) fn lacks_network(&self) -> bool {
+        self.permissions.iter().any(|permission| {
+            permission.kind == PermissionKind::LocalNetwork
+                && matches!(
+                    permission.status,
+                    PermissionStatus::NotAsked | PermissionStatus::Denied
+                )
         })
     }
 
     async fn start_node(&mut self) {
         self.node = Node::Starting;
+        self.meets_others = self.may_meet_others();
         let limit = self.decided.settings.memory_limit_bytes;
         let device = match self.platform.source(limit) {
             Ok(device) => device,
@@ -419,8 +447,8 @@ impl Worker {
             data_folder: self.config.data.clone(),
             models: self.model_files().await,
             limits: self.limits(),
-            listen: self.config.listen.clone(),
-            sources: self.config.sources,
+            listen: self.listen(),
+            sources: self.sources(),
             engine: node::engine_thread::EngineConfig {
                 n_threads: n_threads(node::measure::n_cores()),
                 memory_limit_bytes: limit,
@@ -436,6 +464,23 @@ impl Worker {
         });
     }
 
+    fn listen(&self) -> Option<Multiaddr> {
+        let this_machine = || THIS_MACHINE.parse().expect("an address");
+        let alone = (!self.meets_others).then(this_machine);
+
+        self.config.listen.clone().or(alone)
+    }
+
+    fn sources(&self) -> Sources {
+        match self.meets_others {
+            true => self.config.sources,
+            false => Sources {
+                mdns: false,
+                dns_sd: false,
+            },
+        }
+    }
+
     async fn node_started(
         &mut self,
         started: Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError>,
@@ -446,6 +491,7 @@ impl Worker {
                 self.view.is_at(&handle.address);
                 self.node = Node::Up { handle, events };
                 self.instruct_node().await;
+                self.meet_others().await;
             }
             Err(StartError::Nowhere) => self.node_down(NetworkState::NoWifi),
             Err(error) => {
@@ -486,11 +532,17 @@ impl Worker {
             Node::Down { network, .. } => Err(match network {
                 NetworkState::Failed { detail } => Problem::other(detail),
                 NetworkState::Isolated => Problem::Isolated,
-                NetworkState::Ok
-                | NetworkState::Looking
-                | NetworkState::NoWifi
-                | NetworkState::NoPermission => Problem::NoWifi,
+                NetworkState::NoPermission => no_permission(),
+                NetworkState::Ok | NetworkState::Looking | NetworkState::NoWifi => Problem::NoWifi,
             }),
+        }
+    }
+
+    /// Says why nobody can be met, where the system keeps this phone from others.
+    pub(super) fn check_network(&self) -> Result<(), Problem> {
+        match self.lacks_network() {
+            true => Err(no_permission()),
+            false => Ok(()),
         }
     }
 
@@ -621,6 +673,12 @@ impl Worker {
             Turn::Resumed => self.resume().await,
             Turn::Permissions => self.ask_permissions(),
         }
+    }
+}
+
+fn no_permission() -> Problem {
+    Problem::NoPermission {
+        permission: PermissionKind::LocalNetwork,
     }
 }
 

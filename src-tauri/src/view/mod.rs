@@ -194,6 +194,11 @@ impl View {
         self.apart.is_at(addresses);
     }
 
+    /// The node goes on the network: where it is reached then, it has still to tell.
+    pub fn is_elsewhere(&mut self) {
+        self.addresses = None;
+    }
+
     /// This phone has another name.
     pub fn renamed(&mut self, name: &Name) {
         self.names.note(self.me, name);

@@ -3,16 +3,18 @@
 #![allow(missing_docs, clippy::wildcard_enum_match_arm)]
 
 mod alone;
+mod circumstances;
 mod phone;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use app::api::{
-    AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat, SettingChange,
+    AnswerEvent, AnswerOutcome, AppState, ImportResult, LeaveWhen, MessageBody, ModelAvailability,
+    Notice, Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat, SettingChange,
     Settings,
 };
 use app::models::Picked;
@@ -24,11 +26,7 @@ const QUESTION: &str = "Why is the sky blue?";
 
 /// Lets `guest` into the group of `host`, by a link as a camera reads it.
 async fn let_in(host: &Phone, guest: &Phone) {
-    host.order(Order::Invite).await;
-    let state = host
-        .until("an invite is shown", |state| state.invite.is_some())
-        .await;
-    let link = state.invite.as_ref().expect("it is").link.clone();
+    let (link, state) = invite(host).await;
     let n_members = state.group.as_ref().map_or(1, |group| group.members.len());
 
     guest.order(Order::UseInvite(link)).await;
@@ -40,6 +38,16 @@ async fn let_in(host: &Phone, guest: &Phone) {
     guest.until("it is in the group", is_in).await;
     let state = host.until("it has let the other in", is_in).await;
     assert_eq!(state.invite, None, "an invite lets one phone in");
+}
+
+/// Returns an invite of a phone, and its state as it showed it.
+async fn invite(host: &Phone) -> (String, Arc<AppState>) {
+    host.order(Order::Invite).await;
+    let state = host
+        .until("an invite is shown", |state| state.invite.is_some())
+        .await;
+
+    (state.invite.as_ref().expect("it is").link.clone(), state)
 }
 
 /// Three phones in one group, the first with the model, which has to be shared.

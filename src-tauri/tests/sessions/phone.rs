@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Figures, Message, MessageBody,
-    Model, ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus,
-    Problem, Question, QuestionWhat, RunPhase, Sampling, ScanResult, SettingChange,
+    Model, ModelAvailability, ModelId, NetworkState, Notice, Permission, PermissionKind,
+    PermissionStatus, Problem, Question, QuestionWhat, RunPhase, Sampling, ScanResult,
+    SettingChange,
 };
 use app::models::{self, Picked};
 use app::platform::{Doing, Platform, Reading};
@@ -17,6 +18,7 @@ use app::view::running::device_of;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use libp2p::Multiaddr;
 use node::device::{Desktop, Source};
 use node::discovery::Sources;
 use tempfile::TempDir;
@@ -62,24 +64,30 @@ impl Phone {
         phone
     }
 
-    /// Starts the phone of a folder.
+    /// Starts the phone of a folder, and waits until it can be reached.
     pub async fn open(folder: Arc<TempDir>) -> Self {
+        let phone = Self::begin(folder, Circumstances::default()).await;
+        phone
+            .until("the node is up", |state| state.network == NetworkState::Ok)
+            .await;
+        phone
+    }
+
+    /// Starts the phone of a folder, in whatever circumstances.
+    pub async fn begin(folder: Arc<TempDir>, circumstances: Circumstances) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        let bench = Arc::new(Bench::default());
+        let bench = Arc::new(Bench::new(circumstances.local_network));
         let config = Config {
             data: folder.path().to_owned(),
-            listen: Some("/ip4/127.0.0.1/tcp/0".parse().expect("an address")),
+            listen: circumstances.listen,
             sources: Sources {
                 mdns: false,
                 dns_sd: false,
             },
-            models: models::Sources {
-                folder: Some(models_folder()),
-                base: None,
-            },
+            models: circumstances.models,
         };
 
         let (session, task) = Session::open(config, bench.clone())
@@ -94,11 +102,6 @@ impl Phone {
             task,
         };
         phone.keep_notices();
-        phone
-            .until("the node is up", |state| {
-                state.network == app::api::NetworkState::Ok
-            })
-            .await;
         phone
     }
 
@@ -168,7 +171,10 @@ impl Phone {
     /// Runs the small model with whoever is in the group.
     pub async fn run_model(&self) {
         let id = self.get_model().await;
-        self.order(Order::Start(id)).await;
+        let start = || self.session.order(Order::Start(id.clone()));
+        while start().await == Err(Problem::Busy) {
+            tokio::time::sleep(Duration::from_millis(10)).await; // the node is being started
+        }
 
         self.until_ready().await;
     }
@@ -313,14 +319,67 @@ pub fn models_folder() -> PathBuf {
         .into()
 }
 
-/// The system around a phone that has none: this machine.
-#[derive(Debug, Default)]
+/// What a phone is started in.
+pub struct Circumstances {
+    /// Where it listens; everywhere, if nothing is said.
+    pub listen: Option<Multiaddr>,
+    /// From where it has models.
+    pub models: models::Sources,
+    /// Whether the app may meet phones in the same network.
+    pub local_network: PermissionStatus,
+}
+
+impl Default for Circumstances {
+    fn default() -> Self {
+        Self {
+            listen: Some("/ip4/127.0.0.1/tcp/0".parse().expect("an address")),
+            models: models::Sources {
+                folder: Some(models_folder()),
+                base: None,
+            },
+            local_network: PermissionStatus::NotNeeded,
+        }
+    }
+}
+
+/// The system around a phone that has none: this machine, or what a test makes of it.
+#[derive(Debug)]
 pub struct Bench {
     pub doing: Mutex<Doing>,
     pub saved: Mutex<Vec<(String, String)>>,
+    /// What a person said to the local network.
+    local_network: Mutex<PermissionStatus>,
+    /// How the phone is.
+    reading: watch::Sender<Reading>,
 }
 
 impl Bench {
+    fn new(local_network: PermissionStatus) -> Self {
+        let desktop = Desktop::new(None);
+        let snapshot = desktop.expect("this machine tells its memory").snapshot();
+        let reading = Reading {
+            snapshot,
+            low_memory: false,
+        };
+
+        Self {
+            doing: Mutex::default(),
+            saved: Mutex::default(),
+            local_network: Mutex::new(local_network),
+            reading: watch::Sender::new(reading),
+        }
+    }
+
+    /// A person says something else to the local network. The app hears of it when it asks.
+    pub fn says_to_local_network(&self, status: PermissionStatus) {
+        *self.local_network.lock().expect("nobody panics with it") = status;
+    }
+
+    /// The phone is otherwise from now on.
+    pub fn is(&self, change: impl FnOnce(&mut Reading)) {
+        self.reading.send_modify(change);
+    }
+
     /// Returns the files that a person saved, with what is in them.
     pub fn saved(&self) -> Vec<(String, String)> {
         self.saved.lock().expect("nobody panics with it").clone()
@@ -335,20 +394,19 @@ impl Platform for Bench {
     }
 
     fn device(&self) -> Device {
-        let desktop = Desktop::new(None);
-
-        device_of(&desktop.expect("this machine tells its memory").snapshot())
+        device_of(&self.reading.borrow().snapshot)
     }
 
     fn readings(&self) -> BoxStream<'static, Reading> {
-        let desktop = Desktop::new(None);
-        let snapshot = desktop.expect("this machine tells its memory").snapshot();
-        let reading = Reading {
-            snapshot,
-            low_memory: false,
-        };
+        let mut readings = self.reading.subscribe();
+        readings.mark_changed();
 
-        futures::stream::iter([reading]).boxed()
+        futures::stream::unfold(readings, |mut readings| async move {
+            readings.changed().await.ok()?;
+            let reading = *readings.borrow_and_update();
+            Some((reading, readings))
+        })
+        .boxed()
     }
 
     fn does(&self, doing: Doing) {
@@ -358,7 +416,7 @@ impl Platform for Bench {
     fn permissions(&self) -> BoxFuture<'_, Vec<Permission>> {
         let permission = Permission {
             kind: PermissionKind::LocalNetwork,
-            status: PermissionStatus::NotNeeded,
+            status: *self.local_network.lock().expect("nobody panics with it"),
         };
 
         futures::future::ready(vec![permission]).boxed()

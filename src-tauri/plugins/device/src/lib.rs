@@ -6,7 +6,7 @@
 //! | [`Reading`]: metered, headroom, radio lock, low memory | Kotlin, pushed | not told | not told |
 //! | [`Holds`] | locks and a window flag | screen only | nothing to hold |
 //! | [`Device::serve`]: computing behind other apps | foreground service | there is none | not needed |
-//! | [`Device::permission`] | asked of the system | camera; the rest is asked by the system itself | not needed |
+//! | [`Device::permission`] | asked of the system | camera; whether the local network was explained | not needed |
 //! | [`Insets`] | Kotlin, set as CSS properties | the page's own `env()` | none |
 //!
 //! ```text

@@ -1,7 +1,8 @@
 //! iOS, asked in Rust: there is no Swift.
 //!
 //! UIKit may be asked on the main thread only, so all readings are taken there. iOS has no foreground service,
-//! no Wi-Fi locks, and asks by itself for the local network: when the node first looks around.
+//! no Wi-Fi locks, and asks by itself for the local network: when the node first looks around. Nor does it tell what came
+//! of that. So the app first explains it; that a person went on from there is kept, and taken for a yes.
 
 use std::ffi::c_uint;
 use std::ptr::NonNull;
@@ -20,7 +21,7 @@ use objc2::runtime::Bool;
 use objc2_av_foundation::{AVAuthorizationStatus, AVCaptureDevice, AVMediaTypeVideo};
 use objc2_foundation::{
     NSDictionary, NSNotification, NSNotificationCenter, NSOperationQueue, NSProcessInfo,
-    NSProcessInfoThermalState, NSURL,
+    NSProcessInfoThermalState, NSString, NSURL, NSUserDefaults, ns_string,
 };
 use objc2_ui_kit::{
     UIApplication, UIApplicationDidReceiveMemoryWarningNotification,
@@ -212,6 +213,24 @@ fn camera() -> PermissionStatus {
     }
 }
 
+/// Returns whether a person has let the app look for phones, and have iOS ask for it.
+fn local_network() -> PermissionStatus {
+    let is_allowed = NSUserDefaults::standardUserDefaults().boolForKey(local_network_key());
+
+    match is_allowed {
+        true => PermissionStatus::Granted,
+        false => PermissionStatus::NotAsked,
+    }
+}
+
+fn allow_local_network() {
+    NSUserDefaults::standardUserDefaults().setBool_forKey(true, local_network_key());
+}
+
+fn local_network_key() -> &'static NSString {
+    ns_string!("local-network")
+}
+
 /// Has iOS ask for the camera; what comes back is dropped unsent if it cannot.
 fn ask_for_camera(answer: oneshot::Sender<()>) {
     let answer = std::cell::Cell::new(Some(answer));
@@ -248,9 +267,8 @@ impl<R: Runtime> System for Ios<R> {
     fn permission(&self, kind: PermissionKind) -> Answer<'_> {
         let status = match kind {
             PermissionKind::Camera => camera(),
-            PermissionKind::LocalNetwork | PermissionKind::Notifications => {
-                PermissionStatus::NotNeeded
-            }
+            PermissionKind::LocalNetwork => local_network(),
+            PermissionKind::Notifications => PermissionStatus::NotNeeded,
         };
 
         ready(Ok(status)).boxed()
@@ -261,6 +279,10 @@ impl<R: Runtime> System for Ios<R> {
             let status = self.permission(kind).await?;
             if status != PermissionStatus::NotAsked {
                 return Ok(status);
+            }
+            if kind == PermissionKind::LocalNetwork {
+                allow_local_network();
+                return self.permission(kind).await;
             }
 
             let (sender, answered) = oneshot::channel();
