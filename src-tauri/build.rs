@@ -37,6 +37,7 @@ const COMMANDS: &[&str] = &[
     "watch_beats",
     "unwatch",
     "ask",
+    "watch_answer",
     "create_conversation",
     "load_conversation",
     "search",

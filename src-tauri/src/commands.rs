@@ -141,6 +141,23 @@ pub async fn ask(
     Ok(())
 }
 
+/// Takes up the answer that is being written in a conversation, as [`ask`] would be heard; says whether there is one.
+#[tauri::command]
+pub async fn watch_answer(
+    session: State<'_, Session>,
+    watchers: State<'_, Watchers>,
+    conversation: ConversationId,
+    on: Channel<AnswerEvent>,
+) -> Result<bool, Problem> {
+    let answer = session.watch_answer(conversation).await?;
+    let is_written = answer.is_some();
+    if let Some(answer) = answer {
+        watchers.stream(answer, on);
+    }
+
+    Ok(is_written)
+}
+
 /// Makes a conversation.
 #[tauri::command]
 pub async fn create_conversation(session: State<'_, Session>) -> Result<ConversationId, Problem> {
@@ -255,6 +272,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         watch_beats,
         unwatch,
         ask,
+        watch_answer,
         create_conversation,
         load_conversation,
         search,

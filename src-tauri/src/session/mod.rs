@@ -182,15 +182,21 @@ impl Session {
         &self,
         question: Question,
     ) -> Result<mpsc::UnboundedReceiver<AnswerEvent>, Problem> {
-        let (events, receiver) = mpsc::unbounded_channel();
-        self.request(|reply| Request::Ask {
-            question,
-            events,
-            reply,
-        })
-        .await?;
+        self.request(|reply| Request::Ask(question, reply)).await
+    }
 
-        Ok(receiver)
+    /// Takes up the stream of an answer that is being written, as if from its beginning: for a page that was loaded anew.
+    /// `None` if none is being written there. Who heard it before hears it still.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub async fn watch_answer(
+        &self,
+        conversation: ConversationId,
+    ) -> Result<Option<mpsc::UnboundedReceiver<AnswerEvent>>, Problem> {
+        self.request(|reply| Request::WatchAnswer(conversation, reply))
+            .await
     }
 
     /// Makes a conversation.

@@ -18,14 +18,12 @@ pub enum Request {
     /// To do something: replied to when it was taken up. What comes of it is seen in the state.
     Do(Order, Reply<()>),
     /// To answer a question. The stream begins with `begun` and ends with `end`.
-    Ask {
-        /// The question.
-        question: Question,
-        /// The stream.
-        events: mpsc::UnboundedSender<AnswerEvent>,
-        /// Whether it was taken.
-        reply: Reply<()>,
-    },
+    Ask(Question, Reply<mpsc::UnboundedReceiver<AnswerEvent>>),
+    /// To let an answer be heard that is being written, as if from its beginning; `None` if none is.
+    WatchAnswer(
+        ConversationId,
+        Reply<Option<mpsc::UnboundedReceiver<AnswerEvent>>>,
+    ),
     /// To make a conversation.
     Create(Reply<ConversationId>),
     /// To hand a conversation over.

@@ -295,11 +295,8 @@ impl Worker {
         // Nobody may wait for a reply any more.
         match request {
             Request::Do(order, reply) => drop(reply.send(self.order(order).await)),
-            Request::Ask {
-                question,
-                events,
-                reply,
-            } => self.ask(question, events, reply).await,
+            Request::Ask(question, reply) => self.ask(question, reply).await,
+            Request::WatchAnswer(id, reply) => drop(reply.send(Ok(self.watch_answer(&id)))),
             Request::Create(reply) => drop(reply.send(self.create().await)),
             Request::Load(id, reply) => drop(reply.send(self.load(id).await)),
             Request::Search(query, reply) => drop(reply.send(self.search(query).await)),

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::api::{AnswerOutcome, NetworkState, PermissionKind, PermissionStatus, Problem, RunPhase};
+use app::api::{
+    AnswerEvent, AnswerOutcome, NetworkState, PermissionKind, PermissionStatus, Problem, RunPhase,
+};
 use app::session::{Order, Turn};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::phone::{Circumstances, PATIENCE, Phone, answer};
+use crate::phone::{Circumstances, PATIENCE, Phone, Stream, answer};
 use crate::{QUESTION, invite};
 
 /// Whoever may not meet others is told why, and can chat; when they may, what runs goes on.
@@ -88,6 +90,51 @@ async fn before_the_welcome_nothing_goes_on_the_network() {
     };
     let again = until_listens(&phone, &BTreeSet::new()).await;
     assert_eq!(hosts(again), hosts(together));
+}
+
+/// A page that is loaded anew in the middle of an answer hears it as if it had asked, and can stop it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_taken_up_by_who_did_not_ask() {
+    let phone = Phone::new("Dora", None).await;
+    phone.run_model().await;
+    let id = phone.converse(500).await;
+    assert!(watch(&phone, &id).await.is_none(), "none is written");
+
+    let mut asked = phone.ask(&id, "Tell me a very long story.").await;
+    let heard = asked.words(20).await;
+    drop(asked);
+    let mut second = watch(&phone, &id).await.expect("it is being written");
+    let AnswerEvent::Begun {
+        dropped_from,
+        added,
+    } = second.next().await
+    else {
+        panic!("`begun` is the first");
+    };
+    assert_eq!(dropped_from.as_ref(), Some(&added[0].id), "in its place");
+    assert_eq!(answer(&added[0]), ("", &AnswerOutcome::UnderWay));
+    let text = second.words(heard.len() + 20).await;
+    assert!(text.starts_with(&heard), "{text:?} after {heard:?}");
+
+    let third = watch(&phone, &id).await.expect("it is being written");
+    phone.order(Order::StopAnswer(id.clone())).await;
+    let (stopped, all) = third.end().await;
+    let (second, _) = second.end().await;
+    assert_eq!(stopped, second, "all hear the same end");
+    let (whole, outcome) = answer(&stopped);
+    assert_eq!(outcome, &AnswerOutcome::Stopped);
+    let words = all.iter().map(|event| match event {
+        AnswerEvent::Text { text } => text.as_str(),
+        _ => "",
+    });
+    assert_eq!(words.collect::<String>(), whole);
+    assert!(watch(&phone, &id).await.is_none(), "it has ended");
+}
+
+async fn watch(phone: &Phone, id: &app::api::ConversationId) -> Option<Stream> {
+    let watched = phone.session.watch_answer(id.clone()).await;
+
+    watched.expect("the session goes on").map(Stream)
 }
 
 /// Waits until a phone says where it listens, and that is not where it was.

@@ -44,6 +44,7 @@
  * | `configure_conversation`| `conversation`, `systemPrompt`, `sampling`|                  |
  * | `search`                | `query`                                   | `SearchHit[]`    |
  * | `ask`                   | `question`, `on: Channel<AnswerEvent>`    |                  |
+ * | `watch_answer`          | `conversation`, `on: Channel<AnswerEvent>`| `boolean`        |
  * | `stop_answer`           | `conversation`                            |                  |
  * | `save_file`             | `name`, `text`                            | `boolean`        |
  * | `open_link`             | `url`                                     |                  |
@@ -129,6 +130,8 @@ export class TauriBackend implements Backend {
     search = (query: string) => call<SearchHit[]>("search", { query });
     ask = (question: Question, on: (event: AnswerEvent) => void) =>
         call<void>("ask", { question, on: new Channel(on) });
+    watchAnswer = (conversation: string, on: (event: AnswerEvent) => void) =>
+        call<boolean>("watch_answer", { conversation, on: new Channel(on) });
     stopAnswer = (conversation: string) => call<void>("stop_answer", { conversation });
     saveFile = (name: string, text: string) => call<boolean>("save_file", { name, text });
     openLink = (url: string) => call<void>("open_link", { url });

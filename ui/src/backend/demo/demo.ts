@@ -64,7 +64,8 @@ const HAPPENED_MAX = 50;
 
 interface Answering {
     message: Message & { body: { kind: "answer" } };
-    on: (event: AnswerEvent) => void;
+    /** Who hears it. */
+    listeners: Set<(event: AnswerEvent) => void>;
     stopped: boolean;
 }
 
@@ -92,6 +93,8 @@ export class DemoBackend implements Backend {
         this.refit();
         if (options.scenario === "asked") this.after(700, () => this.isAsked("anna"));
         if (options.scenario === "preparing") void this.start("llama3");
+        // Asked by the page before.
+        if (options.scenario === "reloaded") void this.ask({ conversation: "sky", what: { kind: "again" } }, () => undefined);
         if (options.events) this.others();
     }
 
@@ -477,11 +480,22 @@ export class DemoBackend implements Backend {
         talk.messages.push(...added);
         if (talk.title === "" && what.kind === "new") talk.title = what.text.slice(0, 60);
 
-        const answering: Answering = { message, on, stopped: false };
+        const answering: Answering = { message, listeners: new Set([on]), stopped: false };
         this.answering.set(conversation, answering);
         this.summarise(conversation);
         on({ kind: "begun", dropped_from, added: structuredClone(added) });
         void this.answer(conversation, answering);
+    }
+
+    async watchAnswer(conversation: string, on: (event: AnswerEvent) => void): Promise<boolean> {
+        const answering = this.answering.get(conversation);
+        if (answering === undefined) return false;
+        const { message, listeners } = answering;
+        const begun = { ...message, body: { ...message.body, text: "" } };
+        on({ kind: "begun", dropped_from: message.id, added: [begun] });
+        if (message.body.text !== "") on({ kind: "text", text: message.body.text });
+        listeners.add(on);
+        return true;
     }
 
     async stopAnswer(conversation: string): Promise<void> {
@@ -643,7 +657,7 @@ export class DemoBackend implements Backend {
         const prompt = 60 + this.luck.below(500);
         for (let done = 0; done < prompt && !answering.stopped; done += 128) {
             this.change(() => (queued.stage = { kind: "reading", done, total: prompt }));
-            answering.on({ kind: "reading", done, total: prompt });
+            heard(answering, { kind: "reading", done, total: prompt });
             await this.wait(260);
         }
         const ttft_s = ((Date.now() - begun) / 1000) * this.options.speed;
@@ -665,7 +679,7 @@ export class DemoBackend implements Backend {
             if (!answering.stopped) state.run.measured = { ttft_s, tokens_per_s: tokens / Math.max(took_s, 0.001) };
         });
         if (this.talks.has(conversation)) this.summarise(conversation);
-        answering.on({ kind: "end", message: structuredClone(message) });
+        heard(answering, { kind: "end", message: structuredClone(message) });
         if (this.state.group?.leaving) this.goAlone();
     }
 
@@ -675,7 +689,7 @@ export class DemoBackend implements Backend {
             const ahead = this.state.run?.queue.indexOf(queued) ?? 0;
             if (ahead <= 0 || answering.stopped) return;
             this.change(() => (queued.stage = { kind: "waiting", ahead }));
-            answering.on({ kind: "queued", ahead });
+            heard(answering, { kind: "queued", ahead });
             await this.wait(300);
         }
     }
@@ -699,7 +713,7 @@ export class DemoBackend implements Backend {
             const piece = text.slice(at, at + whole * 4);
             at += piece.length;
             answering.message.body.text += piece;
-            answering.on({ kind: "text", text: piece });
+            heard(answering, { kind: "text", text: piece });
             this.beat(whole, ME.id);
             this.change(() => (queued.stage = { kind: "writing", tokens }));
             const halfway = at > text.length / 2 && at - piece.length <= text.length / 2;
@@ -743,7 +757,7 @@ export class DemoBackend implements Backend {
         const message: Message = { id: freshId("m"), at_unix_ms: Date.now(), body: { kind: "notice", what } };
         const messages = this.talk(conversation).messages;
         messages.splice(messages.indexOf(answering.message), 0, message);
-        answering.on({ kind: "notice", message });
+        heard(answering, { kind: "notice", message });
     }
 
     private beat(tokens: number, asker: string): void {
@@ -875,6 +889,10 @@ function droppedFrom(talk: Conversation, what: Question["what"]): string | null 
             return talk.messages[last + 1]?.id ?? null;
         }
     }
+}
+
+function heard(answering: Answering, event: AnswerEvent): void {
+    for (const listener of answering.listeners) listener(event);
 }
 
 function joined<T>(listeners: Set<T>, listener: T): Unsubscribe {

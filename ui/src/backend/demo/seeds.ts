@@ -10,7 +10,7 @@ import { CODE, GREETING, HOSTILE, QUESTIONS, SKY, TABLE, TRIP } from "./words";
 
 export const SCENARIOS = [
     "fresh", "nearby", "asked", "group", "preparing", "solo", "long", "hostile", "no_wifi", "no_permission", "isolated",
-    "too_big", "many", "damaged",
+    "too_big", "many", "damaged", "reloaded",
 ] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
@@ -79,6 +79,7 @@ export function seed(scenario: Scenario, now: number): Seed {
             hostileTalk(start, now);
             break;
         case "group":
+        case "reloaded":
             has(state, "llama3");
             grouped(start, 3, now);
             runs(state, "llama3", membersOf(start));
