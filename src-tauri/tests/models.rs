@@ -215,6 +215,35 @@ async fn a_suspended_download_is_resumed() {
     phone.check_whole();
 }
 
+/// A phone that leaves its Wi-Fi fetches nothing for money, and goes on in the next one.
+#[tokio::test]
+async fn a_download_is_stopped_by_a_network_that_costs() {
+    let server = Server::start(file(), Behaviour::Slow(Duration::from_millis(20))).await;
+    let phone = Phone::of(&server).await;
+    let at = |is_metered, may_cost| Network {
+        is_metered,
+        may_cost,
+    };
+
+    phone.download().await.unwrap();
+    phone.has_come(1 << 20).await;
+    phone.models.resume(at(true, true)).await.unwrap();
+    assert!(matches!(
+        phone.now(),
+        ModelAvailability::Downloading { .. }
+    ));
+    assert_eq!(
+        phone.models.resume(at(true, false)).await,
+        Err(Trouble::Metered)
+    );
+    assert!(matches!(phone.now(), ModelAvailability::Paused { .. }));
+
+    phone.models.resume(FREE).await.unwrap();
+    assert_eq!(phone.settled().await, HERE);
+    phone.check_whole();
+    assert_eq!(server.requests().len(), 2, "it went on where it was");
+}
+
 #[tokio::test]
 async fn a_download_that_is_deleted_leaves_nothing() {
     let server = Server::start(file(), Behaviour::Slow(Duration::from_millis(20))).await;

@@ -135,6 +135,8 @@ struct Shared {
     limits: Mutex<Limits>,
     listing: watch::Sender<Vec<Listed>>,
     jobs: Mutex<BTreeMap<ModelId, Job>>,
+    /// Held from asking for room until it is promised: two that ask at once would be given the same.
+    asking_for_room: tokio::sync::Mutex<()>,
     brought: Mutex<BTreeMap<ModelId, Brought>>,
     /// The youngest last.
     cuttings: tokio::sync::Mutex<Vec<(CutName, Cutting)>>,
@@ -147,8 +149,20 @@ struct Job {
     task: JoinHandle<()>,
     /// Bytes of storage that it will have taken.
     bytes: u64,
-    /// Whether what it does can be gone on with another time.
-    can_wait: bool,
+    errand: Errand,
+}
+
+/// What is done with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    /// It comes from a server.
+    Fetch,
+    /// It comes from another folder of this machine, and can come another time as well.
+    Take,
+    /// It is read once.
+    Read,
+    /// It is copied: that would have to begin anew, if it can be had again at all.
+    Copy,
 }
 
 /// A file as it was, and a way to cut it.
@@ -158,6 +172,13 @@ struct CutName {
     file_bytes: u64,
     modified: Option<std::time::SystemTime>,
     n_shards: u32,
+}
+
+impl Network {
+    /// Returns whether nothing may be fetched over it.
+    fn is_closed(self) -> bool {
+        self.is_metered && !self.may_cost
+    }
 }
 
 impl Listed {
@@ -216,6 +237,7 @@ impl Models {
                 limits: Mutex::new(config.limits),
                 listing: watch::Sender::new(listing),
                 jobs: Mutex::default(),
+                asking_for_room: tokio::sync::Mutex::default(),
                 brought: Mutex::new(brought),
                 cuttings: tokio::sync::Mutex::default(),
             }),
@@ -263,12 +285,17 @@ impl Models {
         }
         let sources = shared.sources.of(&offer);
         let is_local = matches!(sources.first(), Some(source::Source::File(_)));
-        if network.is_metered && !network.may_cost && !is_local {
+        if network.is_closed() && !is_local {
             return Err(Trouble::Metered);
         }
+        let errand = match is_local {
+            true => Errand::Take,
+            false => Errand::Fetch,
+        };
 
+        let _alone = shared.asking_for_room.lock().await;
         let missing_bytes = shared.check_room(&offer).await?;
-        shared.begin(&offer, sources, missing_bytes);
+        shared.begin(&offer, sources, missing_bytes, errand);
         Ok(())
     }
 
@@ -287,10 +314,10 @@ impl Models {
         on_disk(move || shared.forget_wish(&id)).await?
     }
 
-    /// Stops all that [`resume`](Self::resume) goes on with: the app is suspended, or the network costs money. A copy
-    /// would have to begin anew, if it can be had again at all: it is left alone.
+    /// Stops all that [`resume`](Self::resume) goes on with: the app is suspended. A copy would have to begin anew: it is
+    /// left alone.
     pub async fn suspend(&self) {
-        self.shared.stop_all(|job| job.can_wait).await;
+        self.shared.stop_all(|errand| errand != Errand::Copy).await;
     }
 
     /// Stops everything: the app ends.
@@ -299,12 +326,16 @@ impl Models {
     }
 
     /// Goes on with downloads that nobody has paused: those that were suspended, or broken off when the app ended; and
-    /// with reading what was brought.
+    /// with reading what was brought. Those that this network forbids are stopped, and go on when it is called for
+    /// another.
     ///
     /// # Errors
     ///
-    /// The last that a [`download`](Self::download) failed with.
+    /// The first that a [`download`](Self::download) failed with.
     pub async fn resume(&self, network: Network) -> Result<(), Trouble> {
+        if network.is_closed() {
+            self.shared.stop_all(|errand| errand == Errand::Fetch).await;
+        }
         self.shared.read_unread();
         let mut outcome = Ok(());
         for offer in self.shared.offers.clone() {
@@ -513,10 +544,10 @@ impl Shared {
         }
     }
 
-    async fn stop_all(&self, which: impl Fn(&Job) -> bool) {
+    async fn stop_all(&self, which: impl Fn(Errand) -> bool) {
         let ids = {
             let jobs = lock(&self.jobs);
-            let wanted = jobs.iter().filter(|(_, job)| which(job));
+            let wanted = jobs.iter().filter(|(_, job)| which(job.errand));
             wanted.map(|(id, _)| id.clone()).collect::<Vec<_>>()
         };
 
@@ -555,6 +586,7 @@ impl Shared {
     /// own: what it will be called is known when it is here.
     async fn copy(self: &Arc<Self>, loose: Loose) -> Result<Option<Settled>, Trouble> {
         let shared = Arc::clone(self);
+        let alone = self.asking_for_room.lock().await;
         let (Loose { file, name }, card) = on_disk(move || {
             let card = loose.card()?;
             shared.check_room_for(card.file_bytes)?;
@@ -571,7 +603,7 @@ impl Shared {
 
         let (done, copied) = oneshot::channel();
         let path = to.clone();
-        self.start(&id, bytes, false, |shared, stop| {
+        self.start(&id, bytes, Errand::Copy, |shared, stop| {
             let copy = Copy {
                 file,
                 to,
@@ -585,6 +617,7 @@ impl Shared {
                 let _ = done.send(copied.flatten()); // whoever waits for it may be gone
             }
         });
+        drop(alone);
         let copied = copied.await;
         self.stop(&id).await; // it has ended
         self.forget(&id);
@@ -619,8 +652,14 @@ impl Shared {
         Ok(())
     }
 
-    fn begin(self: &Arc<Self>, offer: &Offer, sources: Vec<source::Source>, bytes: u64) {
-        self.start(&offer.id, bytes, true, |shared, stop| {
+    fn begin(
+        self: &Arc<Self>,
+        offer: &Offer,
+        sources: Vec<source::Source>,
+        bytes: u64,
+        errand: Errand,
+    ) {
+        self.start(&offer.id, bytes, errand, |shared, stop| {
             shared.set(
                 &offer.id,
                 ModelAvailability::Downloading {
@@ -671,7 +710,7 @@ impl Shared {
         self: &Arc<Self>,
         id: &ModelId,
         bytes: u64,
-        can_wait: bool,
+        errand: Errand,
         job: impl FnOnce(&Arc<Self>, watch::Receiver<bool>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -686,7 +725,7 @@ impl Shared {
             stop,
             task,
             bytes,
-            can_wait,
+            errand,
         };
         jobs.insert(id.clone(), job);
     }
@@ -711,7 +750,7 @@ impl Shared {
 
     /// Reads a file that a person brought to its end, for its hash.
     fn read_through(self: &Arc<Self>, id: &ModelId) {
-        self.start(id, 0, true, |shared, stop| {
+        self.start(id, 0, Errand::Read, |shared, stop| {
             let mut progress = Progress::new(shared.tell(id));
             let (shared, id) = (Arc::clone(shared), id.clone());
             async move {

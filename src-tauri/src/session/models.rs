@@ -354,12 +354,15 @@ impl Worker {
 
     // Getting them
 
-    fn network_of(&self) -> Network {
-        let device = self.view.device();
-        let device = device.unwrap_or_else(|| self.platform.device());
+    /// Returns what this phone is connected by.
+    pub(super) fn connection(&self) -> Network {
+        let is_metered = match &self.reading {
+            Some(reading) => reading.snapshot.is_metered,
+            None => self.platform.device().metered,
+        };
 
         Network {
-            is_metered: device.metered,
+            is_metered,
             may_cost: self.decided.settings.use_metered,
         }
     }
@@ -367,7 +370,7 @@ impl Worker {
     pub(super) async fn download(&self, id: &ModelId) -> Result<(), Problem> {
         let models = self.models.models.clone();
 
-        Ok(models.download(id, self.network_of()).await?)
+        Ok(models.download(id, self.connection()).await?)
     }
 
     pub(super) async fn pause_download(&self, id: &ModelId) -> Result<(), Problem> {
@@ -417,9 +420,13 @@ impl Worker {
         }
     }
 
-    /// Goes on with downloads that nobody has paused.
+    /// Goes on with downloads that nobody has paused; stops those that would cost money where that is not allowed.
     pub(super) async fn resume_downloads(&self) {
-        if let Err(trouble) = self.models.models.resume(self.network_of()).await {
+        if self.suspended {
+            return; // it is done when the app is in front again
+        }
+
+        if let Err(trouble) = self.models.models.resume(self.connection()).await {
             tracing::info!(%trouble, "A download does not go on");
         }
     }

@@ -109,9 +109,13 @@ impl Worker {
             .run(move |archive| archive.save_settings(&kept));
         saved.await.map_err(problem)?;
 
+        let before = self.connection();
         self.decided.settings = settings;
         self.instruct_node().await;
         self.limit_models();
+        if self.connection() != before {
+            self.resume_downloads().await;
+        }
         Ok(())
     }
 

@@ -568,7 +568,12 @@ impl Worker {
     }
 
     async fn read(&mut self, reading: Reading) {
+        let (before, is_first) = (self.connection(), self.reading.is_none());
         self.reading = Some(reading);
+        // The first time, with those that were broken off when the app ended.
+        if is_first || self.connection() != before {
+            self.resume_downloads().await;
+        }
         if let Ok(handle) = self.handle() {
             handle.set_device(reading.snapshot).await;
         }
