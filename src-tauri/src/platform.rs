@@ -26,15 +26,6 @@ pub struct Doing {
     pub keeps_screen_on: bool,
 }
 
-/// How this phone is at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Reading {
-    /// Memory, battery, heat, network.
-    pub snapshot: Snapshot,
-    /// Whether the system is about to end apps for want of memory.
-    pub low_memory: bool,
-}
-
 /// What the system gives.
 pub trait Platform: Debug + Send + Sync + 'static {
     /// Returns who tells the node how this phone is, if the app may use so much memory.
@@ -48,7 +39,7 @@ pub trait Platform: Debug + Send + Sync + 'static {
     fn device(&self) -> Device;
 
     /// Returns how this phone is, now and whenever that changes.
-    fn readings(&self) -> BoxStream<'static, Reading>;
+    fn readings(&self) -> BoxStream<'static, Snapshot>;
 
     /// Says what the app does, in place of what it did before.
     ///

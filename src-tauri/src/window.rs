@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use node::device::Source;
+use proto::device::Snapshot;
 use tauri::AppHandle;
 use tauri_plugin_device::{DeviceError, DeviceExt, Holds};
 use tauri_plugin_dialog::{DialogExt, FilePath};
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
 use crate::models::Picked;
-use crate::platform::{Doing, Platform, Reading};
+use crate::platform::{Doing, Platform};
 use crate::view::running::device_of;
 
 /// What people read while the phone computes behind other apps.
@@ -47,18 +48,14 @@ impl Platform for Window {
         device_of(&self.0.device().readings().borrow().snapshot)
     }
 
-    fn readings(&self) -> BoxStream<'static, Reading> {
+    fn readings(&self) -> BoxStream<'static, Snapshot> {
         let mut readings = self.0.device().readings();
         readings.mark_changed();
 
         futures::stream::unfold(readings, |mut readings| async move {
             readings.changed().await.ok()?;
-            let told = *readings.borrow_and_update();
-            let reading = Reading {
-                snapshot: told.snapshot,
-                low_memory: told.low_memory,
-            };
-            Some((reading, readings))
+            let told = readings.borrow_and_update().snapshot;
+            Some((told, readings))
         })
         .boxed()
     }

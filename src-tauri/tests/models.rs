@@ -228,10 +228,7 @@ async fn a_download_is_stopped_by_a_network_that_costs() {
     phone.download().await.unwrap();
     phone.has_come(1 << 20).await;
     phone.models.resume(at(true, true)).await.unwrap();
-    assert!(matches!(
-        phone.now(),
-        ModelAvailability::Downloading { .. }
-    ));
+    assert!(matches!(phone.now(), ModelAvailability::Downloading { .. }));
     assert_eq!(
         phone.models.resume(at(true, false)).await,
         Err(Trouble::Metered)

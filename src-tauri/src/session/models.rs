@@ -227,7 +227,7 @@ impl Worker {
 
         handle.set_limits(self.limits()).await;
         if let Some(reading) = self.reading {
-            handle.set_device(reading.snapshot).await;
+            handle.set_device(reading).await;
         }
         handle.set_visible(self.decided.settings.visible).await;
         handle.set_looking(self.looking).await;
@@ -357,7 +357,7 @@ impl Worker {
     /// Returns what this phone is connected by.
     pub(super) fn connection(&self) -> Network {
         let is_metered = match &self.reading {
-            Some(reading) => reading.snapshot.is_metered,
+            Some(reading) => reading.is_metered,
             None => self.platform.device().metered,
         };
 
@@ -655,15 +655,6 @@ impl Worker {
 
         if let Node::Up { handle, .. } = &self.node {
             handle.resume().await;
-        }
-    }
-
-    /// The system is short of memory: what is only kept for later is given back.
-    pub(super) async fn low_memory(&mut self) {
-        tracing::warn!("The system is short of memory");
-
-        if let Ok(handle) = self.handle() {
-            handle.forget_spares().await;
         }
     }
 }

@@ -13,6 +13,7 @@ use node::discovery::Sources;
 use node::event_loop::Event;
 use node::start::{Handle, StartError};
 use proto::PeerId;
+use proto::device::Snapshot;
 use proto::group::Name;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -29,7 +30,7 @@ use crate::api::{
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
-use crate::platform::{Doing, Platform, Reading};
+use crate::platform::{Doing, Platform};
 use crate::view::{self, View, ids};
 
 /// How often the state is shown at most: as often as an eye can follow numbers.
@@ -108,7 +109,7 @@ pub enum Done {
     /// The system said what a person allowed.
     Permissions(Vec<Permission>),
     /// This phone is so.
-    Reading(Reading),
+    Reading(Snapshot),
     /// Something about models.
     Model(super::models::Done),
 }
@@ -147,7 +148,7 @@ pub struct Worker {
     pub(super) opened_invite: Option<String>,
     doing: Doing,
     /// How this phone is, as its system said last.
-    pub(super) reading: Option<Reading>,
+    pub(super) reading: Option<Snapshot>,
     /// Seeds of answers for which no seed was said.
     pub(super) luck: ChaCha12Rng,
 }
@@ -567,7 +568,7 @@ impl Worker {
         });
     }
 
-    async fn read(&mut self, reading: Reading) {
+    async fn read(&mut self, reading: Snapshot) {
         let (before, is_first) = (self.connection(), self.reading.is_none());
         self.reading = Some(reading);
         // The first time, with those that were broken off when the app ended.
@@ -575,11 +576,7 @@ impl Worker {
             self.resume_downloads().await;
         }
         if let Ok(handle) = self.handle() {
-            handle.set_device(reading.snapshot).await;
-        }
-
-        if reading.low_memory {
-            self.low_memory().await;
+            handle.set_device(reading).await;
         }
     }
 

@@ -435,6 +435,7 @@ mod tests {
         budget_bytes: 1,
         battery: None,
         thermal: Thermal::Nominal,
+        low_memory: false,
         power_save: false,
         is_metered: false,
         policy: proto::device::Policy {

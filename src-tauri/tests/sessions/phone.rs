@@ -12,7 +12,7 @@ use app::api::{
     SettingChange,
 };
 use app::models::{self, Picked};
-use app::platform::{Doing, Platform, Reading};
+use app::platform::{Doing, Platform};
 use app::session::{Config, Order, Session};
 use app::view::running::device_of;
 use futures::future::BoxFuture;
@@ -21,6 +21,7 @@ use futures::{FutureExt, StreamExt};
 use libp2p::Multiaddr;
 use node::device::{Desktop, Source};
 use node::discovery::Sources;
+use proto::device::Snapshot;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -350,23 +351,18 @@ pub struct Bench {
     /// What a person said to the local network.
     local_network: Mutex<PermissionStatus>,
     /// How the phone is.
-    reading: watch::Sender<Reading>,
+    reading: watch::Sender<Snapshot>,
 }
 
 impl Bench {
     fn new(local_network: PermissionStatus) -> Self {
         let desktop = Desktop::new(None);
         let snapshot = desktop.expect("this machine tells its memory").snapshot();
-        let reading = Reading {
-            snapshot,
-            low_memory: false,
-        };
-
         Self {
             doing: Mutex::default(),
             saved: Mutex::default(),
             local_network: Mutex::new(local_network),
-            reading: watch::Sender::new(reading),
+            reading: watch::Sender::new(snapshot),
         }
     }
 
@@ -376,7 +372,7 @@ impl Bench {
     }
 
     /// The phone is otherwise from now on.
-    pub fn is(&self, change: impl FnOnce(&mut Reading)) {
+    pub fn is(&self, change: impl FnOnce(&mut Snapshot)) {
         self.reading.send_modify(change);
     }
 
@@ -394,10 +390,10 @@ impl Platform for Bench {
     }
 
     fn device(&self) -> Device {
-        device_of(&self.reading.borrow().snapshot)
+        device_of(&self.reading.borrow())
     }
 
-    fn readings(&self) -> BoxStream<'static, Reading> {
+    fn readings(&self) -> BoxStream<'static, Snapshot> {
         let mut readings = self.reading.subscribe();
         readings.mark_changed();
 

@@ -149,8 +149,6 @@ pub enum Command {
     Resume,
     /// Tell what shards take of the disk.
     Storage(oneshot::Sender<Usage>),
-    /// Give up every shard that the plan does not need.
-    ForgetSpares,
     /// End.
     Stop,
 }
@@ -490,7 +488,6 @@ impl EventLoop {
             Command::Suspend(done) => return self.suspend(done, now),
             Command::Resume => return self.resume(now),
             Command::Storage(answer) => return self.store.usage(answer),
-            Command::ForgetSpares => return self.store.collect(),
             Command::Stop => unreachable!("it ends the loop"),
         };
 

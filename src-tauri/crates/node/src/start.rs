@@ -383,11 +383,6 @@ impl Handle {
         wait.await.ok()
     }
 
-    /// Gives up every shard that the plan does not need.
-    pub async fn forget_spares(&self) {
-        let _ = self.commands.send(Command::ForgetSpares).await; // it may have stopped
-    }
-
     async fn ask_for<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command,

@@ -53,12 +53,12 @@ impl AndroidReport {
                 budget_bytes: budget_bytes(free_bytes, self.total_bytes, anonymous_bytes),
                 battery: self.battery(),
                 thermal: thermal(self.thermal_status).max(forecast(headroom)),
+                low_memory: self.low_memory,
                 power_save: self.power_save,
                 is_metered: self.metered,
                 policy: Policy::default(),
                 relief: Relief::None,
             },
-            low_memory: self.low_memory,
             headroom,
             radio_lock: self.radio_lock,
         }

@@ -55,7 +55,6 @@ fn watch(mut desktop: Desktop, sender: &watch::Sender<Reading>) {
 fn read(desktop: &mut Desktop) -> Reading {
     Reading {
         snapshot: desktop.snapshot(),
-        low_memory: false,
         headroom: None,
         radio_lock: false,
     }

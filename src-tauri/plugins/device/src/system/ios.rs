@@ -91,10 +91,9 @@ fn keep_reading<R: Runtime>(app: &AppHandle<R>, sender: watch::Sender<Reading>) 
 fn watch_memory(sender: watch::Sender<Reading>) {
     let warned = RcBlock::new(move |_: NonNull<NSNotification>| {
         let main = MainThreadMarker::new().expect("the main queue runs on the main thread");
-        sender.send_replace(Reading {
-            low_memory: true,
-            ..read(main)
-        });
+        let mut reading = read(main);
+        reading.snapshot.low_memory = true;
+        sender.send_replace(reading);
     });
     let center = NSNotificationCenter::defaultCenter();
     let queue = NSOperationQueue::mainQueue();
@@ -132,12 +131,12 @@ fn read(main: MainThreadMarker) -> Reading {
             budget_bytes: budget_bytes(free_bytes, total_bytes, footprint_bytes()),
             battery: battery(main),
             thermal: thermal(system.thermalState()),
+            low_memory: false,
             power_save: system.isLowPowerModeEnabled(),
             is_metered: false,
             policy: Policy::default(),
             relief: Relief::None,
         },
-        low_memory: false,
         headroom: None,
         radio_lock: false,
     }
