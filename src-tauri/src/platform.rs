@@ -41,6 +41,9 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// Returns how this phone is, now and whenever that changes.
     fn readings(&self) -> BoxStream<'static, Snapshot>;
 
+    /// Returns whether the system says what a network costs.
+    fn tells_metered(&self) -> bool;
+
     /// Says what the app does, in place of what it did before.
     ///
     /// # Blocking

@@ -60,6 +60,10 @@ impl Platform for Window {
         .boxed()
     }
 
+    fn tells_metered(&self) -> bool {
+        cfg!(target_os = "android")
+    }
+
     fn does(&self, doing: Doing) {
         let device = self.0.device();
         let notice = doing.is_in_group.then(|| tauri_plugin_device::Notice {

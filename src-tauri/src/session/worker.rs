@@ -633,6 +633,7 @@ impl Worker {
             permissions: self.permissions.clone(),
             network: self.network(),
             device: self.view.device().unwrap_or_else(|| self.platform.device()),
+            tells_metered: self.platform.tells_metered(),
             looking: self.looking,
             nearby: self.view.nearby(),
             pairings: self.view.pairings(),

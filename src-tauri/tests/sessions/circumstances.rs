@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::api::{
-    AnswerEvent, AnswerOutcome, NetworkState, PermissionKind, PermissionStatus, Problem, RunPhase,
+    AnswerEvent, AnswerOutcome, AppState, ConversationId, ModelAvailability, NetworkState,
+    PermissionKind, PermissionStatus, Problem, RunPhase, SettingChange,
 };
+use app::models::Sources;
 use app::session::{Order, Turn};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::phone::{Circumstances, PATIENCE, Phone, Stream, answer};
-use crate::{QUESTION, invite};
+use crate::phone::{Circumstances, PATIENCE, Phone, Stream, answer, models_folder, smollm2};
+use crate::support::server::{Behaviour, Server};
+use crate::{QUESTION, alone, group_of_three, invite};
 
 /// Whoever may not meet others is told why, and can chat; when they may, what runs goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,7 +134,116 @@ async fn an_answer_is_taken_up_by_who_did_not_ask() {
     assert!(watch(&phone, &id).await.is_none(), "it has ended");
 }
 
-async fn watch(phone: &Phone, id: &app::api::ConversationId) -> Option<Stream> {
+/// A download that nobody has paused goes on whenever it costs nothing: in the next network, and at the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_goes_on_where_it_may_unless_a_person_paused_it() {
+    let file = std::fs::read(models_folder().join(alone::FILE)).expect("the test model is here");
+    // Longer than this test.
+    let server = Server::start(file, Behaviour::Slow(Duration::from_millis(100))).await;
+    let beside = || Circumstances {
+        models: Sources {
+            folder: None,
+            base: Some(server.url()),
+        },
+        ..Circumstances::default()
+    };
+    let comes = |state: &AppState| {
+        matches!(
+            smollm2(state).availability,
+            ModelAvailability::Downloading { done_bytes, .. } if done_bytes > 0
+        )
+    };
+    let rests = |state: &AppState| {
+        matches!(
+            smollm2(state).availability,
+            ModelAvailability::Paused { .. }
+        )
+    };
+    let phone = Phone::begin(folder(), beside()).await;
+    let id = smollm2(&phone.now()).id.clone();
+    phone.order(Order::Download(id.clone())).await;
+    phone.until("it comes", comes).await;
+
+    phone.bench.is(|snapshot| snapshot.is_metered = true);
+    phone.until("it would cost money", rests).await;
+    let again = phone.session.order(Order::Download(id.clone())).await;
+    assert_eq!(again, Err(Problem::Metered));
+    let may_cost = |may| Order::ChangeSetting(SettingChange::UseMetered(may));
+    phone.order(may_cost(true)).await;
+    phone.until("it may cost money", comes).await;
+    phone.order(may_cost(false)).await;
+    phone.until("it may not", rests).await;
+    phone.bench.is(|snapshot| snapshot.is_metered = false);
+    phone.until("it costs nothing", comes).await;
+
+    let phone = Phone::begin(phone.close().await, beside()).await;
+    phone.until("it goes on after a new start", comes).await;
+    phone.order(Order::PauseDownload(id)).await;
+    phone.until("a person paused it", rests).await;
+
+    let n_requests = server.requests().len();
+    let phone = Phone::begin(phone.close().await, beside()).await;
+    for is_metered in [true, false] {
+        phone.bench.is(|snapshot| snapshot.is_metered = is_metered);
+        phone
+            .until("it is known what the network costs", |state| {
+                state.device.metered == is_metered && state.network == NetworkState::Ok
+            })
+            .await;
+    }
+    assert!(rests(&phone.now()));
+    assert_eq!(server.requests().len(), n_requests, "nobody asked for it");
+}
+
+/// A phone whose system keeps warning of too little memory gives layers to the others, and throws nothing away for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_short_of_memory_computes_less() {
+    let [anna, ben, cleo] = group_of_three().await;
+    let n_layers = |state: &AppState, phone: &Phone| {
+        let run = state.run.as_ref().expect("it runs");
+        let mut stages = run.stages.iter();
+        let stage = stages.find(|stage| stage.phone == phone.now().me);
+        stage.map_or(0, |stage| stage.layers[1] - stage.layers[0])
+    };
+    let state = anna.now();
+    let short = if n_layers(&state, &ben) > 0 {
+        &ben
+    } else {
+        &cleo
+    };
+    let before = n_layers(&state, short);
+    assert!(before > 0, "the model was to be shared: {state:?}");
+    let n_shards = n_shards(short);
+
+    let warns = async {
+        loop {
+            short.bench.is(|snapshot| snapshot.low_memory = true);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let is_spared = anna.until("it computes less", |state| {
+        let run = state.run.as_ref();
+        run.is_some_and(|run| run.phase == RunPhase::Ready) && n_layers(state, short) < before
+    });
+    tokio::select! {
+        _ = is_spared => {}
+        () = warns => {}
+    }
+
+    assert!(self::n_shards(short) >= n_shards, "they cost no memory");
+    let conversation = cleo.converse(12).await;
+    let (message, _) = cleo.ask(&conversation, QUESTION).await.end().await;
+    assert_eq!(answer(&message).1, &AnswerOutcome::CutOff);
+}
+
+/// Returns how many files lie among a phone's shards.
+fn n_shards(phone: &Phone) -> usize {
+    let files = std::fs::read_dir(phone.folder.path().join("shards"));
+
+    files.expect("it has a folder for them").count()
+}
+
+async fn watch(phone: &Phone, id: &ConversationId) -> Option<Stream> {
     let watched = phone.session.watch_answer(id.clone()).await;
 
     watched.expect("the session goes on").map(Stream)

@@ -5,6 +5,9 @@
 mod alone;
 mod circumstances;
 mod phone;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "servers misbehave in tests of models")]
+mod support;
 
 use std::fs::File;
 use std::io::Write;

@@ -405,6 +405,10 @@ impl Platform for Bench {
         .boxed()
     }
 
+    fn tells_metered(&self) -> bool {
+        true
+    }
+
     fn does(&self, doing: Doing) {
         *self.doing.lock().expect("nobody panics with it") = doing;
     }

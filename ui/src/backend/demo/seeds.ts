@@ -116,6 +116,7 @@ function alone(): AppState {
             free_memory_bytes: ME.free_memory_bytes, memory_budget_bytes: 3.2 * GB, total_memory_bytes: ME.total_memory_bytes,
             battery: ME.battery, charging: false, heat: "cool", power_save: false, metered: false,
         },
+        tells_metered: true,
         looking: false, nearby: [], pairings: [], invite: null, opened_invite: null, blocked: [],
         group: null, run: null,
         models: structuredClone(MODELS),
