@@ -650,6 +650,67 @@ async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it(
     assert_eq!(phone.n_copies(), 0);
 }
 
+/// Whatever has become of a model, a person can be rid of it, and it is not there again at the next start.
+#[tokio::test]
+async fn what_is_gone_or_half_here_can_be_removed() {
+    let server = Server::start(file(), Behaviour::Slow(Duration::from_millis(20))).await;
+    let phone = Phone::of(&server).await;
+    let before = phone.listing();
+    let (own, path) = own_file("tiny-llama");
+    let copied = own.path().join("other");
+    synth("tiny-qwen3", &copied);
+
+    let mut brought = vec![phone.bring(&path).await];
+    fs::remove_file(&path).unwrap();
+    let picked = Picked::Opened {
+        file: fs::File::open(&copied).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    brought.push(phone.import(picked).await);
+    for file in phone.files() {
+        if file.ends_with(".copy") {
+            fs::remove_file(phone.folder.path().join(file)).unwrap();
+        }
+    }
+    phone.download().await.unwrap();
+    phone.has_come(1 << 20).await;
+    phone.models.pause(phone.id()).await.unwrap();
+    brought.push(phone.id().clone());
+
+    let phone = phone.restarted(&server).await;
+    for id in &brought {
+        let listed = phone.models.get(id).unwrap();
+        let is_gone = matches!(listed.availability, ModelAvailability::Failed { .. });
+        assert_eq!((listed.offered, listed.imported), (!is_gone, is_gone));
+        phone.models.delete(id).await.unwrap();
+    }
+    assert_eq!(phone.listing(), before);
+    assert_eq!(phone.restarted(&server).await.listing(), before);
+}
+
+/// What one has been promised is not there for another who asks at the same moment.
+#[tokio::test]
+async fn two_that_are_brought_at_once_are_not_given_the_same_room() {
+    let (phone, _server) = idle_phone().await;
+    let (_own, path) = own_file("tiny-llama");
+    let opened = || Picked::Opened {
+        file: fs::File::open(&path).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let bytes = path.metadata().unwrap().len();
+    phone.models.set_limits(Limits {
+        quota_bytes: bytes * 3 / 2,
+        shards_bytes: 0,
+    });
+
+    let (one, other) = tokio::join!(phone.models.import(opened()), phone.models.import(opened()));
+
+    let is_short = |imported: &Result<_, _>| matches!(imported, Err(Trouble::StorageShort { .. }));
+    assert!(is_short(&one) != is_short(&other), "{one:?}, {other:?}");
+}
+
 /// A cloud's file comes through a pipe, as slowly as it likes, and may stop coming: whoever waits sees how far it is, and
 /// can stop it at any time.
 #[cfg(unix)]

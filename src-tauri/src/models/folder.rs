@@ -79,15 +79,15 @@ impl Folder {
         self.path.join(format!("{}.{COPY}", Uuid::now_v7()))
     }
 
-    /// Removes a file if it is such a copy.
+    /// Removes a file if it is such a copy, and there.
     pub fn remove_copy(&self, path: &Path) -> io::Result<()> {
         let is_copy = path.extension().is_some_and(|extension| extension == COPY);
         let folder = self.path.canonicalize()?;
 
-        if is_copy && path.parent() == Some(&folder) {
-            fs::remove_file(path)?;
+        match is_copy && path.parent() == Some(&folder) {
+            true => remove_if_there(path),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes copies that a crash has left: all but those that are `kept`, wherever this folder was then.
@@ -121,11 +121,7 @@ impl Folder {
     pub fn remove(&self, model: &ModelId) -> io::Result<()> {
         // The note last: with it alone, a download begins anew.
         for path in [self.whole(model), self.part(model), self.note(model)] {
-            if let Err(error) = fs::remove_file(path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
+            remove_if_there(&path)?;
         }
 
         Ok(())
@@ -170,6 +166,13 @@ impl Folder {
             0 => Ok(()),
             missing_bytes => Err(Trouble::StorageShort { missing_bytes }),
         }
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

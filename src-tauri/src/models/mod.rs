@@ -107,6 +107,8 @@ pub struct Listed {
     pub card: Arc<Card>,
     /// Whether a person brought it.
     pub imported: bool,
+    /// Whether it can be downloaded, once more if need be.
+    pub offered: bool,
     /// Where it is.
     pub availability: ModelAvailability,
 }
@@ -200,6 +202,7 @@ impl Listed {
             needed_bytes: shape.needed_bytes(),
             languages: self.card.languages.clone(),
             imported: self.imported,
+            offered: self.offered,
             availability: self.availability.clone(),
             fits_here,
             fits_group,
@@ -513,6 +516,7 @@ impl Shared {
             id: id.clone(),
             card: Arc::new(card),
             imported: true,
+            offered: self.offers.iter().any(|offer| offer.id == *id),
             availability,
         };
         self.listing.send_modify(|listing| {
@@ -903,6 +907,7 @@ impl Listed {
             id: offer.id.clone(),
             card: Arc::clone(&offer.card),
             imported: false,
+            offered: true,
             availability,
         }
     }
@@ -932,6 +937,7 @@ fn list(
                 id,
                 card: Arc::new(card),
                 imported: false,
+                offered: false,
                 availability: ModelAvailability::Here,
             }),
             Err(error) => tracing::warn!(%error, "A file among the models is none"),
@@ -977,6 +983,7 @@ fn list_brought(brought: &Brought, offer: Option<&Offer>) -> Listed {
         id: brought.id.clone(),
         card,
         imported: true,
+        offered: offer.is_some(),
         availability,
     }
 }

@@ -335,7 +335,7 @@ export class DemoBackend implements Backend {
         await this.wait(600);
         const imported: Model = {
             ...this.model("llama1"), id: freshId("imported"), name: "my-finetune.Q4_0.gguf", maker: "", licence: "",
-            imported: true, availability: { kind: "copying", done_bytes: 0, rate_bytes_s: 0 },
+            imported: true, offered: false, availability: { kind: "copying", done_bytes: 0, rate_bytes_s: 0 },
         };
         const missing_bytes = imported.file_bytes - this.state.storage.free_bytes;
         if (missing_bytes > 0) throw new Refused({ kind: "storage_short", missing_bytes });

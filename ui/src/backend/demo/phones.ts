@@ -64,7 +64,7 @@ const model = (id: string, name: string, maker: string, over: Partial<Model>): M
     id, name, maker,
     architecture: "llama", quantisation: "Q4_0", licence: "Apache-2.0",
     parameters: 1.24e9, n_layers: 16, context_tokens: 8192, file_bytes: 0.77 * GB, needed_bytes: 1.1 * GB,
-    languages: ["en", "de", "fr", "es"], imported: false,
+    languages: ["en", "de", "fr", "es"], imported: false, offered: true,
     availability: { kind: "not_here" }, fits_here: { kind: "fits" }, fits_group: null,
     ...over,
 });
