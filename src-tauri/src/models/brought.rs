@@ -184,7 +184,7 @@ impl Settled {
     ///
     /// # Errors
     ///
-    /// As [`Card::read`]; [`Trouble::Unfit`] if it is no plain file.
+    /// As [`Card::read`]; [`Trouble::NotAFile`] if it is no plain one.
     ///
     /// # Blocking
     ///
@@ -302,9 +302,7 @@ fn path_of_open(_file: &File) -> Result<PathBuf, Trouble> {
 fn stamp(path: &Path) -> Result<(u64, u64), Trouble> {
     let metadata = path.metadata()?;
     if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
-        return Err(Trouble::Unfit {
-            detail: "this is no plain file, or too long for a model".into(),
-        });
+        return Err(Trouble::NotAFile);
     }
     let modified = metadata.modified().ok();
     let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());

@@ -99,6 +99,9 @@ pub enum Trouble {
         /// Why, in a sentence that says what would do.
         detail: String,
     },
+    /// The file is no plain one, or longer than models are.
+    #[error("this is no plain file, or too long for a model")]
+    NotAFile,
     /// A file that was brought is no longer where it was.
     #[error("the file {name} is gone: it was moved or deleted")]
     Vanished {
@@ -212,6 +215,10 @@ impl From<&Trouble> for Problem {
             Trouble::Unsupported { architecture } => Self::Unsupported {
                 architecture: architecture.clone(),
             },
+            Trouble::Unfit { detail } => Self::Unfit {
+                detail: detail.clone(),
+            },
+            Trouble::NotAFile => Self::NotAFile,
             Trouble::Vanished { name } => Self::FileGone { name: name.clone() },
             Trouble::Changed { name } => Self::FileChanged { name: name.clone() },
             other => Self::other(other),

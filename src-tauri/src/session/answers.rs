@@ -498,8 +498,7 @@ impl Open {
         if self.ask.written.len() >= self.ask.max_tokens as usize {
             Some(Ended::cut_off())
         } else if self.model != model {
-            let problem = Problem::other("another model runs by now");
-            Some(Ended::failed(problem))
+            Some(Ended::failed(Problem::OtherModel))
         } else {
             None
         }

@@ -503,9 +503,7 @@ impl Worker {
 
     fn node_ended(&mut self) {
         tracing::error!("The node has stopped by itself");
-        self.node_down(NetworkState::Failed {
-            detail: "this phone stopped taking part, and tries again".into(),
-        });
+        self.node_down(NetworkState::StartsAgain);
     }
 
     fn node_down(&mut self, network: NetworkState) {
@@ -531,6 +529,7 @@ impl Worker {
                 NetworkState::Failed { detail } => Problem::other(detail),
                 NetworkState::Isolated => Problem::Isolated,
                 NetworkState::NoPermission => no_permission(),
+                NetworkState::StartsAgain => Problem::StartsAgain,
                 NetworkState::Ok | NetworkState::Looking | NetworkState::NoWifi => Problem::NoWifi,
             }),
         }
