@@ -429,11 +429,42 @@ async fn what_cannot_be_done_says_why() {
             .iter()
             .all(|pairing| pairing.stage != PairingStage::Compare)
     );
-    let text = phone.session.diagnostics().await.expect("it goes on").text;
-    assert!(
-        text.contains("LinguaLinked") && !text.contains("Emil"),
-        "{text}"
-    );
+}
+
+/// What is handed to strangers who help says nothing that anybody wrote: not what was said, nor any name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn diagnostics_hold_no_words_and_no_names() {
+    let phone = Phone::new("Emil", None).await;
+    phone.run_model().await;
+    let own = tempfile::tempdir().expect("there is room for a folder");
+    let path = own.path().join("quokka-notes.gguf");
+    write_tiny(&path);
+    let imported = phone.session.import(Picked::Path(path)).await;
+    assert!(matches!(imported, Ok(ImportResult::Imported { .. })));
+    let id = phone.converse(30).await;
+    let rename = Order::RenameConversation(id.clone(), "Wombat plans".into());
+    phone.order(rename).await;
+    let prompt = "Speak like a numbat.".to_owned();
+    phone
+        .order(Order::Configure(id.clone(), prompt, phone::greedy(400)))
+        .await;
+
+    let mut stream = phone.ask(&id, "Where do bilbies sleep?").await;
+    let heard = stream.words(30).await;
+    let while_writing = phone.session.diagnostics().await.expect("it goes on").text;
+    phone.order(Order::StopAnswer(id.clone())).await;
+    let (message, _) = stream.end().await;
+    let afterwards = phone.session.diagnostics().await.expect("it goes on").text;
+
+    let answered = answer(&message).0.to_owned();
+    assert!(answered.starts_with(&heard));
+    let secrets = ["Emil", "quokka", "Wombat", "numbat", "bilbies", &answered];
+    for text in [while_writing, afterwards] {
+        assert!(text.contains("LinguaLinked"), "{text}");
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+    }
 }
 
 /// A model whose file is spoilt after it was taken in: it is found out when it is read.
