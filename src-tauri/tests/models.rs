@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::api::{Fit, ModelAvailability, ModelId, Problem, ServerFault};
+use app::history::History;
 use app::models::{
     Card, Config, Limits, Listed, Models, Network, Offer, Patience, Picked, Shape, Sources,
     Trouble, catalogue,
@@ -38,9 +39,16 @@ const HERE: ModelAvailability = ModelAvailability::Here;
 /// A phone with a folder for models, to which one is offered.
 struct Phone {
     folder: TempDir,
+    kept: Kept,
     file: Vec<u8>,
     offer: Offer,
     models: Models,
+}
+
+/// What a phone remembers, from start to start.
+struct Kept {
+    history: History,
+    _folder: TempDir,
 }
 
 /// How a download ends.
@@ -383,9 +391,13 @@ async fn a_process_that_is_killed() {
         base: Some(server.parse().unwrap()),
         folder: None,
     };
-    let models = Models::open(config(folder.as_ref(), offer(&file()), sources))
-        .await
-        .unwrap();
+    let kept = Kept::new();
+    let models = Models::open(
+        config(folder.as_ref(), offer(&file()), sources),
+        kept.open(),
+    )
+    .await
+    .unwrap();
     models.download(&offer(&file()).id, FREE).await.unwrap();
 
     sleep(Duration::from_secs(60)).await;
@@ -514,7 +526,7 @@ async fn a_file_that_a_person_brings_is_used_where_it_lies() {
         phone.models.path(&id).await.unwrap(),
         path.canonicalize().unwrap()
     );
-    assert_eq!(phone.files(), ["brought.json"], "nothing was copied");
+    assert!(phone.files().is_empty(), "nothing was copied");
 
     let work = phone.models.work(&id, &Wish::of(3)).await.unwrap();
     assert_eq!((work.manifest.n_layers, work.n_phones), (6, 3));
@@ -871,19 +883,43 @@ async fn hostile_headers_do_nothing() {
     }
 }
 
+/// The app is killed between a copy and what it remembers of it, or the history is lost: a whole model is there again at
+/// the next start, and nothing else is left.
 #[tokio::test]
-async fn a_list_of_imports_that_is_none_is_as_good_as_empty() {
-    let (phone, server) = idle_phone().await;
-    for list in [&b"[{"[..], b"\0\0", b"[]", b"{\"id\":1}"] {
-        fs::write(phone.folder.path().join("brought.json"), list).unwrap();
-        let models = Models::open(config(
-            phone.folder.path(),
-            phone.offer.clone(),
-            Sources::default(),
-        ));
-        assert_eq!(models.await.unwrap().watch().borrow().len(), 1);
-    }
-    drop(server);
+async fn a_copy_that_is_not_remembered_is_taken_in_if_it_is_whole() {
+    let (mut phone, server) = idle_phone().await;
+    let (_own, path) = own_file("tiny-llama");
+    let opened = || Picked::Opened {
+        file: fs::File::open(&path).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let id = phone.import(opened()).await;
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    let copy = phone.files().pop().unwrap();
+    let beside = |name: &str| phone.folder.path().join(name);
+    let bytes = fs::read(beside(&copy)).unwrap();
+    fs::write(beside("1.copy"), &bytes[..bytes.len() - 1]).unwrap();
+    fs::write(beside("2.copy"), &bytes).unwrap();
+
+    phone = phone.restarted(&server).await;
+    assert_eq!(
+        phone.files(),
+        std::slice::from_ref(&copy),
+        "one was broken off, one is the same"
+    );
+
+    phone.kept = Kept::new();
+    phone = phone.restarted(&server).await;
+    assert_eq!(phone.files(), [copy]);
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert!(phone.models.get(&id).unwrap().imported);
+
+    phone = phone.restarted(&server).await;
+    assert_eq!(phone.models.get(&id).unwrap().availability, HERE);
+    phone.models.delete(&id).await.unwrap();
+    phone = phone.restarted(&server).await;
+    assert_eq!((phone.listing().len(), phone.n_copies()), (1, 0));
 }
 
 /// The catalogue's figures for the model that tests have are those of its file; and one tap gets it.
@@ -914,7 +950,8 @@ async fn the_small_model_is_what_the_catalogue_says_and_comes_with_one_tap() {
         folder: Some(cache),
         base: None,
     };
-    let models = Models::open(Config::new(folder.path().into(), sources))
+    let kept = Kept::new();
+    let models = Models::open(Config::new(folder.path().into(), sources), kept.open())
         .await
         .unwrap();
     models.download(&offer.id, FREE).await.unwrap();
@@ -971,6 +1008,22 @@ fn a_model_is_tight_before_it_is_too_big_and_a_group_takes_more() {
     ));
 }
 
+impl Kept {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (history, _) = History::open(&folder.path().join("history.db"), 1).unwrap();
+
+        Self {
+            history,
+            _folder: folder,
+        }
+    }
+
+    fn open(&self) -> History {
+        self.history.clone()
+    }
+}
+
 impl Phone {
     async fn of(server: &Server) -> Self {
         let sources = Sources {
@@ -982,12 +1035,16 @@ impl Phone {
     }
 
     async fn at(folder: TempDir, offer: Offer, sources: Sources) -> Self {
-        let models = Models::open(config(folder.path(), offer.clone(), sources))
-            .await
-            .unwrap();
+        Self::with(Kept::new(), folder, offer, sources).await
+    }
+
+    async fn with(kept: Kept, folder: TempDir, offer: Offer, sources: Sources) -> Self {
+        let config = config(folder.path(), offer.clone(), sources);
+        let models = Models::open(config, kept.open()).await.unwrap();
 
         Self {
             folder,
+            kept,
             file: file(),
             offer,
             models,
@@ -999,9 +1056,14 @@ impl Phone {
             base: Some(server.url()),
             folder: None,
         };
-        let Self { folder, offer, .. } = self;
+        let Self {
+            folder,
+            kept,
+            offer,
+            ..
+        } = self;
 
-        Self::at(folder, offer, sources).await
+        Self::with(kept, folder, offer, sources).await
     }
 
     fn id(&self) -> &ModelId {

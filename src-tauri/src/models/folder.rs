@@ -4,8 +4,7 @@
 //! | --- | --- |
 //! | `SHA256.gguf` | a model, whole: it had that hash when it got this name |
 //! | `SHA256.part`, `SHA256.json` | what is here of one, and the note beside it |
-//! | `brought.json` | models that people brought, which lie elsewhere |
-//! | `UUID.copy` | such a model that cannot be used where it lies |
+//! | `UUID.copy` | a model that a person brought and that cannot be used where it lies |
 
 use std::fs;
 use std::io;
@@ -69,11 +68,6 @@ impl Folder {
         self.path.join(format!("{}.json", model.0))
     }
 
-    /// Returns where the list of models that lie elsewhere is.
-    pub fn brought(&self) -> PathBuf {
-        self.path.join("brought.json")
-    }
-
     /// Returns where a copy of a model may be made that cannot be used where it lies.
     pub fn new_copy(&self) -> PathBuf {
         self.path.join(format!("{}.{COPY}", Uuid::now_v7()))
@@ -90,16 +84,21 @@ impl Folder {
         }
     }
 
-    /// Removes copies that a crash has left: all but those that are `kept`, wherever this folder was then.
-    pub fn remove_copies_but(&self, kept: &[&Path]) -> io::Result<()> {
+    /// Returns the copies beside those that are `known`, wherever this folder was then.
+    pub fn copies_but(&self, known: &[&Path]) -> io::Result<Vec<PathBuf>> {
+        let mut copies = Vec::new();
         for entry in fs::read_dir(self.path.canonicalize()?)? {
             let path = entry?.path();
-            if !kept.iter().any(|kept| kept.file_name() == path.file_name()) {
-                self.remove_copy(&path)?;
+            let is_copy = path.extension().is_some_and(|extension| extension == COPY);
+            let is_known = known
+                .iter()
+                .any(|known| known.file_name() == path.file_name());
+            if is_copy && !is_known {
+                copies.push(path);
             }
         }
 
-        Ok(())
+        Ok(copies)
     }
 
     /// Returns the models that are here whole.

@@ -38,6 +38,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Fit, Model, ModelAvailability, ModelId, Problem};
+use crate::history::{History, KnownModel, Place};
 
 pub mod brought;
 pub mod card;
@@ -66,6 +67,9 @@ use folder::Folder;
 use part::Note;
 use progress::{Progress, Tell};
 use server::Servers;
+
+/// What the file of a copy is called that nothing is remembered of.
+const COPY_NAME: &str = "imported.gguf";
 
 /// Ways to cut a model that are remembered: one for this phone alone, one for a group, of two models.
 const CUTTINGS_MAX: usize = 4;
@@ -131,6 +135,8 @@ pub struct Models {
 #[derive(Debug)]
 struct Shared {
     folder: Folder,
+    /// Remembers what was brought.
+    history: History,
     offers: Vec<Offer>,
     sources: Sources,
     servers: Servers,
@@ -211,29 +217,34 @@ impl Listed {
 }
 
 impl Models {
-    /// Looks at what is here. Downloads that were broken off wait for [`resume`](Self::resume); files that people
-    /// brought and that were not read to the end are read again.
+    /// Looks at what is here, and at what `history` remembers of what people brought. Downloads that were broken off wait
+    /// for [`resume`](Self::resume); files that people brought and that were not read to the end are read again.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be made or read.
-    pub async fn open(config: Config) -> Result<Self, Trouble> {
-        let (folder, offers, brought, listing) = on_disk(move || -> io::Result<_> {
+    /// If the folder cannot be made or read, or what was brought cannot be remembered.
+    pub async fn open(config: Config, history: History) -> Result<Self, Trouble> {
+        let known = history.run(|archive| archive.models()).await?;
+        let known = known.into_iter().filter(|known| is_sha256(&known.id.0));
+        let known = known.map(|known| (known.id.clone(), Brought::remembered(known)));
+        let mut brought = known.collect::<BTreeMap<_, _>>();
+
+        let (folder, offers, brought, adopted, listing) = on_disk(move || -> io::Result<_> {
             let folder = Folder::make(&config.folder)?;
-            let brought = brought::load(&folder.brought());
-            if let Some(brought) = &brought {
-                let lie_at_paths = brought.values().filter_map(Brought::lies_at);
-                let swept = folder.remove_copies_but(&lie_at_paths.collect::<Vec<_>>());
-                let _ = swept.inspect_err(|error| tracing::warn!(%error, "A copy stays")); // until the next start
-            }
-            let brought = brought.unwrap_or_default();
+            let adopted = adopt(&folder, &config.offers, &mut brought);
             let listing = list(&folder, &config.offers, &brought)?;
-            Ok((folder, config.offers, brought, listing))
+            Ok((folder, config.offers, brought, adopted, listing))
         })
         .await??;
+        for known in adopted {
+            history
+                .run(move |archive| archive.remember_model(&known))
+                .await?;
+        }
         let models = Self {
             shared: Arc::new(Shared {
                 folder,
+                history,
                 offers,
                 sources: config.sources,
                 servers: Servers::new(config.patience),
@@ -362,10 +373,8 @@ impl Models {
     pub async fn delete(&self, id: &ModelId) -> Result<(), Trouble> {
         self.get(id)?; // before its name becomes that of a file
         self.shared.stop(id).await;
-        let shared = Arc::clone(&self.shared);
-        let id = id.clone();
 
-        on_disk(move || shared.delete(&id)).await?
+        self.shared.delete(id).await
     }
 
     /// Takes a file that a person picked into the list, and uses it where it lies, or, where that cannot be, a copy. That
@@ -392,7 +401,7 @@ impl Models {
     async fn take_in(&self, settled: Settled) -> Result<ModelId, Trouble> {
         let shared = Arc::clone(&self.shared);
         let (brought, card) = on_disk(move || shared.look(settled)).await??;
-        let id = brought.id.clone();
+        let id = brought.known.id.clone();
         let is_here = self
             .get(&id)
             .is_ok_and(|listed| listed.availability == ModelAvailability::Here);
@@ -413,9 +422,9 @@ impl Models {
         let unopened = brought.values().filter(|brought| brought.held.is_none());
 
         unopened
-            .filter_map(|brought| match &brought.place {
-                brought::Place::Address(address) => Some((brought.id.clone(), address.clone())),
-                brought::Place::Path(_) => None,
+            .filter_map(|brought| match &brought.known.place {
+                Place::Address(address) => Some((brought.known.id.clone(), address.clone())),
+                Place::Path(_) => None,
             })
             .collect()
     }
@@ -435,7 +444,7 @@ impl Models {
         };
         let card = on_disk(move || {
             let path = brought.unchanged_path()?;
-            Ok::<_, Trouble>((brought.sha256.is_some(), Card::read(&path)?))
+            Ok::<_, Trouble>((brought.known.sha256.is_some(), Card::read(&path)?))
         });
 
         let (was_read, card) = card.await??;
@@ -742,8 +751,9 @@ impl Shared {
                 let listed = listing.iter().find(|listed| listed.id == *id);
                 listed.is_some_and(|l| matches!(l.availability, ModelAvailability::Failed { .. }))
             };
-            let unread = brought.values().filter(|brought| brought.sha256.is_none());
-            let unread = unread.map(|brought| brought.id.clone());
+            let known = brought.values().map(|brought| &brought.known);
+            let unread = known.filter(|known| known.sha256.is_none());
+            let unread = unread.map(|known| known.id.clone());
             unread.filter(|id| !has_failed(id)).collect::<Vec<_>>()
         };
 
@@ -759,10 +769,14 @@ impl Shared {
             let (shared, id) = (Arc::clone(shared), id.clone());
             async move {
                 let (of, reader) = (id.clone(), Arc::clone(&shared));
-                let ended = on_disk(move || reader.hash_brought(&of, &mut progress, &stop)).await;
-                let availability = match ended.flatten() {
-                    Ok(true) => ModelAvailability::Here,
-                    Ok(false) => return,
+                let hashed = on_disk(move || reader.hash_brought(&of, &mut progress, &stop)).await;
+                let read = match hashed.flatten() {
+                    Ok(Some(known)) => shared.was_read(known).await,
+                    Ok(None) => return,
+                    Err(trouble) => Err(trouble),
+                };
+                let availability = match read {
+                    Ok(()) => ModelAvailability::Here,
                     Err(trouble) => failed(&trouble),
                 };
                 shared.set(&id, availability);
@@ -770,13 +784,13 @@ impl Shared {
         });
     }
 
-    /// Returns whether it was read to its end.
+    /// Returns it with its hash, if it was read to its end.
     fn hash_brought(
         &self,
         id: &ModelId,
         progress: &mut Progress,
         stop: &watch::Receiver<bool>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<Option<KnownModel>, Trouble> {
         let brought = lock(&self.brought)
             .get(id)
             .cloned()
@@ -787,7 +801,7 @@ impl Shared {
             !*stop.borrow()
         })?;
         let Some((hasher, _)) = hashed else {
-            return Ok(false);
+            return Ok(None);
         };
         brought.unchanged_path()?;
 
@@ -796,37 +810,59 @@ impl Shared {
         if is_offered && sha256 != id.0 {
             return Err(Trouble::Damaged);
         }
-        let mut list = lock(&self.brought);
-        if let Some(brought) = list.get_mut(id) {
-            brought.sha256 = Some(sha256);
+        Ok(Some(KnownModel {
+            sha256: Some(sha256),
+            ..brought.known
+        }))
+    }
+
+    /// Remembers a model that was brought, over the next start.
+    async fn remember(&self, known: KnownModel) -> Result<(), Trouble> {
+        let remembered = self
+            .history
+            .run(move |archive| archive.remember_model(&known));
+
+        Ok(remembered.await?)
+    }
+
+    /// A model that was brought has been read to its end.
+    async fn was_read(&self, known: KnownModel) -> Result<(), Trouble> {
+        self.remember(known.clone()).await?;
+
+        if let Some(brought) = lock(&self.brought).get_mut(&known.id) {
+            brought.known = known;
         }
-        brought::save(&self.folder.brought(), &list)?;
-        Ok(true)
+        Ok(())
     }
 
     async fn bring(self: &Arc<Self>, brought: Brought, card: Card) -> Result<(), Trouble> {
-        let id = brought.id.clone();
-        let shared = Arc::clone(self);
-        on_disk(move || {
-            let mut list = lock(&shared.brought);
-            let before = list.insert(brought.id.clone(), brought);
-            brought::save(&shared.folder.brought(), &list)?;
-            before.map_or(Ok(()), |before| shared.remove_copy(&before))
-        })
-        .await??;
+        let id = brought.known.id.clone();
+        self.remember(brought.known.clone()).await?;
+        let before = lock(&self.brought).insert(id.clone(), brought);
+        if let Some(before) = before {
+            let shared = Arc::clone(self);
+            on_disk(move || shared.remove_copy(&before)).await??;
+        }
 
         self.show(&id, card, ModelAvailability::Checking { done_bytes: 0 });
         Ok(())
     }
 
-    fn delete(&self, id: &ModelId) -> Result<(), Trouble> {
-        self.folder.remove(id)?;
-        let mut list = lock(&self.brought);
-        if let Some(brought) = list.remove(id) {
-            brought::save(&self.folder.brought(), &list)?;
-            self.remove_copy(&brought)?;
-        }
-        drop(list);
+    /// Removes the file first: what is remembered without a file can be removed once more, a file that is not remembered
+    /// would be taken in again.
+    async fn delete(self: &Arc<Self>, id: &ModelId) -> Result<(), Trouble> {
+        let brought = lock(&self.brought).get(id).cloned();
+        let (shared, of) = (Arc::clone(self), id.clone());
+        on_disk(move || {
+            shared.folder.remove(&of)?;
+            brought.map_or(Ok(()), |brought| shared.remove_copy(&brought))
+        })
+        .await??;
+        let of = id.clone();
+        self.history
+            .run(move |archive| archive.forget_model(&of))
+            .await?;
+        lock(&self.brought).remove(id);
 
         let offer = self.offers.iter().find(|offer| offer.id == *id);
         self.listing.send_modify(|listing| match offer {
@@ -929,7 +965,9 @@ fn list(
     }
     let is_offered = |id: &ModelId| offers.iter().any(|offer| offer.id == *id);
 
-    let others = brought.values().filter(|brought| !is_offered(&brought.id));
+    let others = brought
+        .values()
+        .filter(|brought| !is_offered(&brought.known.id));
     listing.extend(others.map(|brought| list_brought(brought, None)));
     for id in folder.wholes()?.into_iter().filter(|id| !is_offered(id)) {
         match Card::read(&folder.whole(&id)) {
@@ -966,9 +1004,39 @@ fn offered(folder: &Folder, offer: &Offer) -> io::Result<ModelAvailability> {
     })
 }
 
+/// Takes in the copies that are not remembered, if they are whole models: the app was killed before it remembered them, or
+/// the history was lost. All others were broken off, or have been replaced, and are removed.
+fn adopt(
+    folder: &Folder,
+    offers: &[Offer],
+    brought: &mut BTreeMap<ModelId, Brought>,
+) -> Vec<KnownModel> {
+    let known = brought.values().filter_map(Brought::lies_at);
+    let copies = folder.copies_but(&known.collect::<Vec<_>>());
+    let copies = copies.inspect_err(|error| tracing::warn!(%error, "Copies cannot be looked for"));
+    let mut adopted = Vec::new();
+
+    for copy in copies.unwrap_or_default() {
+        let settled = Settled::at(copy.clone(), COPY_NAME.into());
+        match settled.look(offers) {
+            Ok((found, _)) if !brought.contains_key(&found.known.id) => {
+                adopted.push(found.known.clone());
+                brought.insert(found.known.id.clone(), found);
+            }
+            Ok(_) | Err(_) => {
+                let removed = folder.remove_copy(&copy);
+                let _ = removed.inspect_err(|error| tracing::warn!(%error, "A copy stays")); // until the next start
+            }
+        }
+    }
+
+    adopted
+}
+
 fn list_brought(brought: &Brought, offer: Option<&Offer>) -> Listed {
     let card = brought.unchanged_path().and_then(|path| Card::read(&path));
-    let availability = match (&card, &brought.sha256) {
+    let known = &brought.known;
+    let availability = match (&card, &known.sha256) {
         (Ok(_), Some(_)) => ModelAvailability::Here,
         (Ok(_), None) => ModelAvailability::Checking { done_bytes: 0 },
         (Err(trouble), _) => failed(trouble),
@@ -976,11 +1044,11 @@ fn list_brought(brought: &Brought, offer: Option<&Offer>) -> Listed {
     let card = match (card, offer) {
         (Ok(card), _) => Arc::new(card),
         (Err(_), Some(offer)) => Arc::clone(&offer.card),
-        (Err(_), None) => Arc::new(Card::unknown(&brought.file_name, brought.file_bytes)),
+        (Err(_), None) => Arc::new(Card::unknown(&known.file_name, known.file_bytes)),
     };
 
     Listed {
-        id: brought.id.clone(),
+        id: known.id.clone(),
         card,
         imported: true,
         offered: offer.is_some(),

@@ -6,6 +6,7 @@ use gguf_tools::ReadError;
 use url::Url;
 
 use crate::api::{Problem, ServerFault};
+use crate::history::HistoryError;
 
 /// Why a model cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +161,18 @@ pub(super) fn host(url: &Url) -> String {
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::disk(&error, 1)
+    }
+}
+
+impl From<HistoryError> for Trouble {
+    fn from(error: HistoryError) -> Self {
+        if let Problem::StorageShort { missing_bytes } = error.problem() {
+            return Self::StorageShort { missing_bytes };
+        }
+
+        Self::Disk {
+            detail: error.to_string(),
+        }
     }
 }
 

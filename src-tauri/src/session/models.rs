@@ -94,10 +94,10 @@ enum By {
 
 impl Shelf {
     /// Looks at what is here.
-    pub async fn open(config: &Config, _history: &History) -> Result<Self, OpenError> {
+    pub async fn open(config: &Config, history: &History) -> Result<Self, OpenError> {
         let folder = config.data.join(MODELS_FOLDER);
-        let models = Models::open(models::Config::new(folder, config.models.clone()));
-        let models = models
+        let config = models::Config::new(folder, config.models.clone());
+        let models = Models::open(config, history.clone())
             .await
             .map_err(|trouble| OpenError::Models(trouble.to_string()))?;
         let mut listing = models.watch();
