@@ -145,6 +145,8 @@ fn set_up(app: &mut App, arguments: Arguments) -> anyhow::Result<()> {
     let (session, _) = opened.inspect_err(|error| tracing::error!(%error, "No session"))?;
     app.manage(session);
     lifecycle::hear_links(app);
+    #[cfg(target_os = "ios")]
+    lifecycle::follow_places(app);
     open_window(app)
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tauri::webview::{PageLoadEvent, PageLoadPayload};
 use tauri::{App, AppHandle, Manager, RunEvent, Runtime, Webview, WindowEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
+#[cfg(target_os = "ios")]
+use tauri_plugin_device::{DeviceExt, Place};
 
 use crate::arguments::is_link;
 #[cfg(all(desktop, unix))]
@@ -78,22 +80,40 @@ pub fn happens(app: &AppHandle, event: RunEvent) {
     }
 }
 
-/// Returns what a phone's system does with the app, if it is that. Desktops let it be. iOS stops an app that is not in
-/// front; Android does not, as long as it serves its group, and may come back from the settings with other permissions.
-#[cfg(mobile)]
-#[expect(clippy::wildcard_enum_match_arm, reason = "others are of the window")]
+/// Returns what a phone's system does with the app, if its window is told of it. Desktops let it be. Android does, too, as
+/// long as it serves its group, and may come back from the settings with other permissions.
+#[cfg(target_os = "android")]
 fn turn_of(event: &WindowEvent) -> Option<Turn> {
-    match event {
-        WindowEvent::Suspended if cfg!(target_os = "ios") => Some(Turn::Suspended),
-        WindowEvent::Resumed if cfg!(target_os = "ios") => Some(Turn::Resumed),
-        WindowEvent::Resumed => Some(Turn::Permissions),
-        _ => None,
-    }
+    matches!(event, WindowEvent::Resumed).then_some(Turn::Permissions)
 }
 
-#[cfg(desktop)]
+#[cfg(not(target_os = "android"))]
 fn turn_of(_: &WindowEvent) -> Option<Turn> {
     None
+}
+
+/// Leaves the group while the app is put away, and comes back with it: iOS stops an app that is not in front. What its
+/// window hears is of no use for that: it is `Suspended` by every question that the system lays over it, and `Resumed`
+/// only when it was put away.
+#[cfg(target_os = "ios")]
+pub fn follow_places(app: &App) {
+    let session = app.state::<Session>().inner().clone();
+    let (told, mut places) = tokio::sync::mpsc::unbounded_channel();
+    app.device().follow_places(move |place| {
+        let _ = told.send(place); // the app may be ending
+    });
+
+    tauri::async_runtime::spawn(async move {
+        while let Some(place) = places.recv().await {
+            match place {
+                Place::Front => session.turn(Turn::Resumed),
+                Place::Behind(grace) => {
+                    session.suspend().await;
+                    drop(grace);
+                }
+            }
+        }
+    });
 }
 
 /// Ends the session, and then the app: answers are kept, and other phones are told.

@@ -284,6 +284,15 @@ impl Session {
         }
     }
 
+    /// Lets go of everybody, because the system is about to stop the app: answers are stopped and kept, others are told.
+    /// Returns when that is done; [`Turn::Resumed`] ends it.
+    pub async fn suspend(&self) {
+        let (done, suspended) = oneshot::channel();
+        if self.requests.send(Request::Suspend(done)).await.is_ok() {
+            let _ = suspended.await; // it may have ended
+        }
+    }
+
     /// Ends: answers are stopped and kept, others are told, and then the task is over.
     pub async fn end(&self) {
         let (done, ended) = oneshot::channel();

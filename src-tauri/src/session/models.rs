@@ -629,6 +629,7 @@ impl Worker {
 
     /// The app is behind others, and may be stopped at any moment: answers end and are kept, others are told.
     pub(super) async fn suspend(&mut self) {
+        self.changed = true;
         self.suspended = true;
         self.end_all_answers().await;
         self.models.models.suspend().await;

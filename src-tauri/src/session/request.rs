@@ -40,6 +40,8 @@ pub enum Request {
     Diagnostics(Reply<Diagnostics>),
     /// To note that the system's circumstances are others.
     Turn(Turn),
+    /// To let go of everybody: the app is behind others, and is stopped once this is done.
+    Suspend(oneshot::Sender<()>),
     /// To leave as phones should, and end.
     End(oneshot::Sender<()>),
 }
@@ -110,9 +112,7 @@ pub enum Order {
 pub enum Turn {
     /// The app was opened by a link.
     Opened(String),
-    /// The app is behind others, and may be stopped at any moment.
-    Suspended,
-    /// It is in front again.
+    /// The app is in front again.
     Resumed,
     /// A person has answered the system's question.
     Permissions,

@@ -299,6 +299,10 @@ impl Worker {
             Request::Import(picked, reply) => self.import(picked, reply),
             Request::Diagnostics(reply) => drop(reply.send(Ok(self.diagnostics()))),
             Request::Turn(turn) => self.turn(turn).await,
+            Request::Suspend(done) => {
+                self.suspend().await;
+                let _ = done.send(());
+            }
             Request::End(_) => unreachable!("it ends the loop"),
         }
     }
@@ -617,7 +621,6 @@ impl Worker {
 
         match turn {
             Turn::Opened(link) => self.opened(link),
-            Turn::Suspended => self.suspend().await,
             Turn::Resumed => self.resume().await,
             Turn::Permissions => self.ask_permissions(),
         }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat, SettingChange,
-    Settings,
+    Outlook, PairingPurpose, PairingStage, Presence, Problem, Question, QuestionWhat,
+    SettingChange, Settings,
 };
 use app::models::Picked;
 use app::session::{Order, Turn};
@@ -619,4 +619,35 @@ async fn a_link_that_is_opened_joins_only_after_a_yes() {
     };
     let state = ben.until("it is in the group", is_in).await;
     assert_eq!(state.opened_invite, None);
+}
+
+/// A phone that stops apps which are put away: once this one says that it may be stopped, the others know; and it is back
+/// without a word from anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_is_put_away_leaves_its_group_until_it_is_back() {
+    let (anna, ben) = (
+        Phone::new("Anna", None).await,
+        Phone::new("Ben", None).await,
+    );
+    let_in(&anna, &ben).await;
+    let bens = ben.now().me.clone();
+    let presence = |state: &app::api::AppState| {
+        let group = state.group.as_ref().expect("Anna is in a group");
+        let member = group.members.iter().find(|member| member.id == bens);
+        member.expect("Ben keeps his place").presence
+    };
+    anna.until("Ben is here", |state| presence(state) == Presence::Here)
+        .await;
+
+    ben.session.suspend().await;
+    anna.until("Ben is gone", |state| presence(state) == Presence::Lost)
+        .await;
+    ben.session.turn(Turn::Resumed);
+    anna.until("Ben is back", |state| presence(state) == Presence::Here)
+        .await;
+
+    // What a phone hears that was never put away changes nothing.
+    ben.session.turn(Turn::Resumed);
+    ben.until("it is in its group", |state| state.group.is_some())
+        .await;
 }

@@ -6,6 +6,7 @@
 //! | [`Reading`]: metered, headroom, radio lock, low memory | Kotlin, pushed | not told | not told |
 //! | [`Holds`] | locks and a window flag | screen only | nothing to hold |
 //! | [`Device::serve`]: computing behind other apps | foreground service | there is none | not needed |
+//! | `Device::follow_places`: put away, and in front again | not needed | told by the system | not needed |
 //! | [`Device::permission`] | asked of the system | camera; the rest is asked by the system itself | not needed |
 //! | [`Insets`] | Kotlin, set as CSS properties | the page's own `env()` | none |
 //!
@@ -189,6 +190,13 @@ impl Device {
         self.system.open_settings()
     }
 
+    /// Calls `on`, on the main thread, whenever the app is put away, and whenever it is in front again, as long as it runs.
+    /// A system's question or a call that lies over the app does neither.
+    #[cfg(target_os = "ios")]
+    pub fn follow_places(&self, on: impl Fn(Place) + 'static) {
+        self.system.follow_places(Box::new(on));
+    }
+
     /// Lets a person pick a file, wherever the system finds one, and opens it; `None` if they picked none.
     ///
     /// # Errors
@@ -216,6 +224,43 @@ impl Device {
         {
             tracing::warn!(%error, "The page does not know what of it is hidden");
         }
+    }
+}
+
+/// Where the app is, on a system that stops apps that are behind others.
+#[cfg(target_os = "ios")]
+#[derive(Debug)]
+pub enum Place {
+    /// In front, or about to be.
+    Front,
+    /// Behind others: it is stopped when this is dropped, or soon anyway.
+    Behind(Grace),
+}
+
+/// Time that the system leaves an app that was put away, until this is dropped.
+#[cfg(target_os = "ios")]
+pub struct Grace(Option<Box<dyn FnOnce() + Send>>);
+
+#[cfg(target_os = "ios")]
+impl Grace {
+    fn new(end: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+#[cfg(target_os = "ios")]
+impl Drop for Grace {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
+
+#[cfg(target_os = "ios")]
+impl std::fmt::Debug for Grace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Grace")
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::ffi::c_uint;
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use block2::RcBlock;
@@ -19,12 +21,14 @@ use objc2::MainThreadMarker;
 use objc2::runtime::Bool;
 use objc2_av_foundation::{AVAuthorizationStatus, AVCaptureDevice, AVMediaTypeVideo};
 use objc2_foundation::{
-    NSDictionary, NSNotification, NSNotificationCenter, NSOperationQueue, NSProcessInfo,
-    NSProcessInfoThermalState, NSURL,
+    NSDictionary, NSNotification, NSNotificationCenter, NSNotificationName, NSOperationQueue,
+    NSProcessInfo, NSProcessInfoThermalState, NSURL,
 };
 use objc2_ui_kit::{
-    UIApplication, UIApplicationDidReceiveMemoryWarningNotification,
-    UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
+    UIApplication, UIApplicationDidEnterBackgroundNotification,
+    UIApplicationDidReceiveMemoryWarningNotification, UIApplicationOpenSettingsURLString,
+    UIApplicationWillEnterForegroundNotification, UIBackgroundTaskInvalid, UIDevice,
+    UIDeviceBatteryState,
 };
 use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use serde::de::DeserializeOwned;
@@ -34,7 +38,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::System;
 use crate::{
-    Answer, DeviceError, Holds, Notice, PERIOD, PermissionKind, PermissionStatus, Reading,
+    Answer, DeviceError, Grace, Holds, Notice, PERIOD, PermissionKind, PermissionStatus, Place,
+    Reading,
 };
 
 struct Ios<R: Runtime> {
@@ -88,22 +93,63 @@ fn keep_reading<R: Runtime>(app: &AppHandle<R>, sender: watch::Sender<Reading>) 
 
 /// Reads at once when iOS warns that memory runs short: it ends apps next.
 fn watch_memory(sender: watch::Sender<Reading>) {
-    let warned = RcBlock::new(move |_: NonNull<NSNotification>| {
-        let main = MainThreadMarker::new().expect("the main queue runs on the main thread");
+    // SAFETY: a constant of the framework.
+    let warning = unsafe { UIApplicationDidReceiveMemoryWarningNotification };
+
+    observe(warning, move |main| {
         sender.send_replace(Reading {
             low_memory: true,
             ..read(main)
         });
     });
+}
+
+/// Does something on the main thread whenever iOS says that, as long as the app runs.
+fn observe(name: &NSNotificationName, what: impl Fn(MainThreadMarker) + 'static) {
+    let told = RcBlock::new(move |_: NonNull<NSNotification>| {
+        what(MainThreadMarker::new().expect("the main queue runs on the main thread"));
+    });
     let center = NSNotificationCenter::defaultCenter();
     let queue = NSOperationQueue::mainQueue();
 
-    // SAFETY: the name is a constant of the framework; the center keeps the block, which runs on the main queue alone.
+    // SAFETY: the center keeps the block, which runs on the main queue alone.
     let observer = unsafe {
-        let name = UIApplicationDidReceiveMemoryWarningNotification;
-        center.addObserverForName_object_queue_usingBlock(Some(name), None, Some(&queue), &warned)
+        center.addObserverForName_object_queue_usingBlock(Some(name), None, Some(&queue), &told)
     };
     std::mem::forget(observer); // as long as the app runs
+}
+
+/// Asks iOS not to stop the app yet, until what is returned is dropped or iOS's patience ends: some 30 seconds.
+fn grace<R: Runtime>(main: MainThreadMarker, app: &AppHandle<R>) -> Grace {
+    // SAFETY: a constant of the framework.
+    let task = Arc::new(AtomicUsize::new(unsafe { UIBackgroundTaskInvalid }));
+    let expiring = Arc::clone(&task);
+    let expired = RcBlock::new(move || {
+        let main = MainThreadMarker::new().expect("UIKit calls it on the main thread");
+        end_task(main, &expiring);
+    });
+    let begun = UIApplication::sharedApplication(main)
+        .beginBackgroundTaskWithExpirationHandler(Some(&expired));
+    task.store(begun, Ordering::Relaxed);
+
+    let app = app.clone();
+    Grace::new(move || {
+        let ended = on_main(&app, move |main| end_task(main, &task));
+        if let Err(error) = ended {
+            tracing::warn!(%error, "iOS waits in vain");
+        }
+    })
+}
+
+/// Ends a background task, once: iOS ends an app that leaves one open.
+fn end_task(main: MainThreadMarker, task: &AtomicUsize) {
+    // SAFETY: a constant of the framework.
+    let none = unsafe { UIBackgroundTaskInvalid };
+    let begun = task.swap(none, Ordering::Relaxed);
+
+    if begun != none {
+        UIApplication::sharedApplication(main).endBackgroundTask(begun);
+    }
 }
 
 /// Does something on the main thread, some time.
@@ -233,6 +279,21 @@ fn ask_for_camera(answer: oneshot::Sender<()>) {
 impl<R: Runtime> System for Ios<R> {
     fn readings(&self) -> watch::Receiver<Reading> {
         self.readings.clone()
+    }
+
+    fn follow_places(&self, on: Box<dyn Fn(Place)>) {
+        let on = std::rc::Rc::new(on);
+        // SAFETY: constants of the framework.
+        let (behind, front) = unsafe {
+            (
+                UIApplicationDidEnterBackgroundNotification,
+                UIApplicationWillEnterForegroundNotification,
+            )
+        };
+
+        let (app, told) = (self.app.clone(), std::rc::Rc::clone(&on));
+        observe(behind, move |main| told(Place::Behind(grace(main, &app))));
+        observe(front, move |_| on(Place::Front));
     }
 
     fn hold(&self, holds: Holds) -> Result<(), DeviceError> {

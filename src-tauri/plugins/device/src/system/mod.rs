@@ -37,6 +37,9 @@ pub(crate) trait System: Debug + Send + Sync {
 
     fn open_settings(&self) -> Result<(), DeviceError>;
 
+    #[cfg(target_os = "ios")]
+    fn follow_places(&self, on: Box<dyn Fn(crate::Place)>);
+
     #[cfg(target_os = "android")]
     fn pick_file(&self) -> Opening<'_, Option<PickedFile>>;
 
