@@ -46,6 +46,7 @@ const COMMANDS: &[&str] = &[
     "request_permission",
     "open_system_settings",
     "scan_qr",
+    "cancel_scan",
     "save_file",
     "open_link",
 ];

@@ -10,7 +10,7 @@ use crate::api::{
     ImportResult, LeaveWhen, MessageId, ModelId, Notice, PairingPurpose, PermissionKind, PhoneId,
     Problem, Question, Sampling, ScanResult, SearchHit, SettingChange,
 };
-use crate::session::{Order, Session, Turn};
+use crate::session::{Order, Session};
 use crate::watchers::Watchers;
 
 type Done = Result<(), Problem>;
@@ -186,9 +186,7 @@ pub async fn diagnostics(session: State<'_, Session>) -> Result<Diagnostics, Pro
 /// Shows the system's question; the answer is in the state.
 #[tauri::command]
 pub async fn request_permission(session: State<'_, Session>, permission: PermissionKind) -> Done {
-    session.platform().request_permission(permission).await?;
-    session.turn(Turn::Permissions);
-    Ok(())
+    session.request_permission(permission).await.map(drop)
 }
 
 /// Shows the system's page about this app.
@@ -200,7 +198,13 @@ pub async fn open_system_settings(session: State<'_, Session>) -> Done {
 /// Lets a person hold a code before the camera.
 #[tauri::command]
 pub async fn scan_qr(session: State<'_, Session>) -> Result<ScanResult, Problem> {
-    session.platform().scan().await
+    session.scan().await
+}
+
+/// Looks for a code no longer.
+#[tauri::command]
+pub async fn cancel_scan(session: State<'_, Session>) -> Done {
+    session.platform().cancel_scan().await
 }
 
 /// Lets a person choose where to write a text. Returns whether they did.
@@ -264,6 +268,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         request_permission,
         open_system_settings,
         scan_qr,
+        cancel_scan,
         save_file,
         open_link,
     ]

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use node::device::Source;
 use proto::device::Snapshot;
 
-use crate::api::{Device, Permission, PermissionKind, Problem, ScanResult};
+use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
 use crate::models::Picked;
 
 /// What the app does, as far as the system has to know: it may not stop it then.
@@ -60,8 +60,11 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// Returns what a person allowed.
     fn permissions(&self) -> BoxFuture<'_, Vec<Permission>>;
 
-    /// Asks a person.
-    fn request_permission(&self, permission: PermissionKind) -> BoxFuture<'_, Result<(), Problem>>;
+    /// Asks a person, and returns what was said. Who has said no for good is not asked again.
+    fn request_permission(
+        &self,
+        permission: PermissionKind,
+    ) -> BoxFuture<'_, Result<PermissionStatus, Problem>>;
 
     /// Opens the system's page about this app.
     ///
@@ -70,8 +73,14 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// If there is none.
     fn open_settings(&self) -> Result<(), Problem>;
 
-    /// Lets a person hold a code before the camera.
+    /// Returns whether there is a camera that [`Platform::scan`] looks through.
+    fn has_camera(&self) -> bool;
+
+    /// Lets a person hold a code before the camera, which must be there and allowed. The picture lies behind the page.
     fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>>;
+
+    /// Ends a scan that is under way: nothing was seen.
+    fn cancel_scan(&self) -> BoxFuture<'_, Result<(), Problem>>;
 
     /// Lets a person choose a model's file.
     fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>>;

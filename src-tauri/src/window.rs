@@ -98,16 +98,23 @@ impl Platform for Window {
         futures::future::join_all(kinds.map(ask)).boxed()
     }
 
-    fn request_permission(&self, permission: PermissionKind) -> BoxFuture<'_, Result<(), Problem>> {
+    fn request_permission(
+        &self,
+        permission: PermissionKind,
+    ) -> BoxFuture<'_, Result<PermissionStatus, Problem>> {
         async move {
             let asked = self.0.device().request_permission(theirs(permission));
-            asked.await.map(drop).map_err(problem)
+            asked.await.map(ours).map_err(problem)
         }
         .boxed()
     }
 
     fn open_settings(&self) -> Result<(), Problem> {
         self.0.device().open_settings().map_err(problem)
+    }
+
+    fn has_camera(&self) -> bool {
+        self.0.device().has_camera()
     }
 
     #[cfg(desktop)]
@@ -118,6 +125,16 @@ impl Platform for Window {
     #[cfg(mobile)]
     fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>> {
         crate::scanner::scan(&self.0).boxed()
+    }
+
+    #[cfg(desktop)]
+    fn cancel_scan(&self) -> BoxFuture<'_, Result<(), Problem>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    #[cfg(mobile)]
+    fn cancel_scan(&self) -> BoxFuture<'_, Result<(), Problem>> {
+        crate::scanner::cancel(&self.0).boxed()
     }
 
     #[cfg(target_os = "android")]

@@ -59,6 +59,29 @@ test("a scanned code leads into a group", async () => {
     await close();
 });
 
+test.each(["Cancel", "Escape", "back"])("a scan that sees nothing ends with %s, and the form is there again", async (way) => {
+    const { page, close } = await open({ demo: "isolated" });
+    await tab(page, "Group");
+    await button(page, "Join with a code").click();
+    await button(page, "Scan the QR code").click();
+    await page.getByRole("dialog", { name: "Hold the code in the frame" }).waitFor();
+    // The camera's picture is behind the page.
+    const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    await expect.poll(background).toBe("rgba(0, 0, 0, 0)");
+    await page.getByRole("navigation").waitFor({ state: "hidden" });
+
+    if (way === "Cancel") await button(page, "Cancel").click();
+    else if (way === "Escape") await page.keyboard.press("Escape");
+    else await page.goBack();
+
+    await page.getByRole("dialog", { name: "Join with a code" }).waitFor();
+    await expect.poll(background).not.toBe("rgba(0, 0, 0, 0)");
+    await closeSheet(page);
+    await page.getByRole("heading", { level: 1, name: "Group" }).waitFor();
+    expect(await page.evaluate(() => history.state as unknown)).toEqual({ at: "group" });
+    await close();
+});
+
 test("a download can be paused and resumed", async () => {
     const { page, close } = await open({ demo: "nearby", speed: 2 });
     await tab(page, "Models");

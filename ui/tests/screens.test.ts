@@ -121,6 +121,12 @@ const WALKS: Record<string, { demo: string; walk: (page: Page, see: See) => Prom
         await tab(page, "Models");
         await page.getByText("Does this Wi-Fi want you to log in first?").waitFor();
         await see("download-failed");
+        await tab(page, "Group");
+        await button(page, "Join with a code").click();
+        await button(page, "Scan the QR code").click();
+        await page.getByText("The camera may not be used").waitFor();
+        await see("camera-denied");
+        await page.getByRole("dialog").getByRole("button", { name: "Settings" }).click();
     } },
     many: { demo: "many", walk: async (page, see) => {
         await tab(page, "Group");
@@ -143,6 +149,12 @@ const WALKS: Record<string, { demo: string; walk: (page: Page, see: See) => Prom
     isolated: { demo: "isolated", walk: async (page, see) => {
         await tab(page, "Group");
         await see("isolated");
+        await button(page, "Join with a code").click();
+        await button(page, "Scan the QR code").click();
+        await page.getByRole("dialog", { name: "Hold the code in the frame" }).waitFor();
+        await see("scanning");
+        await button(page, "Cancel").click();
+        await page.getByRole("dialog", { name: "Join with a code" }).waitFor();
     } },
 };
 

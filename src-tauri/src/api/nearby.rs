@@ -164,6 +164,8 @@ pub enum ScanResult {
     },
     /// Nothing: a person wanted no more.
     Cancelled,
+    /// Nothing: a person does not let the app use it.
+    Denied,
     /// There is none.
     NoCamera,
 }

@@ -29,7 +29,8 @@ use tokio::task::JoinHandle;
 
 use crate::api::{
     AnswerEvent, AppState, Beat, Conversation, ConversationId, Diagnostics, Forecasts,
-    ImportResult, ModelId, Notice, Problem, Question, SearchHit,
+    ImportResult, ModelId, Notice, PermissionKind, PermissionStatus, Problem, Question, ScanResult,
+    SearchHit,
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
@@ -236,6 +237,37 @@ impl Session {
     /// If it is none that we can run.
     pub async fn import(&self, picked: Picked) -> Result<ImportResult, Problem> {
         self.request(|reply| Request::Import(picked, reply)).await
+    }
+
+    /// Asks a person whether the app may do this; the answer is in the state, too.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot ask.
+    pub async fn request_permission(
+        &self,
+        permission: PermissionKind,
+    ) -> Result<PermissionStatus, Problem> {
+        let status = self.platform.request_permission(permission).await?;
+        self.turn(Turn::Permissions);
+
+        Ok(status)
+    }
+
+    /// Lets a person hold a code before the camera, and asks whether that may be used, if nobody was asked yet.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot ask, or its camera fails.
+    pub async fn scan(&self) -> Result<ScanResult, Problem> {
+        if !self.platform.has_camera() {
+            return Ok(ScanResult::NoCamera);
+        }
+
+        match self.request_permission(PermissionKind::Camera).await? {
+            PermissionStatus::Granted | PermissionStatus::NotNeeded => self.platform.scan().await,
+            PermissionStatus::NotAsked | PermissionStatus::Denied => Ok(ScanResult::Denied),
+        }
     }
 
     /// Lets a person choose where to write a text. Returns whether they did.

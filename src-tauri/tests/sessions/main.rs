@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    Outlook, PairingPurpose, PairingStage, Presence, Problem, Question, QuestionWhat,
-    SettingChange, Settings,
+    Outlook, PairingPurpose, PairingStage, PermissionKind, PermissionStatus, Presence, Problem,
+    Question, QuestionWhat, ScanResult, SettingChange, Settings,
 };
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, PATIENCE, Phone, answer, figures, smollm2};
+use phone::{MEMORY_BYTES, PATIENCE, Phone, SEEN, answer, figures, smollm2};
 
 const QUESTION: &str = "Why is the sky blue?";
 
@@ -650,4 +650,32 @@ async fn an_app_that_is_put_away_leaves_its_group_until_it_is_back() {
     ben.session.turn(Turn::Resumed);
     ben.until("it is in its group", |state| state.group.is_some())
         .await;
+}
+
+/// The camera is used only when a person was asked, and it is said why nothing was seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_asks_for_the_camera_first_and_says_what_stands_in_its_way() {
+    let phone = Phone::new("Anna", None).await;
+    let scan = async |camera: Option<PermissionStatus>| {
+        *phone.bench.camera.lock().expect("nobody panics with it") = camera;
+        let seen = phone.session.scan().await;
+        let mut asked = phone.bench.asked.lock().expect("nobody panics with it");
+        (seen, std::mem::take(&mut *asked))
+    };
+    let text = SEEN.to_owned();
+    let camera = vec![PermissionKind::Camera];
+
+    assert_eq!(scan(None).await, (Ok(ScanResult::NoCamera), vec![]));
+    for (said, seen) in [
+        (PermissionStatus::Granted, ScanResult::Scanned { text }),
+        (PermissionStatus::Denied, ScanResult::Denied),
+        // Somebody said no once.
+        (PermissionStatus::NotAsked, ScanResult::Denied),
+    ] {
+        assert_eq!(
+            scan(Some(said)).await,
+            (Ok(seen), camera.clone()),
+            "{said:?}"
+        );
+    }
 }

@@ -86,7 +86,10 @@ export interface Backend {
     useInvite(text: string): Promise<void>;
     /** Does not use the invite by which the app was opened. */
     putAwayInvite(): Promise<void>;
+    /** Asks for the camera, if nobody was asked yet. Its picture lies behind the page, which has to be seen through. */
     scanQr(): Promise<ScanResult>;
+    /** Ends a scan that is under way. */
+    cancelScan(): Promise<void>;
     leave(when: LeaveWhen): Promise<void>;
     /** Only on the leader's phone, like `handOver`. */
     remove(phone: PhoneId): Promise<void>;

@@ -25,6 +25,7 @@
  * | `use_invite`            | `text`                                    |                  |
  * | `put_away_invite`       |                                           |                  |
  * | `scan_qr`               |                                           | `ScanResult`     |
+ * | `cancel_scan`           |                                           |                  |
  * | `leave`                 | `when: LeaveWhen`                         |                  |
  * | `remove`, `hand_over`   | `phone`                                   |                  |
  * | `exclude`               | `phone`, `excluded: boolean`              |                  |
@@ -102,6 +103,7 @@ export class TauriBackend implements Backend {
     useInvite = (text: string) => call<void>("use_invite", { text });
     putAwayInvite = () => call<void>("put_away_invite");
     scanQr = () => call<ScanResult>("scan_qr");
+    cancelScan = () => call<void>("cancel_scan");
     leave = (when: LeaveWhen) => call<void>("leave", { when });
     remove = (phone: string) => call<void>("remove", { phone });
     handOver = (phone: string) => call<void>("hand_over", { phone });

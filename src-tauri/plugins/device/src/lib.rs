@@ -177,6 +177,11 @@ impl Device {
         self.system.request_permission(kind).await
     }
 
+    /// Returns whether there is a camera.
+    pub fn has_camera(&self) -> bool {
+        self.system.has_camera()
+    }
+
     /// Opens the system's settings of this app, where a permission that was denied can be given.
     ///
     /// # Errors

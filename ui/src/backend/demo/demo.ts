@@ -5,7 +5,8 @@
  * phone leaves. Times are real divided by `speed`, luck comes from `seed`, so the same demo can be seen again. Everything
  * is kept in one {@link AppState} that is handed out as a copy, as the real app would.
  *
- * - `pair` finds the other side agreeing after a moment; `useInvite` and `scanQr` lead to the first phone around.
+ * - `pair` finds the other side agreeing after a moment; `useInvite` and `scanQr` lead to the first phone around. Where
+ *   there is none, a scan goes on until it is ended.
  * - `start` streams shards, loads, and is ready; `ask` reads, writes, and sends beats.
  * - With `events` on, things happen by themselves: another phone asks a question now and then, and Sam's phone leaves in
  *   the middle of the second answer.
@@ -79,6 +80,7 @@ export class DemoBackend implements Backend {
     private readonly noticeListeners = new Set<(notice: Notice) => void>();
     private readonly beatListeners = new Set<(beat: Beat) => void>();
     private readonly downloads = new Set<string>();
+    private putCameraAway = (): void => undefined;
     private answers = 0;
     private emitting = false;
 
@@ -227,8 +229,17 @@ export class DemoBackend implements Backend {
     }
 
     async scanQr(): Promise<ScanResult> {
-        await this.wait(900);
-        return { kind: "scanned", text: DEMO_LINK };
+        if (this.state.permissions.some(({ kind, status }) => kind === "camera" && status === "denied")) return { kind: "denied" };
+        await this.requestPermission("camera");
+        return new Promise((resolve) => {
+            this.putCameraAway = () => resolve({ kind: "cancelled" });
+            // Where nobody is around, nobody shows a code.
+            if (this.around.length > 0) this.after(1500, () => resolve({ kind: "scanned", text: DEMO_LINK }));
+        });
+    }
+
+    async cancelScan(): Promise<void> {
+        this.putCameraAway();
     }
 
     async leave(when: LeaveWhen): Promise<void> {

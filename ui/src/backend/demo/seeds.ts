@@ -59,6 +59,7 @@ export function seed(scenario: Scenario, now: number): Seed {
             cutTalk(start, now);
             break;
         case "damaged":
+            for (const permission of state.permissions) if (permission.kind === "camera") permission.status = "denied";
             model(state, "llama3").availability = { kind: "failed", problem: { kind: "server", host: "models.example", fault: { kind: "wrong_length" } } };
             start.toldFirst = [{ kind: "history_set_aside", path: "/data/user/0/app.lingualinked/history.db-damaged-1764172800000" }];
             break;

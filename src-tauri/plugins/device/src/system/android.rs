@@ -23,9 +23,12 @@ const CLASS: &str = "DevicePlugin";
 
 /// What the Kotlin part says when it is asked.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct First {
     /// `Build.VERSION.SDK_INT`.
     sdk: u32,
+    /// `PackageManager.FEATURE_CAMERA_ANY`.
+    has_camera: bool,
     report: AndroidReport,
 }
 
@@ -68,6 +71,7 @@ struct PermissionArgs {
 struct Android<R: Runtime> {
     kotlin: PluginHandle<R>,
     sdk: u32,
+    has_camera: bool,
     readings: watch::Receiver<Reading>,
     insets: watch::Receiver<Insets>,
 }
@@ -109,6 +113,7 @@ pub(crate) fn start<R: Runtime, C: DeserializeOwned>(
     Ok(Box::new(Android {
         kotlin,
         sdk: first.sdk,
+        has_camera: first.has_camera,
         readings,
         insets,
     }))
@@ -210,6 +215,10 @@ impl<R: Runtime> System for Android<R> {
             Ok(how.await?.status(kind, self.sdk))
         }
         .boxed()
+    }
+
+    fn has_camera(&self) -> bool {
+        self.has_camera
     }
 
     fn open_settings(&self) -> Result<(), DeviceError> {

@@ -82,6 +82,11 @@ impl System for Computer {
         self.permission(kind)
     }
 
+    /// It may have one, but nothing here looks through it.
+    fn has_camera(&self) -> bool {
+        false
+    }
+
     fn open_settings(&self) -> Result<(), DeviceError> {
         Err(DeviceError {
             reason: "a desktop has no settings of one app".into(),
@@ -107,6 +112,7 @@ mod tests {
         assert!((1..=1_000_000).contains(&snapshot.budget_bytes));
         let camera = block_on(device.permission(PermissionKind::Camera));
         assert_eq!(camera, Ok(PermissionStatus::NotNeeded));
+        assert!(!device.has_camera());
         assert!(device.open_settings().is_err());
     }
 }

@@ -332,6 +332,14 @@ impl<R: Runtime> System for Ios<R> {
         .boxed()
     }
 
+    fn has_camera(&self) -> bool {
+        // SAFETY: as in `camera`.
+        unsafe {
+            AVMediaTypeVideo
+                .is_some_and(|video| AVCaptureDevice::defaultDeviceWithMediaType(video).is_some())
+        }
+    }
+
     fn open_settings(&self) -> Result<(), DeviceError> {
         on_main(&self.app, |main| {
             // SAFETY: a constant of the framework.

@@ -35,6 +35,8 @@ pub(crate) trait System: Debug + Send + Sync {
 
     fn request_permission(&self, kind: PermissionKind) -> Answer<'_>;
 
+    fn has_camera(&self) -> bool;
+
     fn open_settings(&self) -> Result<(), DeviceError>;
 
     #[cfg(target_os = "ios")]

@@ -3,6 +3,7 @@ package app.lingualinked.device
 import android.Manifest
 import android.app.Activity
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.net.Uri
 import android.os.Build
 import android.os.Handler
@@ -88,6 +89,9 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
     fun read(invoke: Invoke) {
         val first = JSObject()
         first.put("sdk", Build.VERSION.SDK_INT)
+        first.put(
+            "hasCamera", activity.packageManager.hasSystemFeature(PackageManager.FEATURE_CAMERA_ANY)
+        )
         first.put("report", gauge.report())
         invoke.resolve(first)
     }
