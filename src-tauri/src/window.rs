@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
+#[cfg(not(target_os = "android"))]
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
@@ -9,9 +10,13 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use node::device::Source;
 use tauri::AppHandle;
+#[cfg(target_os = "ios")]
+use tauri::Manager;
 use tauri_plugin_device::{DeviceError, DeviceExt, Holds};
+#[cfg(not(target_os = "android"))]
 use tauri_plugin_dialog::{DialogExt, FilePath};
 use tauri_plugin_opener::OpenerExt;
+#[cfg(not(target_os = "android"))]
 use tokio::sync::oneshot;
 
 use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
@@ -29,6 +34,18 @@ impl Window {
     /// Takes the app that has it.
     pub fn new(app: AppHandle) -> Self {
         Self(app)
+    }
+}
+
+#[cfg(not(target_os = "android"))]
+impl Window {
+    /// Lets a person choose where a file of this name goes.
+    async fn choose_place(&self, name: String) -> Result<Option<PathBuf>, Problem> {
+        let (sender, picked) = oneshot::channel();
+        let dialog = self.0.dialog().file().set_file_name(name);
+        dialog.save_file(move |path| drop(sender.send(path)));
+
+        picked.await.ok().flatten().map(path_of).transpose()
     }
 }
 
@@ -177,20 +194,48 @@ impl Platform for Window {
         futures::future::ready(Err(none)).boxed()
     }
 
+    #[cfg(target_os = "android")]
     fn save_text(
         &self,
         name: String,
         text: String,
     ) -> BoxFuture<'_, Result<Option<String>, Problem>> {
-        let (sender, picked) = oneshot::channel();
-        let dialog = self.0.dialog().file().set_file_name(name);
-        dialog.save_file(move |path| drop(sender.send(path)));
+        async move { self.0.device().save_file(name, text).await.map_err(problem) }.boxed()
+    }
 
+    /// iOS lets nobody write where a person chose. It copies a file there, of that name, from the app's documents.
+    #[cfg(target_os = "ios")]
+    fn save_text(
+        &self,
+        name: String,
+        text: String,
+    ) -> BoxFuture<'_, Result<Option<String>, Problem>> {
         async move {
-            let Some(path) = picked.await.ok().flatten() else {
+            let documents = self.0.path().document_dir().map_err(Problem::other)?;
+            let copied = documents.join(&name);
+            tokio::fs::write(&copied, text)
+                .await
+                .map_err(Problem::other)?;
+            let path = self.choose_place(name).await;
+            tokio::fs::remove_file(&copied)
+                .await
+                .map_err(Problem::other)?;
+
+            Ok(path?.map(|path| path.display().to_string()))
+        }
+        .boxed()
+    }
+
+    #[cfg(desktop)]
+    fn save_text(
+        &self,
+        name: String,
+        text: String,
+    ) -> BoxFuture<'_, Result<Option<String>, Problem>> {
+        async move {
+            let Some(path) = self.choose_place(name).await? else {
                 return Ok(None);
             };
-            let path = path_of(path)?;
             tokio::fs::write(&path, text)
                 .await
                 .map_err(Problem::other)?;
@@ -206,6 +251,7 @@ impl Platform for Window {
     }
 }
 
+#[cfg(not(target_os = "android"))]
 fn path_of(path: FilePath) -> Result<PathBuf, Problem> {
     path.into_path().map_err(Problem::other)
 }

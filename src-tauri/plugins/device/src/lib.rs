@@ -222,6 +222,21 @@ impl Device {
         self.system.open_file(address).await
     }
 
+    /// Lets a person choose where to write a file, suggests a name for it, and writes it. Returns what it is called there;
+    /// `None` if they chose no place.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if it cannot be written.
+    #[cfg(target_os = "android")]
+    pub async fn save_file(
+        &self,
+        name: String,
+        text: String,
+    ) -> Result<Option<String>, DeviceError> {
+        self.system.save_file(name, text).await
+    }
+
     /// Tells the page what of it is hidden, for it was not there when that changed.
     fn apply_insets<R: Runtime>(&self, webview: &Webview<R>) {
         if let Some(insets) = self.system.insets()

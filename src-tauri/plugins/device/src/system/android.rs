@@ -12,7 +12,9 @@ use tauri::{AppHandle, Manager, Runtime};
 use tokio::sync::watch;
 
 use super::System;
-use crate::android_report::{AndroidReport, OpenedFile, Permissions, alias, anonymous_bytes};
+use crate::android_report::{
+    AndroidReport, OpenedFile, Permissions, SavedFile, alias, anonymous_bytes,
+};
 use crate::{
     Answer, DeviceError, Holds, Insets, Notice, Opening, PermissionKind, PickedFile, Reading,
 };
@@ -60,6 +62,13 @@ struct ServeArgs {
 #[derive(Serialize)]
 struct OpenArgs {
     address: String,
+}
+
+/// What to write, and what to call it.
+#[derive(Serialize)]
+struct SaveArgs {
+    name: String,
+    text: String,
 }
 
 /// What [`Permissions`] are the answer to.
@@ -251,6 +260,17 @@ impl<R: Runtime> System for Android<R> {
                 .run_mobile_plugin_async::<OpenedFile>("openFile", OpenArgs { address });
 
             take_over(opened.await?.descriptor.unwrap_or(-1))
+        }
+        .boxed()
+    }
+
+    fn save_file(&self, name: String, text: String) -> Opening<'_, Option<String>> {
+        async move {
+            let saved = self
+                .kotlin
+                .run_mobile_plugin_async::<SavedFile>("saveFile", SaveArgs { name, text });
+
+            Ok(saved.await?.name)
         }
         .boxed()
     }

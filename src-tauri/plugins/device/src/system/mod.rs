@@ -48,6 +48,9 @@ pub(crate) trait System: Debug + Send + Sync {
     #[cfg(target_os = "android")]
     fn open_file(&self, address: String) -> Opening<'_, std::fs::File>;
 
+    #[cfg(target_os = "android")]
+    fn save_file(&self, name: String, text: String) -> Opening<'_, Option<String>>;
+
     /// Returns what of the page is hidden, where the page cannot find out.
     fn insets(&self) -> Option<Insets> {
         None

@@ -10,6 +10,7 @@ import android.os.Handler
 import android.os.Looper
 import android.provider.OpenableColumns
 import android.provider.Settings
+import android.webkit.MimeTypeMap
 import android.webkit.WebView
 import androidx.activity.result.ActivityResult
 import androidx.appcompat.app.AppCompatActivity
@@ -24,6 +25,7 @@ import app.tauri.plugin.Channel
 import app.tauri.plugin.Invoke
 import app.tauri.plugin.JSObject
 import app.tauri.plugin.Plugin
+import java.io.IOException
 import kotlin.concurrent.thread
 
 @InvokeArg
@@ -50,6 +52,15 @@ internal class ServeArgs {
 internal class OpenArgs {
     lateinit var address: String
 }
+
+@InvokeArg
+internal class SaveArgs {
+    lateinit var name: String
+    lateinit var text: String
+}
+
+/** What systems call a file of no known type: its name is left as it is. */
+private const val UNKNOWN_TYPE = "application/octet-stream"
 
 /** How often a report is sent when nothing happens; Rust's `PERIOD`. */
 private const val PERIOD_MS = 10_000L
@@ -195,6 +206,46 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
                 invoke.reject("the file cannot be opened", gone)
             }
         }
+    }
+
+    /** Lets a person choose where to write a file, and writes it; nothing, if they chose no place. */
+    @Command
+    fun saveFile(invoke: Invoke) {
+        val name = invoke.parseArgs(SaveArgs::class.java).name
+        val maker = Intent(Intent.ACTION_CREATE_DOCUMENT)
+        maker.addCategory(Intent.CATEGORY_OPENABLE)
+        val ending = name.substringAfterLast('.', "")
+        maker.type = MimeTypeMap.getSingleton().getMimeTypeFromExtension(ending) ?: UNKNOWN_TYPE
+        maker.putExtra(Intent.EXTRA_TITLE, name)
+        startActivityForResult(invoke, maker, "placeChosen")
+    }
+
+    /** What provides the place may have to send the file away: not on the main thread. */
+    @ActivityCallback
+    fun placeChosen(invoke: Invoke, result: ActivityResult) {
+        val address = result.data?.data
+        if (result.resultCode != Activity.RESULT_OK || address == null) {
+            invoke.resolve(JSObject())
+            return
+        }
+        val text = invoke.parseArgs(SaveArgs::class.java).text
+        thread {
+            try {
+                write(address, text)
+                val saved = JSObject()
+                saved.put("name", nameOf(address))
+                invoke.resolve(saved)
+            } catch (failed: Exception) {
+                invoke.reject("the file cannot be written", failed)
+            }
+        }
+    }
+
+    /** Of a file that was there already nothing is left. */
+    private fun write(address: Uri, text: String) {
+        val file = activity.contentResolver.openOutputStream(address, "wt")
+            ?: throw IOException("there is no such place any more")
+        file.use { it.write(text.toByteArray()) }
     }
 
     private fun nameOf(address: Uri): String {
