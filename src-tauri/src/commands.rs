@@ -100,6 +100,7 @@ pub fn watch_state(
     watchers: State<'_, Watchers>,
     listener: Channel<AppState>,
 ) -> u32 {
+    tracing::info!("A page watches"); // `.github/start-on-emulator` waits for these words
     watchers.state(session.state(), listener)
 }
 
