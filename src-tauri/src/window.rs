@@ -175,6 +175,8 @@ impl Platform for Window {
 
         async move {
             match picked.await.ok().flatten() {
+                // iOS hands over a copy, in a folder that it clears.
+                Some(path) if cfg!(target_os = "ios") => Ok(Some(Picked::Given(path_of(path)?))),
                 Some(path) => Ok(Some(Picked::Path(path_of(path)?))),
                 None => Ok(None),
             }

@@ -581,6 +581,33 @@ async fn a_file_that_is_only_open_is_used_as_it_is() {
     assert_eq!(phone.models.unopened(), []);
 }
 
+/// As iOS hands files over: a copy, in a folder that it clears, of an app whose own folder is elsewhere after an update.
+#[tokio::test]
+async fn a_copy_that_the_system_has_made_is_kept_wherever_the_folder_is() {
+    let (phone, server) = idle_phone().await;
+    let (own, path) = own_file("tiny-llama");
+    let no_model = own.path().join("other");
+    fs::write(&no_model, "no model at all").unwrap();
+    let refused = phone.models.import(Picked::Given(no_model)).await;
+    assert!(refused.is_err());
+    assert_eq!(phone.n_copies(), 0, "what is no model is not kept");
+
+    let id = phone.import(Picked::Given(path.clone())).await;
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert!(!path.exists(), "it was moved");
+    drop(own);
+    let phone = phone.updated(&server).await;
+    assert_eq!(phone.models.get(&id).unwrap().availability, HERE);
+    phone.models.work(&id, &Wish::of(2)).await.unwrap();
+
+    synth("tiny-llama", &phone.folder.path().join("again"));
+    let again = Picked::Given(phone.folder.path().join("again"));
+    assert_eq!(phone.import(again).await, id);
+    assert_eq!(phone.n_copies(), 1, "one is enough");
+    phone.models.delete(&id).await.unwrap();
+    assert_eq!(phone.n_copies(), 0);
+}
+
 /// As Android hands over what a cloud provides: only now, and never again.
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it() {
@@ -915,6 +942,21 @@ impl Phone {
         let Self { folder, offer, .. } = self;
 
         Self::at(folder, offer, sources).await
+    }
+
+    /// Starts it anew, with its folder elsewhere.
+    async fn updated(self, server: &Server) -> Self {
+        let elsewhere = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            fs::rename(&path, elsewhere.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let moved = Self {
+            folder: elsewhere,
+            ..self
+        };
+
+        moved.restarted(server).await
     }
 
     fn id(&self) -> &ModelId {

@@ -4,7 +4,8 @@
 //! a `content://` address, and for that an open file, which this process can reach as `/proc/self/fd/N` for as long as it
 //! holds it. After a restart somebody must open the address again ([`Models::reopen`](super::Models::reopen)); until then
 //! the model is as good as gone. Where the system gives no address that lasts, or no file that can be opened by such a
-//! path (a cloud's is a pipe), the file is copied.
+//! path (a cloud's is a pipe), the file is copied. iOS makes a copy before it hands anything over, and removes it some day:
+//! that is moved into the app's folder, where it stays.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,6 +42,8 @@ const END_BYTES: u64 = 1 << 20;
 pub enum Picked {
     /// One with a path.
     Path(PathBuf),
+    /// A copy that the system has made for the app, and does not keep.
+    Given(PathBuf),
     /// One that the system has opened.
     Opened {
         /// It; it must be a plain file, that can be read anywhere.
@@ -58,6 +61,13 @@ pub enum Picked {
 pub enum Settling {
     /// It can.
     Stays(Settled),
+    /// It is the app's, and must be moved to where it lasts.
+    Given {
+        /// Where it lies.
+        path: PathBuf,
+        /// What people call it.
+        name: String,
+    },
     /// It cannot, and must be copied.
     Moves(Loose),
 }
@@ -104,7 +114,7 @@ pub struct Brought {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
-    /// At a path.
+    /// At a path. What lies in the folder of models is written down without it: on iOS that is elsewhere after an update.
     Path(PathBuf),
     /// Behind an address that the system opens.
     Address(String),
@@ -129,9 +139,12 @@ impl Picked {
         match self {
             Self::Path(path) => {
                 let path = path.canonicalize()?;
-                let name = path.file_name().unwrap_or_default();
-                let name = name.to_string_lossy().into_owned();
+                let name = file_name(&path);
                 Ok(Settling::Stays(Settled::at(path, name)))
+            }
+            Self::Given(path) => {
+                let name = file_name(&path);
+                Ok(Settling::Given { path, name })
             }
             Self::Opened {
                 file,
@@ -254,6 +267,12 @@ impl Brought {
     }
 }
 
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+
+    name.to_string_lossy().into_owned()
+}
+
 /// Names a model that does not name itself after its file.
 fn named(card: Card, file_name: &str) -> Card {
     if card.name != "unnamed" {
@@ -335,7 +354,8 @@ fn name_of(path: &Path, gguf: &Gguf, offers: &[Offer]) -> Result<ModelId, Troubl
     Ok(ModelId(hex(hasher)))
 }
 
-/// Reads the list of models that were brought; `None` if it cannot be read: people bring them again.
+/// Reads the list of models that were brought, in the folder of models; `None` if it cannot be read: people bring them
+/// again.
 pub fn load(path: &Path) -> Option<BTreeMap<ModelId, Brought>> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LIST_BYTES_MAX).read_to_end(&mut bytes));
@@ -348,18 +368,40 @@ pub fn load(path: &Path) -> Option<BTreeMap<ModelId, Brought>> {
     let list = serde_json::from_slice::<Vec<Brought>>(&bytes);
     let list =
         list.inspect_err(|error| tracing::warn!(%error, "The list of imported models is none"));
+    let folder = folder_of(path).ok()?;
     let sound = list.ok()?.into_iter();
     let sound = sound.filter(|brought| is_sha256(&brought.id.0));
+    let sound = sound.map(|mut brought| {
+        if let Place::Path(path) = &mut brought.place {
+            *path = folder.join(&*path); // or what it was, if it lies elsewhere
+        }
+        (brought.id.clone(), brought)
+    });
 
-    Some(sound.map(|brought| (brought.id.clone(), brought)).collect())
+    Some(sound.collect())
 }
 
 /// Writes the list of models that were brought.
 pub fn save(path: &Path, list: &BTreeMap<ModelId, Brought>) -> Result<(), Trouble> {
-    let list = list.values().collect::<Vec<_>>();
+    let folder = folder_of(path)?;
+    let written = list.values().map(|brought| {
+        let mut brought = brought.clone();
+        if let Place::Path(path) = &mut brought.place
+            && let Ok(within) = path.strip_prefix(&folder)
+        {
+            *path = within.into();
+        }
+        brought
+    });
+    let list = written.collect::<Vec<_>>();
     let bytes = serde_json::to_vec(&list).map_err(|error| Trouble::Disk {
         detail: error.to_string(),
     })?;
 
     Ok(write_at_once(path, &bytes)?)
+}
+
+/// Returns the folder that a file lies in, as paths of what was brought begin.
+fn folder_of(path: &Path) -> io::Result<PathBuf> {
+    path.parent().unwrap_or(Path::new(".")).canonicalize()
 }

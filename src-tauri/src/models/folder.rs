@@ -5,7 +5,7 @@
 //! | `SHA256.gguf` | a model, whole: it had that hash when it got this name |
 //! | `SHA256.part`, `SHA256.json` | what is here of one, and the note beside it |
 //! | `brought.json` | models that people brought, which lie elsewhere |
-//! | `UUID.copy` | such a model that cannot be used where it lies |
+//! | `UUID.copy` | such a model that could not be used where it lay |
 
 use std::fs;
 use std::io;

@@ -346,6 +346,7 @@ impl Models {
     pub async fn import(&self, picked: Picked) -> Result<Option<ModelId>, Trouble> {
         let settled = match on_disk(move || picked.settle()).await?? {
             Settling::Stays(settled) => settled,
+            Settling::Given { path, name } => self.shared.keep(path, name).await?,
             Settling::Moves(loose) => match self.shared.copy(loose).await? {
                 Some(settled) => settled,
                 None => return Ok(None),
@@ -597,6 +598,17 @@ impl Shared {
             Ok(Ok(false)) | Err(_) => Ok(None),
             Ok(Err(trouble)) => Err(trouble),
         }
+    }
+
+    /// Moves a file here that is the app's already: it takes no more room than before.
+    async fn keep(&self, from: PathBuf, name: String) -> Result<Settled, Trouble> {
+        let to = self.folder.new_copy();
+
+        on_disk(move || {
+            std::fs::rename(from, &to)?;
+            Ok(Settled::at(to.canonicalize()?, name))
+        })
+        .await?
     }
 
     /// Looks at a file where it stays.
