@@ -84,7 +84,7 @@ pub fn happens(app: &AppHandle, event: RunEvent) {
 /// long as it serves its group, and may come back from the settings with other permissions.
 #[cfg(target_os = "android")]
 fn turn_of(event: &WindowEvent) -> Option<Turn> {
-    matches!(event, WindowEvent::Resumed).then_some(Turn::Permissions)
+    matches!(event, WindowEvent::Resumed).then_some(Turn::Resumed)
 }
 
 #[cfg(not(target_os = "android"))]

@@ -20,10 +20,23 @@ pub struct Doing {
     pub looks: bool,
     /// It is in a group, and others may count on it.
     pub is_in_group: bool,
+    /// Phones of the group that are there, this one among them.
+    pub n_phones: u32,
     /// An answer is being written for somebody, and this phone computes.
     pub computes: bool,
-    /// An answer is being written for the person in front of the screen, who wants it to stay on.
+    /// An answer is being written for the person here.
+    pub answers: bool,
+    /// A model is coming, or being read.
+    pub fetches: bool,
+    /// The person here wants the screen to stay on, because of that answer.
     pub keeps_screen_on: bool,
+}
+
+impl Doing {
+    /// Returns whether the processor is needed, whatever the screen does.
+    pub fn is_busy(self) -> bool {
+        self.computes || self.answers || self.fetches
+    }
 }
 
 /// How this phone is at one moment.
@@ -50,7 +63,8 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// Returns how this phone is, now and whenever that changes.
     fn readings(&self) -> BoxStream<'static, Reading>;
 
-    /// Says what the app does, in place of what it did before.
+    /// Says what the app does, in place of what it did before. While it [is busy](Doing::is_busy) that is said again and
+    /// again: the system need not believe for ever what was said once.
     ///
     /// # Blocking
     ///

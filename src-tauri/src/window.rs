@@ -12,7 +12,7 @@ use node::device::Source;
 use tauri::AppHandle;
 #[cfg(target_os = "ios")]
 use tauri::Manager;
-use tauri_plugin_device::{DeviceError, DeviceExt, Holds};
+use tauri_plugin_device::{DeviceError, DeviceExt, Holds, Notice};
 #[cfg(not(target_os = "android"))]
 use tauri_plugin_dialog::{DialogExt, FilePath};
 use tauri_plugin_opener::OpenerExt;
@@ -23,9 +23,6 @@ use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, 
 use crate::models::Picked;
 use crate::platform::{Doing, Platform, Reading};
 use crate::view::running::device_of;
-
-/// What people read while the phone computes behind other apps.
-const SERVING: &str = "LinguaLinked";
 
 /// The app that has the window.
 pub struct Window(AppHandle);
@@ -82,18 +79,14 @@ impl Platform for Window {
 
     fn does(&self, doing: Doing) {
         let device = self.0.device();
-        let notice = doing.is_in_group.then(|| tauri_plugin_device::Notice {
-            title: SERVING.into(),
-            text: String::new(),
-        });
         let held = device.hold(Holds {
             multicast: doing.looks || doing.is_in_group,
-            low_latency_wifi: doing.computes || doing.keeps_screen_on,
-            processor: doing.computes,
+            low_latency_wifi: doing.computes || doing.answers,
+            processor: doing.is_busy(),
             screen: doing.keeps_screen_on,
         });
 
-        for refused in [held, device.serve(notice)] {
+        for refused in [held, device.serve(notice_of(doing))] {
             if let Err(error) = refused {
                 tracing::warn!(%error, "The system does not let this phone work undisturbed");
             }
@@ -258,6 +251,21 @@ fn path_of(path: FilePath) -> Result<PathBuf, Problem> {
     path.into_path().map_err(Problem::other)
 }
 
+/// Returns what people are told of it while other apps are in front; `None` if the app may be stopped then.
+fn notice_of(doing: Doing) -> Option<Notice> {
+    match doing {
+        Doing { answers: true, .. } => Some(Notice::Answers),
+        Doing { computes: true, .. } => Some(Notice::Computes),
+        Doing { fetches: true, .. } => Some(Notice::Fetches),
+        Doing {
+            is_in_group: true,
+            n_phones,
+            ..
+        } => Some(Notice::InGroup { n_phones }),
+        _ => None,
+    }
+}
+
 fn problem(error: DeviceError) -> Problem {
     Problem::other(error)
 }
@@ -276,5 +284,37 @@ fn ours(status: tauri_plugin_device::PermissionStatus) -> PermissionStatus {
         tauri_plugin_device::PermissionStatus::NotAsked => PermissionStatus::NotAsked,
         tauri_plugin_device::PermissionStatus::Granted => PermissionStatus::Granted,
         tauri_plugin_device::PermissionStatus::Denied => PermissionStatus::Denied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_are_told_is_what_keeps_the_phone_busiest() {
+        let in_group = Doing {
+            is_in_group: true,
+            n_phones: 3,
+            ..Doing::default()
+        };
+        let fetches = Doing {
+            fetches: true,
+            ..in_group
+        };
+        let computes = Doing {
+            computes: true,
+            ..fetches
+        };
+
+        assert_eq!(notice_of(Doing::default()), None);
+        assert_eq!(notice_of(in_group), Some(Notice::InGroup { n_phones: 3 }));
+        assert_eq!(notice_of(fetches), Some(Notice::Fetches));
+        assert_eq!(notice_of(computes), Some(Notice::Computes));
+        let answers = Doing {
+            answers: true,
+            ..Doing::default()
+        };
+        assert_eq!(notice_of(answers), Some(Notice::Answers), "alone, too");
     }
 }

@@ -16,6 +16,7 @@ mod models;
 mod people;
 mod phone;
 mod request;
+mod telling;
 mod worker;
 
 use std::path::PathBuf;

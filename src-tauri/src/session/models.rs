@@ -131,6 +131,20 @@ impl Shelf {
         self.storage.clone()
     }
 
+    /// Returns whether a model is coming, or being read.
+    pub fn are_coming(&self) -> bool {
+        let listing = self.listing.borrow();
+
+        listing.iter().any(|listed| {
+            matches!(
+                listed.availability,
+                ModelAvailability::Downloading { .. }
+                    | ModelAvailability::Copying { .. }
+                    | ModelAvailability::Checking { .. }
+            )
+        })
+    }
+
     /// Returns the models as a screen shows them.
     pub fn list(&self, view: &View) -> Vec<Model> {
         let listing = self.listing.borrow();
@@ -639,12 +653,13 @@ impl Worker {
         }
     }
 
-    /// The app is in front again.
+    /// The app is in front again, wherever a person was meanwhile: perhaps in the settings.
     pub(super) async fn resume(&mut self) {
+        self.ask_permissions();
+        self.tell_again();
         if !std::mem::replace(&mut self.suspended, false) {
             return;
         }
-        self.ask_permissions();
         self.resume_downloads().await;
 
         if let Node::Up { handle, .. } = &self.node {

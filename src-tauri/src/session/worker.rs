@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::answers::{Open, Word};
 use super::listeners::Listeners;
 use super::request::{Request, Turn};
-use super::{Config, OpenError};
+use super::{Config, OpenError, telling};
 use crate::api::{
     AppState, Beat, ConversationId, ConversationSummary, NetworkState, Notice, Permission,
     PermissionKind, PermissionStatus, PhoneId, Problem, Settings,
@@ -138,7 +138,7 @@ pub struct Worker {
     pub(super) suspended: bool,
     /// The invite that opened the app, until a person has said whether to follow it.
     pub(super) opened_invite: Option<String>,
-    doing: Doing,
+    doing: watch::Sender<Doing>,
     /// How this phone is, as its system said last.
     pub(super) reading: Option<Reading>,
     /// Seeds of answers for which no seed was said.
@@ -196,13 +196,14 @@ impl Worker {
             looking: false,
             suspended: false,
             opened_invite: None,
-            doing: Doing::default(),
+            doing: watch::Sender::default(),
             reading: None,
             luck: ChaCha12Rng::from_os_rng(),
         };
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
         worker.follow_device();
+        worker.keep_telling();
         worker.reopen_models();
         worker.show();
         Ok(worker)
@@ -542,8 +543,21 @@ impl Worker {
         });
     }
 
+    fn keep_telling(&self) {
+        let (platform, doing) = (Arc::clone(&self.platform), self.doing.subscribe());
+
+        tokio::spawn(telling::keep_telling(doing, move |doing| {
+            platform.does(doing);
+        }));
+    }
+
+    /// Tells the system what the app does, once more: it may have refused what it allows an app in front.
+    pub(super) fn tell_again(&self) {
+        self.doing.send_modify(|_| {});
+    }
+
     /// Tells the system what the app does, when that has changed.
-    fn tell_platform(&mut self) {
+    fn tell_platform(&self) {
         let me = self.view.me();
         let run = self.view.board().run.as_ref();
         let is_asked = run.is_some_and(|run| run.n_questions > 0);
@@ -551,14 +565,15 @@ impl Worker {
         let doing = Doing {
             looks: self.looking,
             is_in_group: self.view.in_group(),
+            n_phones: self.view.n_here(),
             computes: is_asked && has_part,
+            answers: !self.answers.is_empty(),
+            fetches: self.models.are_coming(),
             keeps_screen_on: self.decided.settings.keep_screen_on && !self.answers.is_empty(),
         };
 
-        if std::mem::replace(&mut self.doing, doing) != doing {
-            let platform = Arc::clone(&self.platform);
-            tokio::task::spawn_blocking(move || platform.does(doing));
-        }
+        self.doing
+            .send_if_modified(|told| std::mem::replace(told, doing) != doing);
     }
 
     // What is shown

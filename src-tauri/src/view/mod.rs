@@ -257,6 +257,11 @@ impl View {
         self.circle.is_some()
     }
 
+    /// Returns how many phones of the group are there, this one among them; 0 if there is none.
+    pub fn n_here(&self) -> u32 {
+        self.circle.n_here()
+    }
+
     /// Returns whether this phone leads its group, or is in none.
     pub fn leads_here(&self) -> bool {
         self.circle.leads_here()

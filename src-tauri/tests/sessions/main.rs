@@ -282,8 +282,16 @@ async fn one_phone_alone_chats_edits_and_asks_again() {
 
     // Closed in the middle of an answer: what was heard is kept.
     let story = phone.converse(500).await;
+    phone
+        .does("it does nothing", |doing| !doing.is_busy())
+        .await;
     let mut stream = phone.ask(&story, "Tell me a very long story.").await;
     let heard = stream.words(20).await;
+    phone
+        .does("it answers, in no group", |doing| {
+            doing.answers && !doing.is_in_group
+        })
+        .await;
     let folder = phone.close().await;
     let (message, _) = stream.end().await;
     let phone = Phone::open(folder).await;
@@ -486,6 +494,7 @@ async fn what_is_copied_is_shown_coming_and_can_be_stopped() {
         .await;
     let copied = state.models.iter().find(is_copied).expect("it is");
     assert_eq!(copied.name, "mine.gguf");
+    phone.does("a model comes", |doing| doing.fetches).await;
     phone.order(Order::DeleteModel(copied.id.clone())).await;
 
     let imported = importing.await.expect("it does not panic");

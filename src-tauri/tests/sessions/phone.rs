@@ -212,6 +212,20 @@ impl Phone {
         Stream(stream.expect("the question is taken"))
     }
 
+    /// Waits until the system was told that the phone does something.
+    pub async fn does(&self, what: &str, is_so: impl Fn(Doing) -> bool) {
+        let doing = || *self.bench.doing.lock().expect("nobody panics with it");
+        let wait = async {
+            while !is_so(doing()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!("the system was not told that {what}: {:?}", doing());
+        }
+    }
+
     /// Waits until a person was told something.
     pub async fn told(&self, is_it: impl Fn(&Notice) -> bool) {
         let was_told = || {

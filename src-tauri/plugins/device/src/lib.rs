@@ -88,19 +88,27 @@ pub struct Holds {
     /// The radio does not doze between packets, which would cost 10 to 50 ms a hop: while a token is on its way.
     /// The system heeds it only while the app is in front and the screen is on.
     pub low_latency_wifi: bool,
-    /// The processor goes on when the screen is off: while a request runs. Ends by itself after 10 minutes.
+    /// The processor goes on when the screen is off: while a request runs. Ends by itself 10 minutes after it was asked for
+    /// last.
     pub processor: bool,
     /// The screen stays on: while an answer is being written in front.
     pub screen: bool,
 }
 
-/// What people read while the phone computes behind other apps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// First line.
-    pub title: String,
-    /// Second line.
-    pub text: String,
+/// What people are told while the app works behind others: in which words, is in its resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It is in a group.
+    InGroup {
+        /// Of so many phones that are there, this one among them.
+        n_phones: u32,
+    },
+    /// It computes for somebody of the group.
+    Computes,
+    /// An answer is being written for the person here.
+    Answers,
+    /// A model is coming.
+    Fetches,
 }
 
 /// The phone did not do as asked.
@@ -140,7 +148,7 @@ impl Device {
         self.system.hold(holds)
     }
 
-    /// Lets the phone compute while other apps are in front, and says so to people; `None` ends that.
+    /// Lets the app work while others are in front, and says so to people; `None` ends that.
     ///
     /// On iOS a phone that leaves the foreground stops computing whatever is asked here.
     ///

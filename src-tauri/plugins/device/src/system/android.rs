@@ -53,9 +53,10 @@ struct HoldArgs {
 
 /// [`Notice`], as the Kotlin part wants it.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ServeArgs {
-    title: String,
-    text: String,
+    kind: &'static str,
+    n_phones: u32,
 }
 
 /// Which file to open.
@@ -189,13 +190,17 @@ impl<R: Runtime> System for Android<R> {
     }
 
     fn serve(&self, notice: Option<Notice>) -> Result<(), DeviceError> {
-        let Some(Notice { title, text }) = notice else {
-            return Ok(self.kotlin.run_mobile_plugin("rest", ())?);
+        let (kind, n_phones) = match notice {
+            None => return Ok(self.kotlin.run_mobile_plugin("rest", ())?),
+            Some(Notice::InGroup { n_phones }) => ("in_group", n_phones),
+            Some(Notice::Computes) => ("computes", 0),
+            Some(Notice::Answers) => ("answers", 0),
+            Some(Notice::Fetches) => ("fetches", 0),
         };
 
         Ok(self
             .kotlin
-            .run_mobile_plugin("serve", ServeArgs { title, text })?)
+            .run_mobile_plugin("serve", ServeArgs { kind, n_phones })?)
     }
 
     fn permission(&self, kind: PermissionKind) -> Answer<'_> {

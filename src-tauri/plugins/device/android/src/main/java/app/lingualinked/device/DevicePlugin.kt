@@ -44,8 +44,8 @@ internal class HoldArgs {
 
 @InvokeArg
 internal class ServeArgs {
-    lateinit var title: String
-    lateinit var text: String
+    lateinit var kind: String
+    var nPhones = 0
 }
 
 @InvokeArg
@@ -127,23 +127,32 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
         invoke.resolve()
     }
 
-    /** Computes behind other apps, and says so. */
+    /** Works behind other apps, and says so. */
     @Command
     fun serve(invoke: Invoke) {
-        val args = invoke.parseArgs(ServeArgs::class.java)
         try {
-            DeviceService.start(activity, args.title, args.text)
+            DeviceService.say(activity, words(invoke.parseArgs(ServeArgs::class.java)))
             invoke.resolve()
         } catch (refused: IllegalStateException) {
             // From Android 12 on an app that is not in front may not start one.
-            invoke.reject("the system does not let the app compute in the background now", refused)
+            invoke.reject("the system does not let the app work in the background now", refused)
         }
     }
 
-    /** Computes in front only. */
+    /** Rust's `Notice`, in the system's language. */
+    private fun words(notice: ServeArgs): String = when (notice.kind) {
+        "computes" -> activity.getString(R.string.device_computes)
+        "answers" -> activity.getString(R.string.device_answers)
+        "fetches" -> activity.getString(R.string.device_fetches)
+        else -> activity.resources?.getQuantityString(
+            R.plurals.device_in_group, notice.nPhones, notice.nPhones
+        ).orEmpty()
+    }
+
+    /** Works in front only. */
     @Command
     fun rest(invoke: Invoke) {
-        DeviceService.stop(activity)
+        DeviceService.end()
         invoke.resolve()
     }
 
@@ -262,7 +271,7 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
         main.removeCallbacks(tick)
         gauge.stop()
         holds.hold(HoldArgs())
-        DeviceService.stop(activity)
+        DeviceService.end()
     }
 
     private val tick = object : Runnable {
