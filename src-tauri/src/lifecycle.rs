@@ -17,15 +17,32 @@ use crate::watchers::Watchers;
 /// Whether the session is being ended, or has been.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Hears of links that open the app: the one that started it, and those that come later.
-pub fn hear_links(app: &App) {
+/// Hears of links that open the app: those on its command line, the one that started it otherwise, and those that come
+/// later.
+pub fn hear_links(app: &App, links: Vec<String>) {
     let session = app.state::<Session>().inner().clone();
-    if let Ok(Some(urls)) = app.deep_link().get_current() {
+    open_links(&session, links);
+    // Where links come on the command line, the plugin sees one only if it is alone there.
+    let is_command_line = cfg!(any(target_os = "linux", windows));
+    if !is_command_line && let Ok(Some(urls)) = app.deep_link().get_current() {
         open_links(&session, urls.iter().map(url::Url::to_string));
     }
 
     app.deep_link().on_open_url(move |event| {
         open_links(&session, event.urls().iter().map(url::Url::to_string));
+    });
+}
+
+/// Has the system open links with this app, where no installer has seen to that: beside everything else, because other
+/// programs are started for it.
+#[cfg(any(target_os = "linux", windows))]
+pub fn take_links(app: &App) {
+    let app = app.handle().clone();
+
+    tauri::async_runtime::spawn_blocking(move || {
+        if let Err(error) = app.deep_link().register_all() {
+            tracing::info!(%error, "The system does not open links with this app");
+        }
     });
 }
 
