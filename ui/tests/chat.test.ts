@@ -95,6 +95,18 @@ test("a message can be deleted, and an answer copied", async () => {
     await close();
 });
 
+test("text is copied also where the browser's own clipboard may not be used", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await button(page, /Why is the sky blue/).click();
+    await page.getByText("Sunlight looks white").waitFor();
+    await page.evaluate(() => (navigator.clipboard.writeText = () => Promise.reject(new Error("not allowed"))));
+
+    await button(page, "Copy").click();
+
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toContain("[Rayleigh scattering](https://");
+    await close();
+});
+
 test("code is coloured and can be copied", async () => {
     const { page, close } = await open({ demo: "group" });
     await button(page, /How a ring works/).click();
