@@ -8,6 +8,7 @@ const COMMANDS: &[&str] = &[
     "welcome",
     "change_setting",
     "look",
+    "knock",
     "start_group",
     "pair",
     "confirm",

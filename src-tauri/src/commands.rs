@@ -37,6 +37,8 @@ orders! {
     fn change_setting(change: SettingChange) => Order::ChangeSetting(change);
     /// See [`Order::Look`].
     fn look(on: bool) => Order::Look(on);
+    /// See [`Order::Knock`].
+    fn knock() => Order::Knock;
     /// See [`Order::StartGroup`].
     fn start_group() => Order::StartGroup;
     /// See [`Order::Pair`].
@@ -226,6 +228,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         welcome,
         change_setting,
         look,
+        knock,
         start_group,
         pair,
         confirm,

@@ -1,10 +1,14 @@
 /** From the first screen to an answer, and what happens to groups. */
-import type { Page } from "playwright-core";
-import { expect, test } from "vitest";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
 
-import { answered, ask, button, closeSheet, open, tab, withBrowser } from "./browser.ts";
+import type { Page } from "playwright-core";
+import { beforeAll, expect, test } from "vitest";
+
+import { SHOTS, answered, ask, button, closeSheet, expectSound, open, tab, withBrowser } from "./browser.ts";
 
 withBrowser();
+beforeAll(() => void mkdirSync(SHOTS, { recursive: true }));
 
 test("a fresh phone founds a group, invites another, starts a model, and chats", async () => {
     const { page, close } = await open({ demo: "fresh", speed: 20 });
@@ -46,6 +50,19 @@ test("who is asked sees who asks and the code, and may refuse", async () => {
 
     await tab(page, "Group");
     expect(await button(page, "Leave the group").count()).toBe(0);
+    await close();
+});
+
+test("who finds nobody is offered to search harder, and then finds", async () => {
+    const { page, close } = await open({ demo: "unheard", size: "small" });
+    await tab(page, "Group");
+    await button(page, "Search harder").scrollIntoViewIfNeeded();
+    await page.screenshot({ path: join(SHOTS, "unheard.png") });
+    await expectSound(page, "nobody is heard");
+
+    await button(page, "Search harder").click();
+    await button(page, /Anna’s Pixel/).waitFor();
+    expect(await button(page, "Search").count()).toBe(0);
     await close();
 });
 

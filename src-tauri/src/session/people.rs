@@ -19,8 +19,7 @@ const INVITE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 const UNSEEN_LIFETIME: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// Looks for other phones, or does not. The node hears of them anyway; a knock at every address finds those that it
-    /// does not hear.
+    /// Looks for other phones, or does not. The node hears of them anyway.
     pub(super) async fn look(&mut self, on: bool) -> Result<(), Problem> {
         let was = std::mem::replace(&mut self.looking, on);
 
@@ -28,10 +27,15 @@ impl Worker {
             && was != on
         {
             handle.set_looking(on).await;
-            if on {
-                handle.probe().await;
-            }
         }
+        Ok(())
+    }
+
+    /// Knocks at every address of this network, for phones that are not heard. A network may take that for an attack: only
+    /// because a person asks for it.
+    pub(super) async fn knock(&mut self) -> Result<(), Problem> {
+        self.handle()?.probe().await;
+
         Ok(())
     }
 

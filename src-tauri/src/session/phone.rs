@@ -45,6 +45,7 @@ impl Worker {
             Order::Welcome => self.welcome().await,
             Order::ChangeSetting(change) => self.change_setting(change).await,
             Order::Look(on) => self.look(on).await,
+            Order::Knock => self.knock().await,
             Order::StartGroup => self.start_group().await,
             Order::Pair(phone, purpose) => self.pair(&phone, purpose).await,
             Order::Confirm(phone) => self.confirm(&phone).await,

@@ -55,6 +55,8 @@ pub enum Order {
     ChangeSetting(SettingChange),
     /// To look for other phones, or not to.
     Look(bool),
+    /// To knock at every address of this network, once.
+    Knock,
     /// To found a group.
     StartGroup,
     /// To be in one group with a phone nearby.

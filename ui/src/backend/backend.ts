@@ -71,6 +71,8 @@ export interface Backend {
     // People
 
     look(on: boolean): Promise<void>;
+    /** Knocks at every address of this network, for phones that looking does not find. */
+    knock(): Promise<void>;
     /** Founds a group of one. */
     startGroup(): Promise<void>;
     /** Tapped a nearby phone. */

@@ -17,6 +17,7 @@
  * | `change_setting`        | `change: SettingChange`                   |                  |
  * | `diagnostics`           |                                           | `Diagnostics`    |
  * | `look`                  | `on: boolean`                             |                  |
+ * | `knock`                 |                                           |                  |
  * | `start_group`           |                                           |                  |
  * | `pair`                  | `phone`, `purpose: PairingPurpose`        |                  |
  * | `confirm`, `refuse`     | `phone`                                   |                  |
@@ -93,6 +94,7 @@ export class TauriBackend implements Backend {
     diagnostics = () => call<Diagnostics>("diagnostics");
 
     look = (on: boolean) => call<void>("look", { on });
+    knock = () => call<void>("knock");
     startGroup = () => call<void>("start_group");
     pair = (phone: string, purpose: PairingPurpose) => call<void>("pair", { phone, purpose });
     confirm = (phone: string) => call<void>("confirm", { phone });

@@ -35,7 +35,7 @@ import type { SettingChange } from "../../bindings/SettingChange";
 import { Refused, type Backend, type Unsubscribe } from "../backend";
 import { Luck } from "./luck";
 import { GB, ME, asMember, forecasts, outlook, type DemoPhone } from "./phones";
-import { SAMPLING, SCENARIOS, freshId, question, runs, seed, summary, type Scenario } from "./seeds";
+import { DEMO_CODE, DEMO_LINK, SAMPLING, SCENARIOS, freshId, question, runs, seed, summary, type Scenario } from "./seeds";
 import { ANSWERS, GREETING, SKY, TRIP } from "./words";
 
 export interface DemoOptions {
@@ -46,10 +46,6 @@ export interface DemoOptions {
     /** Whether phones do things by themselves. */
     events: boolean;
 }
-
-/** A link as phones make them; the secret is nobody's. */
-export const DEMO_LINK = "lingualinked://join?v=1&g=8c1f0b6a52d94e7d&h=12D3KooWQ7m1x&s=Zk3vT9pLq2E&a=/ip4/192.168.1.23/tcp/41917";
-export const DEMO_CODE = "7KQF-2M9X-HB4T-W3RC-8PZN-5VDJ";
 
 /** How often words arrive: batches of 30 to 50 ms, as the app sends them. */
 const TEXT_MS = 40;
@@ -80,6 +76,8 @@ export class DemoBackend implements Backend {
     private readonly beatListeners = new Set<(beat: Beat) => void>();
     private readonly downloads = new Set<string>();
     private answers = 0;
+    /** The server breaks off halfway, once. */
+    private unsteady: boolean;
     private emitting = false;
 
     constructor(private readonly options: DemoOptions) {
@@ -89,6 +87,7 @@ export class DemoBackend implements Backend {
         this.around = start.around;
         this.toldFirst = start.toldFirst;
         this.luck = new Luck(options.seed);
+        this.unsteady = options.scenario === "unsteady";
         this.refit();
         if (options.scenario === "asked") this.after(700, () => this.isAsked("anna"));
         if (options.scenario === "preparing") void this.start("llama3");
@@ -162,8 +161,11 @@ export class DemoBackend implements Backend {
     async look(on: boolean): Promise<void> {
         if (this.state.looking === on) return;
         this.change((state) => (state.looking = on));
-        if (!on || this.state.network.kind !== "ok") return;
-        this.around.forEach((phone, i) => this.after(500 + 700 * i, () => this.found(phone)));
+        if (on && this.options.scenario !== "unheard") this.find();
+    }
+
+    async knock(): Promise<void> {
+        this.find();
     }
 
     async startGroup(): Promise<void> {
@@ -215,6 +217,8 @@ export class DemoBackend implements Backend {
             if (code !== DEMO_CODE.replaceAll("-", "")) throw new Refused({ kind: "mistyped" });
         } else if (!plain.startsWith("lingualinked://join?")) {
             throw new Refused({ kind: "not_a_link" });
+        } else if (!plain.startsWith("lingualinked://join?v=1")) {
+            throw new Refused({ kind: "other_version", version: "ours_older" });
         }
         const host = this.neighbour("anna");
         await this.putAwayInvite();
@@ -285,6 +289,13 @@ export class DemoBackend implements Backend {
             if (!this.downloads.has(id)) return;
             const rate_bytes_s = DOWNLOAD_RATE_BYTES_S * this.luck.between(0.8, 1.2);
             done_bytes += (rate_bytes_s * this.options.speed * TICK_MS) / 1000;
+            if (this.unsteady && done_bytes > model.file_bytes / 2) {
+                this.unsteady = false;
+                this.downloads.delete(id);
+                const problem: Problem = { kind: "server", host: "models.example", fault: { kind: "breaks_off" } };
+                this.change(() => (model.availability = { kind: "failed", problem }));
+                return;
+            }
             if (done_bytes < model.file_bytes) {
                 this.change(() => (model.availability = { kind: "downloading", done_bytes, rate_bytes_s }));
                 this.ticks(tick);
@@ -336,7 +347,9 @@ export class DemoBackend implements Backend {
         };
         const missing_bytes = imported.file_bytes - this.state.storage.free_bytes;
         if (missing_bytes > 0) throw new Refused({ kind: "storage_short", missing_bytes });
-        this.change((state) => state.models.push(imported));
+        this.change((state) => {
+            state.models = [...state.models.filter((other) => other.name !== imported.name), imported];
+        });
         if (!(await this.copied(imported))) return { kind: "cancelled" };
 
         this.change((state) => {
@@ -368,7 +381,11 @@ export class DemoBackend implements Backend {
         const { availability } = this.model(id);
         const holder = availability.kind === "in_group" ? availability.phone : ME.id;
         const phones = this.computing().toSorted((a, b) => Number(b.id === holder) - Number(a.id === holder));
-        return forecasts(this.model(id), phones);
+        const resting = this.state.group?.members.filter((member) => !phones.some((phone) => phone.id === member.id)) ?? [];
+        return forecasts(this.model(id), phones, resting.map((member) => ({
+            phone: member.id,
+            reason: { kind: member.excluded ? "excluded" : "unreachable" },
+        })));
     }
 
     async start(id: string): Promise<void> {
@@ -504,6 +521,11 @@ export class DemoBackend implements Backend {
     }
 
     // The script
+
+    private find(): void {
+        if (this.state.network.kind !== "ok") return;
+        this.around.forEach((phone, i) => this.after(500 + 700 * i, () => this.found(phone)));
+    }
 
     private found(phone: DemoPhone): void {
         if (!this.state.looking || this.state.blocked.some((blocked) => blocked.id === phone.id)) return;
