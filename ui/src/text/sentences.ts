@@ -2,6 +2,7 @@
 import type { Fit } from "../bindings/Fit";
 import type { Heat } from "../bindings/Heat";
 import type { Help } from "../bindings/Help";
+import type { Model } from "../bindings/Model";
 import type { Notice } from "../bindings/Notice";
 import type { PairingEnd } from "../bindings/PairingEnd";
 import type { Problem } from "../bindings/Problem";
@@ -221,6 +222,13 @@ export function help(what: Help, nameOf: (phone: string) => string): string {
         case "smaller_model":
             return m.help_smaller_model({ bytes: bytes(what.bytes) });
     }
+}
+
+/** What taking a model away from this phone is called. */
+export function removal({ name: raw, imported, availability }: Model): string {
+    const name = isolate(cleanName(raw, 48));
+    if (imported) return m.model_remove({ name });
+    return availability.kind === "here" ? m.model_delete({ name }) : m.model_discard({ name });
 }
 
 export function verdict(what: VerdictReason): string {
