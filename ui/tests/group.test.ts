@@ -170,6 +170,22 @@ test("the way back leads from a model that was started out of the app, past no o
     await close();
 });
 
+test("the way back leads on where the page was loaded again over a screen", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await button(page, /How a ring works/).click();
+    await page.getByRole("heading", { level: 1, name: "How a ring works" }).waitFor();
+    await page.reload();
+    await button(page, /How a ring works/).click();
+    await page.getByRole("heading", { level: 1, name: "How a ring works" }).waitFor();
+
+    await page.goBack();
+    await page.getByRole("heading", { level: 1, name: "Chats" }).waitFor();
+    await page.goBack();
+    await page.goBack();
+    expect(page.url()).toBe("about:blank");
+    await close();
+});
+
 test("the way back closes a sheet and leaves the screen, also one that took the place of another", async () => {
     const { page, close } = await open({ demo: "group" });
     await button(page, /How a ring works/).click();

@@ -24,18 +24,18 @@ class Router {
     now = $state.raw<Route>({ at: "chats" });
     /** The topmost last. */
     private sheets: Sheet[] = [];
-    /** Entries of the history behind which we are: what its current one says. */
+    /** The entry of the history that stands for a tab. Not 0 where the page was loaded again over a screen or a sheet. */
+    private base = 0;
+    /** The entry that the history is at. */
     private depth = 0;
-    /** The depth that the history is on its way to, at our wish. It gets there later. */
+    /** The entry that the history is on its way to, at our wish. It gets there later. */
     private bound: number | null = null;
     private settling = false;
 
     constructor() {
         if (typeof window === "undefined") return;
         window.addEventListener("popstate", ({ state }: PopStateEvent) => this.moved(depthOf(state)));
-        // Not 0 where the page was loaded again.
-        this.depth = depthOf(history.state);
-        this.settle();
+        this.base = this.depth = depthOf(history.state);
     }
 
     get tab(): Tab {
@@ -85,6 +85,7 @@ class Router {
     private moved(depth: number): void {
         const from = this.bound ?? this.depth;
         this.depth = depth;
+        this.base = Math.min(this.base, depth);
         this.bound = null;
         for (let step = depth; step < from; step++) this.back();
         this.settle();
@@ -97,7 +98,7 @@ class Router {
         queueMicrotask(() => {
             this.settling = false;
             if (this.bound !== null) return;
-            const wanted = (this.deep ? 1 : 0) + this.sheets.length;
+            const wanted = this.base + (this.deep ? 1 : 0) + this.sheets.length;
             if (this.depth > wanted) {
                 this.bound = wanted;
                 history.go(wanted - this.depth);
