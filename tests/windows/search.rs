@@ -21,6 +21,9 @@ pub fn who_is_not_heard_is_found_by_searching_harder() -> TestResult {
     ben.open(&[])?;
     welcome(&ann, Begin::Found)?;
     welcome(&ben, Begin::Join)?;
+    // What a phone says of itself to those that connect is what it was called when it was opened.
+    ann.close()?;
+    ann.open(&[])?;
 
     for phone in [&ann, &ben] {
         tab(phone, "Group")?;

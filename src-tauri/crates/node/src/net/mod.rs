@@ -270,8 +270,6 @@ pub struct Net {
     listening: BTreeSet<Multiaddr>,
     /// What of it is worth saying.
     said: Vec<Multiaddr>,
-    /// What identify is to call this phone, if it calls it something else yet.
-    relabel: Option<String>,
     /// When to say anew what is.
     readdress_at: Option<Instant>,
     discovery: Discovery,
@@ -346,7 +344,6 @@ impl Net {
             reaching: BTreeMap::new(),
             listening: BTreeSet::new(),
             said: Vec::new(),
-            relabel: None,
             readdress_at: None,
             is_suspended: false,
             writers: BTreeMap::new(),
@@ -402,27 +399,9 @@ impl Net {
 
     /// Says something else of this phone: its name or its group has changed.
     ///
-    /// Phones that have no other source hear of it when they connect after a moment in which nobody was connected.
+    /// Connected phones that have no other source hear of it when they connect anew.
     pub fn announce(&mut self, announcement: Announcement) {
-        self.relabel = Some(announcement.to_label());
         self.discovery.announce(announcement);
-        self.relabel_while_alone();
-    }
-
-    /// Has identify say what is said elsewhere. It takes a label only when it is made, and knows its connections: another
-    /// is made while there are none.
-    fn relabel_while_alone(&mut self) {
-        if self.swarm.connected_peers().next().is_some() {
-            return;
-        }
-        let Some(label) = self.relabel.take() else {
-            return;
-        };
-
-        self.swarm.behaviour_mut().identify = identify(&self.keypair, label);
-        for address in self.said.clone() {
-            self.swarm.add_external_address(address);
-        }
     }
 
     /// Builds anew what finds phones, as after a sleep.
@@ -797,7 +776,6 @@ impl Net {
             } => {
                 let reason = cause.map_or("it closed the connection".into(), |e| e.to_string());
                 self.connection_closed(&peer_id, connection_id, reason);
-                self.relabel_while_alone();
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer),
