@@ -8,6 +8,7 @@ const COMMANDS: &[&str] = &[
     "welcome",
     "change_setting",
     "look",
+    "knock",
     "start_group",
     "pair",
     "confirm",
@@ -37,6 +38,7 @@ const COMMANDS: &[&str] = &[
     "watch_beats",
     "unwatch",
     "ask",
+    "watch_answer",
     "create_conversation",
     "load_conversation",
     "search",
@@ -46,6 +48,7 @@ const COMMANDS: &[&str] = &[
     "request_permission",
     "open_system_settings",
     "scan_qr",
+    "cancel_scan",
     "save_file",
     "open_link",
 ];

@@ -1,13 +1,15 @@
 /**
- * `licences.json`: the packages whose code or styles are in the built screens, with their licences.
+ * `licences.json`: what the screens and the app are built of, with the licences.
  *
  * Scripts are read off the bundle, so what was only needed to build is not listed. Styles do not say where they came from;
- * their packages are named here.
+ * their packages are named here. Many packages share a text, which is kept once.
  */
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join, sep } from "node:path";
 
 import type { Plugin } from "vite";
+
+import { crates } from "./crates.ts";
 
 const STYLES = ["tailwindcss", "@fontsource-variable/bricolage-grotesque", "@fontsource-variable/figtree"];
 
@@ -16,6 +18,13 @@ export interface Licence {
     version: string;
     licence: string;
     text: string;
+    part: "screens" | "app";
+}
+
+/** The file. `text` is a place in `texts`. */
+export interface Licences {
+    texts: string[];
+    packages: Array<Omit<Licence, "text"> & { text: number }>;
 }
 
 export function licences(): Plugin {
@@ -31,10 +40,15 @@ export function licences(): Plugin {
                     if (folder !== undefined) folders.add(folder);
                 }
             }
-            const found = [...folders].map(read).sort((a, b) => a.name.localeCompare(b.name));
-            this.emitFile({ type: "asset", fileName: "licences.json", source: JSON.stringify(found) });
+            const found = [...[...folders].map(read), ...crates()].sort((a, b) => a.name.localeCompare(b.name));
+            this.emitFile({ type: "asset", fileName: "licences.json", source: JSON.stringify(shared(found)) });
         },
     };
+}
+
+function shared(found: Licence[]): Licences {
+    const texts = [...new Set(found.map(({ text }) => text))];
+    return { texts, packages: found.map((one) => ({ ...one, text: texts.indexOf(one.text) })) };
 }
 
 /** The folder of the package that a module belongs to; `undefined` for our own. */
@@ -52,5 +66,6 @@ function packageOf(id: string): string | undefined {
 function read(folder: string): Licence {
     const { name = "", version = "", license = "" } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
     const file = readdirSync(folder).find((file) => /^(licen[cs]e|copying)(\.|-|$)/i.test(file));
-    return { name, version, licence: license, text: file === undefined ? "" : readFileSync(join(folder, file), "utf8").trim() };
+    const text = file === undefined ? "" : readFileSync(join(folder, file), "utf8").trim();
+    return { name, version, licence: license, text, part: "screens" };
 }

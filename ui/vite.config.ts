@@ -20,7 +20,8 @@ export default defineConfig({
         licences(),
     ],
     build: {
-        // What WebViews of Android 10 and iOS 15 are updated to, or come with. `light-dark()` is rewritten for them.
+        // What WebViews of Android 9 are updated to, and iOS 16.4 comes with: older ones know no lookbehind, which cannot be
+        // rewritten. `light-dark()` is.
         target: ["chrome111", "safari16.4"],
         // A data: URL would need an exception in the CSP.
         assetsInlineLimit: 0,

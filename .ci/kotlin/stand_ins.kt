@@ -5,7 +5,16 @@ package android.annotation
 
 annotation class SuppressLint(vararg val value: String)
 
+package app.lingualinked
+
+// wry's, which Tauri's activity extends.
+abstract class WryActivity : androidx.appcompat.app.AppCompatActivity() {
+    open val handleBackNavigation: Boolean = true
+}
+
 package androidx.activity
+
+fun androidx.appcompat.app.AppCompatActivity.enableEdgeToEdge(): Unit = TODO()
 
 abstract class OnBackPressedCallback(var isEnabled: Boolean) {
     abstract fun handleOnBackPressed()

@@ -10,7 +10,7 @@ use crate::api::{
     ImportResult, LeaveWhen, MessageId, ModelId, Notice, PairingPurpose, PermissionKind, PhoneId,
     Problem, Question, Sampling, ScanResult, SearchHit, SettingChange,
 };
-use crate::session::{Order, Session, Turn};
+use crate::session::{Order, Session};
 use crate::watchers::Watchers;
 
 type Done = Result<(), Problem>;
@@ -37,6 +37,8 @@ orders! {
     fn change_setting(change: SettingChange) => Order::ChangeSetting(change);
     /// See [`Order::Look`].
     fn look(on: bool) => Order::Look(on);
+    /// See [`Order::Knock`].
+    fn knock() => Order::Knock;
     /// See [`Order::StartGroup`].
     fn start_group() => Order::StartGroup;
     /// See [`Order::Pair`].
@@ -100,6 +102,7 @@ pub fn watch_state(
     watchers: State<'_, Watchers>,
     listener: Channel<AppState>,
 ) -> u32 {
+    tracing::info!("A page watches"); // `.github/start-on-emulator` waits for these words
     watchers.state(session.state(), listener)
 }
 
@@ -139,6 +142,23 @@ pub async fn ask(
 ) -> Done {
     watchers.stream(session.ask(question).await?, on);
     Ok(())
+}
+
+/// Takes up the answer that is being written in a conversation, as [`ask`] would be heard; says whether there is one.
+#[tauri::command]
+pub async fn watch_answer(
+    session: State<'_, Session>,
+    watchers: State<'_, Watchers>,
+    conversation: ConversationId,
+    on: Channel<AnswerEvent>,
+) -> Result<bool, Problem> {
+    let answer = session.watch_answer(conversation).await?;
+    let is_written = answer.is_some();
+    if let Some(answer) = answer {
+        watchers.stream(answer, on);
+    }
+
+    Ok(is_written)
 }
 
 /// Makes a conversation.
@@ -186,9 +206,7 @@ pub async fn diagnostics(session: State<'_, Session>) -> Result<Diagnostics, Pro
 /// Shows the system's question; the answer is in the state.
 #[tauri::command]
 pub async fn request_permission(session: State<'_, Session>, permission: PermissionKind) -> Done {
-    session.platform().request_permission(permission).await?;
-    session.turn(Turn::Permissions);
-    Ok(())
+    session.request_permission(permission).await.map(drop)
 }
 
 /// Shows the system's page about this app.
@@ -200,7 +218,13 @@ pub async fn open_system_settings(session: State<'_, Session>) -> Done {
 /// Lets a person hold a code before the camera.
 #[tauri::command]
 pub async fn scan_qr(session: State<'_, Session>) -> Result<ScanResult, Problem> {
-    session.platform().scan().await
+    session.scan().await
+}
+
+/// Looks for a code no longer.
+#[tauri::command]
+pub async fn cancel_scan(session: State<'_, Session>) -> Done {
+    session.platform().cancel_scan().await
 }
 
 /// Lets a person choose where to write a text. Returns whether they did.
@@ -226,6 +250,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         welcome,
         change_setting,
         look,
+        knock,
         start_group,
         pair,
         confirm,
@@ -255,6 +280,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         watch_beats,
         unwatch,
         ask,
+        watch_answer,
         create_conversation,
         load_conversation,
         search,
@@ -264,6 +290,7 @@ pub fn handler() -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
         request_permission,
         open_system_settings,
         scan_qr,
+        cancel_scan,
         save_file,
         open_link,
     ]

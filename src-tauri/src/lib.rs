@@ -130,6 +130,11 @@ fn first_of(arguments: &Arguments, identifier: &str) -> Option<instance::Instanc
 
 /// Begins the session, and opens the window on it.
 fn set_up(app: &mut App, arguments: Arguments) -> anyhow::Result<()> {
+    // One that was told where its data is was not started by a person: what it would be asked to open is the usual one's.
+    #[cfg(any(target_os = "linux", windows))]
+    if arguments.data.is_none() && !cfg!(debug_assertions) {
+        lifecycle::take_links(app);
+    }
     let data = match arguments.data {
         Some(data) => data,
         None => app.path().app_data_dir()?,
@@ -149,7 +154,9 @@ fn set_up(app: &mut App, arguments: Arguments) -> anyhow::Result<()> {
     let opened = tauri::async_runtime::block_on(Session::open(config, platform));
     let (session, _) = opened?;
     app.manage(session);
-    lifecycle::hear_links(app);
+    lifecycle::hear_links(app, arguments.links);
+    #[cfg(target_os = "ios")]
+    lifecycle::follow_places(app);
     open_window(app)
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tauri::webview::{PageLoadEvent, PageLoadPayload};
 use tauri::{App, AppHandle, Manager, RunEvent, Runtime, Webview, WindowEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
+#[cfg(target_os = "ios")]
+use tauri_plugin_device::{DeviceExt, Place};
 
 use crate::arguments::is_link;
 #[cfg(all(desktop, unix))]
@@ -15,15 +17,32 @@ use crate::watchers::Watchers;
 /// Whether the session is being ended, or has been.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Hears of links that open the app: the one that started it, and those that come later.
-pub fn hear_links(app: &App) {
+/// Hears of links that open the app: those on its command line, the one that started it otherwise, and those that come
+/// later.
+pub fn hear_links(app: &App, links: Vec<String>) {
     let session = app.state::<Session>().inner().clone();
-    if let Ok(Some(urls)) = app.deep_link().get_current() {
+    open_links(&session, links);
+    // Where links come on the command line, the plugin sees one only if it is alone there.
+    let is_command_line = cfg!(any(target_os = "linux", windows));
+    if !is_command_line && let Ok(Some(urls)) = app.deep_link().get_current() {
         open_links(&session, urls.iter().map(url::Url::to_string));
     }
 
     app.deep_link().on_open_url(move |event| {
         open_links(&session, event.urls().iter().map(url::Url::to_string));
+    });
+}
+
+/// Has the system open links with this app, where no installer has seen to that: beside everything else, because other
+/// programs are started for it.
+#[cfg(any(target_os = "linux", windows))]
+pub fn take_links(app: &App) {
+    let app = app.handle().clone();
+
+    tauri::async_runtime::spawn_blocking(move || {
+        if let Err(error) = app.deep_link().register_all() {
+            tracing::info!(%error, "The system does not open links with this app");
+        }
     });
 }
 
@@ -82,22 +101,40 @@ pub fn happens(app: &AppHandle, event: RunEvent) {
     }
 }
 
-/// Returns what a phone's system does with the app, if it is that. Desktops let it be. iOS stops an app that is not in
-/// front; Android does not, as long as it serves its group, and may come back from the settings with other permissions.
-#[cfg(mobile)]
-#[expect(clippy::wildcard_enum_match_arm, reason = "others are of the window")]
+/// Returns what a phone's system does with the app, if its window is told of it. Desktops let it be. Android does, too, as
+/// long as it serves its group, and may come back from the settings with other permissions.
+#[cfg(target_os = "android")]
 fn turn_of(event: &WindowEvent) -> Option<Turn> {
-    match event {
-        WindowEvent::Suspended if cfg!(target_os = "ios") => Some(Turn::Suspended),
-        WindowEvent::Resumed if cfg!(target_os = "ios") => Some(Turn::Resumed),
-        WindowEvent::Resumed => Some(Turn::Permissions),
-        _ => None,
-    }
+    matches!(event, WindowEvent::Resumed).then_some(Turn::Resumed)
 }
 
-#[cfg(desktop)]
+#[cfg(not(target_os = "android"))]
 fn turn_of(_: &WindowEvent) -> Option<Turn> {
     None
+}
+
+/// Leaves the group while the app is put away, and comes back with it: iOS stops an app that is not in front. What its
+/// window hears is of no use for that: it is `Suspended` by every question that the system lays over it, and `Resumed`
+/// only when it was put away.
+#[cfg(target_os = "ios")]
+pub fn follow_places(app: &App) {
+    let session = app.state::<Session>().inner().clone();
+    let (told, mut places) = tokio::sync::mpsc::unbounded_channel();
+    app.device().follow_places(move |place| {
+        let _ = told.send(place); // the app may be ending
+    });
+
+    tauri::async_runtime::spawn(async move {
+        while let Some(place) = places.recv().await {
+            match place {
+                Place::Front => session.turn(Turn::Resumed),
+                Place::Behind(grace) => {
+                    session.suspend().await;
+                    drop(grace);
+                }
+            }
+        }
+    });
 }
 
 /// Ends the session, and then the app: answers are kept, and other phones are told.

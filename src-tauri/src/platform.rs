@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use node::device::Source;
 use proto::device::Snapshot;
 
-use crate::api::{Device, Permission, PermissionKind, Problem, ScanResult};
+use crate::api::{Device, Permission, PermissionKind, PermissionStatus, Problem, ScanResult};
 use crate::models::Picked;
 
 /// What the app does, as far as the system has to know: it may not stop it then.
@@ -20,19 +20,23 @@ pub struct Doing {
     pub looks: bool,
     /// It is in a group, and others may count on it.
     pub is_in_group: bool,
+    /// Phones of the group that are there, this one among them.
+    pub n_phones: u32,
     /// An answer is being written for somebody, and this phone computes.
     pub computes: bool,
-    /// An answer is being written for the person in front of the screen, who wants it to stay on.
+    /// An answer is being written for the person here.
+    pub answers: bool,
+    /// A model is coming, or being read.
+    pub fetches: bool,
+    /// The person here wants the screen to stay on, because of that answer.
     pub keeps_screen_on: bool,
 }
 
-/// How this phone is at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Reading {
-    /// Memory, battery, heat, network.
-    pub snapshot: Snapshot,
-    /// Whether the system is about to end apps for want of memory.
-    pub low_memory: bool,
+impl Doing {
+    /// Returns whether the processor is needed, whatever the screen does.
+    pub fn is_busy(self) -> bool {
+        self.computes || self.answers || self.fetches
+    }
 }
 
 /// What the system gives.
@@ -48,9 +52,13 @@ pub trait Platform: Debug + Send + Sync + 'static {
     fn device(&self) -> Device;
 
     /// Returns how this phone is, now and whenever that changes.
-    fn readings(&self) -> BoxStream<'static, Reading>;
+    fn readings(&self) -> BoxStream<'static, Snapshot>;
 
-    /// Says what the app does, in place of what it did before.
+    /// Returns whether the system says what a network costs.
+    fn tells_metered(&self) -> bool;
+
+    /// Says what the app does, in place of what it did before. While it [is busy](Doing::is_busy) that is said again and
+    /// again: the system need not believe for ever what was said once.
     ///
     /// # Blocking
     ///
@@ -60,8 +68,11 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// Returns what a person allowed.
     fn permissions(&self) -> BoxFuture<'_, Vec<Permission>>;
 
-    /// Asks a person.
-    fn request_permission(&self, permission: PermissionKind) -> BoxFuture<'_, Result<(), Problem>>;
+    /// Asks a person, and returns what was said. Who has said no for good is not asked again.
+    fn request_permission(
+        &self,
+        permission: PermissionKind,
+    ) -> BoxFuture<'_, Result<PermissionStatus, Problem>>;
 
     /// Opens the system's page about this app.
     ///
@@ -70,8 +81,14 @@ pub trait Platform: Debug + Send + Sync + 'static {
     /// If there is none.
     fn open_settings(&self) -> Result<(), Problem>;
 
-    /// Lets a person hold a code before the camera.
+    /// Returns whether there is a camera that [`Platform::scan`] looks through.
+    fn has_camera(&self) -> bool;
+
+    /// Lets a person hold a code before the camera, which must be there and allowed. The picture lies behind the page.
     fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>>;
+
+    /// Ends a scan that is under way: nothing was seen.
+    fn cancel_scan(&self) -> BoxFuture<'_, Result<(), Problem>>;
 
     /// Lets a person choose a model's file.
     fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>>;

@@ -1,5 +1,8 @@
 //! Reading a code with the camera, by the plugin of that name. Its own interface is for pages only, so its native part is
 //! asked here.
+//!
+//! It is asked only where there is a camera that the app may use: without one its Android part never answers, and its iOS
+//! part ends the app.
 
 use serde::{Deserialize, Serialize};
 use tauri::plugin::{Builder, PluginHandle, TauriPlugin};
@@ -42,11 +45,11 @@ pub fn init() -> TauriPlugin<Wry> {
         .build()
 }
 
-/// Lets a person hold a code before the camera.
+/// Lets a person hold a code before the camera. Its picture lies behind the page: in front of it, nobody could cancel.
 pub async fn scan(app: &AppHandle) -> Result<ScanResult, Problem> {
     let options = Options {
         formats: ["QR_CODE"],
-        windowed: false,
+        windowed: true,
     };
     let scanner = app.state::<Scanner>();
     let seen = scanner.0.run_mobile_plugin_async::<Seen>("scan", options);
@@ -58,4 +61,12 @@ pub async fn scan(app: &AppHandle) -> Result<ScanResult, Problem> {
             Ok(ScanResult::Cancelled)
         }
     }
+}
+
+/// Ends a scan that is under way, which is then refused.
+pub async fn cancel(app: &AppHandle) -> Result<(), Problem> {
+    let scanner = app.state::<Scanner>();
+    let cancelled = scanner.0.run_mobile_plugin_async::<()>("cancel", ());
+
+    cancelled.await.map_err(Problem::other)
 }

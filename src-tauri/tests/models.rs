@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::api::{Fit, ModelAvailability, ModelId, Problem, ServerFault};
+use app::history::History;
 use app::models::{
     Card, Config, Limits, Listed, Models, Network, Offer, Patience, Picked, Shape, Sources,
     Trouble, catalogue,
@@ -38,9 +39,16 @@ const HERE: ModelAvailability = ModelAvailability::Here;
 /// A phone with a folder for models, to which one is offered.
 struct Phone {
     folder: TempDir,
+    kept: Kept,
     file: Vec<u8>,
     offer: Offer,
     models: Models,
+}
+
+/// What a phone remembers, from start to start.
+struct Kept {
+    history: History,
+    _folder: TempDir,
 }
 
 /// How a download ends.
@@ -215,6 +223,32 @@ async fn a_suspended_download_is_resumed() {
     phone.check_whole();
 }
 
+/// A phone that leaves its Wi-Fi fetches nothing for money, and goes on in the next one.
+#[tokio::test]
+async fn a_download_is_stopped_by_a_network_that_costs() {
+    let server = Server::start(file(), Behaviour::Slow(Duration::from_millis(20))).await;
+    let phone = Phone::of(&server).await;
+    let at = |is_metered, may_cost| Network {
+        is_metered,
+        may_cost,
+    };
+
+    phone.download().await.unwrap();
+    phone.has_come(1 << 20).await;
+    phone.models.resume(at(true, true)).await.unwrap();
+    assert!(matches!(phone.now(), ModelAvailability::Downloading { .. }));
+    assert_eq!(
+        phone.models.resume(at(true, false)).await,
+        Err(Trouble::Metered)
+    );
+    assert!(matches!(phone.now(), ModelAvailability::Paused { .. }));
+
+    phone.models.resume(FREE).await.unwrap();
+    assert_eq!(phone.settled().await, HERE);
+    phone.check_whole();
+    assert_eq!(server.requests().len(), 2, "it went on where it was");
+}
+
 #[tokio::test]
 async fn a_download_that_is_deleted_leaves_nothing() {
     let server = Server::start(file(), Behaviour::Slow(Duration::from_millis(20))).await;
@@ -357,9 +391,13 @@ async fn a_process_that_is_killed() {
         base: Some(server.parse().unwrap()),
         folder: None,
     };
-    let models = Models::open(config(folder.as_ref(), offer(&file()), sources))
-        .await
-        .unwrap();
+    let kept = Kept::new();
+    let models = Models::open(
+        config(folder.as_ref(), offer(&file()), sources),
+        kept.open(),
+    )
+    .await
+    .unwrap();
     models.download(&offer(&file()).id, FREE).await.unwrap();
 
     sleep(Duration::from_secs(60)).await;
@@ -488,7 +526,7 @@ async fn a_file_that_a_person_brings_is_used_where_it_lies() {
         phone.models.path(&id).await.unwrap(),
         path.canonicalize().unwrap()
     );
-    assert_eq!(phone.files(), ["brought.json"], "nothing was copied");
+    assert!(phone.files().is_empty(), "nothing was copied");
 
     let work = phone.models.work(&id, &Wish::of(3)).await.unwrap();
     assert_eq!((work.manifest.n_layers, work.n_phones), (6, 3));
@@ -581,6 +619,33 @@ async fn a_file_that_is_only_open_is_used_as_it_is() {
     assert_eq!(phone.models.unopened(), []);
 }
 
+/// As iOS hands files over: a copy, in a folder that it clears, of an app whose own folder is elsewhere after an update.
+#[tokio::test]
+async fn a_copy_that_the_system_has_made_is_kept_wherever_the_folder_is() {
+    let (phone, server) = idle_phone().await;
+    let (own, path) = own_file("tiny-llama");
+    let no_model = own.path().join("other");
+    fs::write(&no_model, "no model at all").unwrap();
+    let refused = phone.models.import(Picked::Given(no_model)).await;
+    assert!(refused.is_err());
+    assert_eq!(phone.n_copies(), 0, "what is no model is not kept");
+
+    let id = phone.import(Picked::Given(path.clone())).await;
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert!(!path.exists(), "it was moved");
+    drop(own);
+    let phone = phone.updated(&server).await;
+    assert_eq!(phone.models.get(&id).unwrap().availability, HERE);
+    phone.models.work(&id, &Wish::of(2)).await.unwrap();
+
+    synth("tiny-llama", &phone.folder.path().join("again"));
+    let again = Picked::Given(phone.folder.path().join("again"));
+    assert_eq!(phone.import(again).await, id);
+    assert_eq!(phone.n_copies(), 1, "one is enough");
+    phone.models.delete(&id).await.unwrap();
+    assert_eq!(phone.n_copies(), 0);
+}
+
 /// As Android hands over what a cloud provides: only now, and never again.
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it() {
@@ -622,6 +687,67 @@ async fn a_file_that_cannot_be_opened_again_is_copied_and_the_copy_goes_with_it(
 
     phone.models.delete(&id).await.unwrap();
     assert_eq!(phone.n_copies(), 0);
+}
+
+/// Whatever has become of a model, a person can be rid of it, and it is not there again at the next start.
+#[tokio::test]
+async fn what_is_gone_or_half_here_can_be_removed() {
+    let server = Server::start(file(), Behaviour::Slow(Duration::from_millis(20))).await;
+    let phone = Phone::of(&server).await;
+    let before = phone.listing();
+    let (own, path) = own_file("tiny-llama");
+    let copied = own.path().join("other");
+    synth("tiny-qwen3", &copied);
+
+    let mut brought = vec![phone.bring(&path).await];
+    fs::remove_file(&path).unwrap();
+    let picked = Picked::Opened {
+        file: fs::File::open(&copied).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    brought.push(phone.import(picked).await);
+    for file in phone.files() {
+        if file.ends_with(".copy") {
+            fs::remove_file(phone.folder.path().join(file)).unwrap();
+        }
+    }
+    phone.download().await.unwrap();
+    phone.has_come(1 << 20).await;
+    phone.models.pause(phone.id()).await.unwrap();
+    brought.push(phone.id().clone());
+
+    let phone = phone.restarted(&server).await;
+    for id in &brought {
+        let listed = phone.models.get(id).unwrap();
+        let is_gone = matches!(listed.availability, ModelAvailability::Failed { .. });
+        assert_eq!((listed.offered, listed.imported), (!is_gone, is_gone));
+        phone.models.delete(id).await.unwrap();
+    }
+    assert_eq!(phone.listing(), before);
+    assert_eq!(phone.restarted(&server).await.listing(), before);
+}
+
+/// What one has been promised is not there for another who asks at the same moment.
+#[tokio::test]
+async fn two_that_are_brought_at_once_are_not_given_the_same_room() {
+    let (phone, _server) = idle_phone().await;
+    let (_own, path) = own_file("tiny-llama");
+    let opened = || Picked::Opened {
+        file: fs::File::open(&path).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let bytes = path.metadata().unwrap().len();
+    phone.models.set_limits(Limits {
+        quota_bytes: bytes * 3 / 2,
+        shards_bytes: 0,
+    });
+
+    let (one, other) = tokio::join!(phone.models.import(opened()), phone.models.import(opened()));
+
+    let is_short = |imported: &Result<_, _>| matches!(imported, Err(Trouble::StorageShort { .. }));
+    assert!(is_short(&one) != is_short(&other), "{one:?}, {other:?}");
 }
 
 /// A cloud's file comes through a pipe, as slowly as it likes, and may stop coming: whoever waits sees how far it is, and
@@ -784,19 +910,43 @@ async fn hostile_headers_do_nothing() {
     }
 }
 
+/// The app is killed between a copy and what it remembers of it, or the history is lost: a whole model is there again at
+/// the next start, and nothing else is left.
 #[tokio::test]
-async fn a_list_of_imports_that_is_none_is_as_good_as_empty() {
-    let (phone, server) = idle_phone().await;
-    for list in [&b"[{"[..], b"\0\0", b"[]", b"{\"id\":1}"] {
-        fs::write(phone.folder.path().join("brought.json"), list).unwrap();
-        let models = Models::open(config(
-            phone.folder.path(),
-            phone.offer.clone(),
-            Sources::default(),
-        ));
-        assert_eq!(models.await.unwrap().watch().borrow().len(), 1);
-    }
-    drop(server);
+async fn a_copy_that_is_not_remembered_is_taken_in_if_it_is_whole() {
+    let (mut phone, server) = idle_phone().await;
+    let (_own, path) = own_file("tiny-llama");
+    let opened = || Picked::Opened {
+        file: fs::File::open(&path).unwrap(),
+        name: "mine.gguf".into(),
+        address: None,
+    };
+    let id = phone.import(opened()).await;
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    let copy = phone.files().pop().unwrap();
+    let beside = |name: &str| phone.folder.path().join(name);
+    let bytes = fs::read(beside(&copy)).unwrap();
+    fs::write(beside("1.copy"), &bytes[..bytes.len() - 1]).unwrap();
+    fs::write(beside("2.copy"), &bytes).unwrap();
+
+    phone = phone.restarted(&server).await;
+    assert_eq!(
+        phone.files(),
+        std::slice::from_ref(&copy),
+        "one was broken off, one is the same"
+    );
+
+    phone.kept = Kept::new();
+    phone = phone.restarted(&server).await;
+    assert_eq!(phone.files(), [copy]);
+    assert_eq!(phone.settled_of(&id).await, HERE);
+    assert!(phone.models.get(&id).unwrap().imported);
+
+    phone = phone.restarted(&server).await;
+    assert_eq!(phone.models.get(&id).unwrap().availability, HERE);
+    phone.models.delete(&id).await.unwrap();
+    phone = phone.restarted(&server).await;
+    assert_eq!((phone.listing().len(), phone.n_copies()), (1, 0));
 }
 
 /// The catalogue's figures for the model that tests have are those of its file; and one tap gets it.
@@ -827,7 +977,8 @@ async fn the_small_model_is_what_the_catalogue_says_and_comes_with_one_tap() {
         folder: Some(cache),
         base: None,
     };
-    let models = Models::open(Config::new(folder.path().into(), sources))
+    let kept = Kept::new();
+    let models = Models::open(Config::new(folder.path().into(), sources), kept.open())
         .await
         .unwrap();
     models.download(&offer.id, FREE).await.unwrap();
@@ -884,6 +1035,22 @@ fn a_model_is_tight_before_it_is_too_big_and_a_group_takes_more() {
     ));
 }
 
+impl Kept {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (history, _) = History::open(&folder.path().join("history.db"), 1).unwrap();
+
+        Self {
+            history,
+            _folder: folder,
+        }
+    }
+
+    fn open(&self) -> History {
+        self.history.clone()
+    }
+}
+
 impl Phone {
     async fn of(server: &Server) -> Self {
         let sources = Sources {
@@ -895,12 +1062,16 @@ impl Phone {
     }
 
     async fn at(folder: TempDir, offer: Offer, sources: Sources) -> Self {
-        let models = Models::open(config(folder.path(), offer.clone(), sources))
-            .await
-            .unwrap();
+        Self::with(Kept::new(), folder, offer, sources).await
+    }
+
+    async fn with(kept: Kept, folder: TempDir, offer: Offer, sources: Sources) -> Self {
+        let config = config(folder.path(), offer.clone(), sources);
+        let models = Models::open(config, kept.open()).await.unwrap();
 
         Self {
             folder,
+            kept,
             file: file(),
             offer,
             models,
@@ -912,9 +1083,29 @@ impl Phone {
             base: Some(server.url()),
             folder: None,
         };
-        let Self { folder, offer, .. } = self;
+        let Self {
+            folder,
+            kept,
+            offer,
+            ..
+        } = self;
 
-        Self::at(folder, offer, sources).await
+        Self::with(kept, folder, offer, sources).await
+    }
+
+    /// Starts it anew, with its folder elsewhere.
+    async fn updated(self, server: &Server) -> Self {
+        let elsewhere = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            fs::rename(&path, elsewhere.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let moved = Self {
+            folder: elsewhere,
+            ..self
+        };
+
+        moved.restarted(server).await
     }
 
     fn id(&self) -> &ModelId {

@@ -15,7 +15,7 @@ use crate::TestResult;
 use crate::handset::Handset;
 use crate::kept::{self, Message};
 use crate::people::{
-    Begin, MODEL, WORK, answer, ask, get_model, new_conversation, tab, welcome, written,
+    Begin, MODEL, WORK, answer, ask, get_chatting, new_conversation, tab, welcome, written,
 };
 
 const STORY: &str = "killed";
@@ -34,8 +34,7 @@ pub fn a_killed_app_keeps_what_was_said() -> TestResult {
     let mut ann = Handset::turn_on(net.phone(0), "Ann", STORY, folder.path())?;
     ann.open(&[])?;
     welcome(&ann, Begin::Alone)?;
-    get_model(&ann)?;
-    start(&ann)?;
+    get_chatting(&ann)?;
     new_conversation(&ann)?;
     ask(&ann, QUESTION)?;
     answer(&ann)?;

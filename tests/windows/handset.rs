@@ -171,7 +171,20 @@ impl<'net> Handset<'net> {
 
     /// The database of what was said on this phone.
     pub fn history(&self) -> PathBuf {
-        self.folder.join("data/app.lingualinked/history.db")
+        self.data().join("history.db")
+    }
+
+    /// Where the app keeps what is its own.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data/app.lingualinked")
+    }
+
+    /// Returns whether links that are tapped elsewhere on this phone open the app.
+    pub fn takes_links(&self) -> bool {
+        let entry = "data/applications/lingualinked-app-handler.desktop";
+        let entry = fs::read_to_string(self.folder.join(entry)).unwrap_or_default();
+
+        entry.contains(APP) && entry.contains("x-scheme-handler/lingualinked")
     }
 
     /// Taps what shows this name, as soon as it can be tapped.

@@ -26,8 +26,11 @@ pub fn a_link_opens_the_app_and_joins() -> TestResult {
 
     ben.open(&[])?;
     welcome(&ben, Begin::Join)?;
+    ben.wait("links open the app", |ben| ben.takes_links().then_some(()))?;
     ben.close()?;
-    ben.open(&[&link])?;
+    // Not alone on the command line.
+    let data = ben.data().display().to_string();
+    ben.open(&["--data", &data, &link])?;
     ben.see("Join this group?")?;
     ben.photograph("05-asked")?;
     ben.tap("Join")?;

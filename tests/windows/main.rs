@@ -23,6 +23,7 @@ mod invite;
 mod kept;
 mod people;
 mod processes;
+mod search;
 mod shots;
 mod story;
 mod webdriver;
@@ -59,6 +60,10 @@ const TESTS: &[Test] = &[
     (
         "a_wifi_that_keeps_phones_apart_is_named",
         apart::a_wifi_that_keeps_phones_apart_is_named,
+    ),
+    (
+        "who_is_not_heard_is_found_by_searching_harder",
+        search::who_is_not_heard_is_found_by_searching_harder,
     ),
     (
         "a_killed_app_keeps_what_was_said",

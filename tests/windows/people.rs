@@ -118,6 +118,15 @@ pub fn get_model(phone: &Handset) -> TestResult {
     })
 }
 
+/// Gets the small model and begins to chat, with one tap on the first screen; and goes back from there.
+pub fn get_chatting(phone: &Handset) -> TestResult {
+    phone.photograph("10-one-tap")?;
+    phone.tap("Get SmolLM2 135M, 98 MB, and chat")?;
+    phone.see_within(WORK, "What would you like to know?")?;
+    phone.photograph("11-chat")?;
+    phone.tap("Back")
+}
+
 /// Begins a conversation in which chance plays no part.
 pub fn new_conversation(phone: &Handset) -> TestResult {
     tab(phone, "Chats")?;

@@ -7,6 +7,9 @@ import { AxeBuilder } from "@axe-core/playwright";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, inject } from "vitest";
 
+import de from "../messages/de.json" with { type: "json" };
+import en from "../messages/en.json" with { type: "json" };
+
 const EXECUTABLE = process.env["CHROMIUM"] ?? ["/usr/bin/chromium", "/usr/bin/google-chrome"].find(existsSync) ?? "chromium";
 const ARGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -80,28 +83,43 @@ export async function open({ demo, size = "phone", theme = "light", locale = "en
     return { page, wrong, close };
 }
 
-type Tab = "Chats" | "Group" | "Models" | "Settings";
+/** What a message looks like on the screen, whatever is put into it: how it begins, or the whole of it. */
+export type Say = (key: keyof typeof en, how?: "whole") => RegExp;
 
-export async function tab(page: Page, name: Tab): Promise<void> {
-    await page.getByRole("navigation").getByRole("button", { name }).click();
-    await page.getByRole("heading", { level: 1, name }).waitFor();
+export const ENGLISH = saying(en);
+export const GERMAN = saying(de);
+
+function saying(messages: Record<string, unknown>): Say {
+    return (key, how) => {
+        const message = messages[key];
+        const variants = Array.isArray(message) ? Object.values(message[0].match as Record<string, string>) : [String(message)];
+        const patterns = variants.map((text) => text.split(/\{\w+\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join(".*"));
+        return new RegExp(`^(${patterns.join("|")})${how === "whole" ? "$" : ""}`);
+    };
+}
+
+const TABS = { Chats: "tab_chats", Group: "tab_group", Models: "tab_models", Settings: "tab_settings" } as const;
+
+export async function tab(page: Page, name: keyof typeof TABS, say = ENGLISH): Promise<void> {
+    await page.getByRole("navigation").getByRole("button", { name: say(TABS[name]) }).click();
+    await page.getByRole("heading", { level: 1, name: say(TABS[name], "whole") }).waitFor();
 }
 
 export const button = (page: Page, name: string | RegExp) => page.getByRole("button", { name }).first();
 
-export async function closeSheet(page: Page): Promise<void> {
-    await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+export async function closeSheet(page: Page, say = ENGLISH): Promise<void> {
+    await page.getByRole("dialog").getByRole("button", { name: say("close") }).click();
     await page.getByRole("dialog").waitFor({ state: "detached" });
 }
 
-export async function ask(page: Page, text: string): Promise<void> {
-    await page.getByRole("textbox", { name: "Ask something" }).fill(text);
-    await button(page, "Send").click();
+export async function ask(page: Page, text: string, say = ENGLISH): Promise<void> {
+    await page.getByRole("textbox", { name: say("composer_label") }).fill(text);
+    await button(page, say("composer_send")).click();
 }
 
 /** Waits until nothing is being written. */
-export async function answered(page: Page): Promise<void> {
-    await button(page, "Send").waitFor({ timeout: 60_000 });
+export async function answered(page: Page, say = ENGLISH): Promise<void> {
+    await button(page, say("composer_send")).waitFor({ timeout: 60_000 });
 }
 
 /** Accessible, as far as axe can see; nothing wider than the screen; everything large enough to be hit. */

@@ -51,6 +51,24 @@ test("an answer can be stopped, and given again", async () => {
     await close();
 });
 
+test("an answer that a page before asked for is taken up, heard to its end, or stopped", async () => {
+    for (const stops of [false, true]) {
+        const { page, close } = await open({ demo: "reloaded", speed: 2 });
+        await button(page, /Why is the sky blue/).click();
+        await page.getByText("Sunlight looks white").waitFor();
+        if (stops) {
+            await button(page, "Stop the answer").click();
+            await page.getByText("Stopped.").waitFor();
+        } else {
+            await answered(page);
+            await button(page, /First word .* tokens\/s/).waitFor();
+        }
+
+        expect(await page.getByRole("article").getByText("Sunlight looks white").count()).toBe(1);
+        await close();
+    }
+});
+
 test("an answer that the app ended in says so, and can be given again", async () => {
     const { page, close } = await open({ demo: "solo", speed: 20 });
     await button(page, /A greeting/).click();
@@ -92,6 +110,18 @@ test("a message can be deleted, and an answer copied", async () => {
     await button(page, "Delete message").click();
     await page.getByRole("article").waitFor();
     expect(await page.locator("section").getByText("Why is the sky blue?").count()).toBe(0);
+    await close();
+});
+
+test("text is copied also where the browser's own clipboard may not be used", async () => {
+    const { page, close } = await open({ demo: "group" });
+    await button(page, /Why is the sky blue/).click();
+    await page.getByText("Sunlight looks white").waitFor();
+    await page.evaluate(() => (navigator.clipboard.writeText = () => Promise.reject(new Error("not allowed"))));
+
+    await button(page, "Copy").click();
+
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toContain("[Rayleigh scattering](https://");
     await close();
 });
 

@@ -1,6 +1,7 @@
 /** What a person decides about this phone. */
 import { expect, test } from "vitest";
 
+import type { Licences } from "../licences.ts";
 import { button, open, tab, withBrowser } from "./browser.ts";
 
 withBrowser();
@@ -44,6 +45,23 @@ test("two switches that are turned before either has come back stay as they were
     await page.waitForTimeout(1000);
 
     expect(await are()).toEqual(before.map((was) => (was === "true" ? "false" : "true")));
+    await close();
+});
+
+test("whatever the app is built of is listed, each with the words of its licence", async () => {
+    const { page, close } = await open({ demo: "solo" });
+    await tab(page, "Settings");
+    await button(page, /About and licences/).click();
+    const summary = page.getByRole("listitem").filter({ hasText: "llama.cpp and ggml" });
+    await summary.getByText("llama.cpp and ggml").click();
+    await summary.getByText("Permission is hereby granted").waitFor();
+
+    const { texts, packages } = (await (await page.request.get(new URL("licences.json", page.url()).href)).json()) as Licences;
+    const names = packages.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(["tauri", "libp2p", "rusqlite", "SQLite", "llama-cpp-2", "tokio", "objc2", "jni", "svelte", "Rust’s standard library"]));
+    // Built by others, tested with, or only writing code.
+    for (const absent of ["serde_derive", "proptest", "vite", "vitest", "proto"]) expect(names).not.toContain(absent);
+    expect(packages.filter(({ name, text }) => name !== "SQLite" && (texts[text] ?? "").length < 60).map(({ name }) => name)).toEqual([]);
     await close();
 });
 

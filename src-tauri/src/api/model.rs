@@ -38,6 +38,8 @@ pub struct Model {
     pub languages: Vec<String>,
     /// A person brought it.
     pub imported: bool,
+    /// Whether it can be downloaded, once more if it is removed.
+    pub offered: bool,
     /// Where it is.
     pub availability: ModelAvailability,
     /// Whether this phone can run it alone.

@@ -46,8 +46,10 @@ pub enum NetworkState {
     NoWifi,
     /// On a Wi-Fi that seems to keep its phones apart (guest networks do).
     Isolated,
-    /// A person said no.
+    /// A person said no, or was not asked yet.
     NoPermission,
+    /// This phone's part in it has broken down, and is begun anew by itself.
+    StartsAgain,
     /// The system does not let it.
     Failed {
         /// What it said.
@@ -164,6 +166,8 @@ pub enum ScanResult {
     },
     /// Nothing: a person wanted no more.
     Cancelled,
+    /// Nothing: a person does not let the app use it.
+    Denied,
     /// There is none.
     NoCamera,
 }

@@ -13,7 +13,7 @@ pub enum Problem {
     NoWifi,
     /// In one that keeps its phones apart.
     Isolated,
-    /// A person said no to the system's question.
+    /// A person said no to the system's question, or was not asked yet.
     NoPermission {
         /// About what.
         permission: PermissionKind,
@@ -76,6 +76,21 @@ pub enum Problem {
         /// How many.
         phones: u32,
     },
+    /// A phone cannot load its part of the model.
+    CannotLoad,
+    /// The phones that are here cannot be made to run the model.
+    NoPlan,
+    /// Another model runs by now than the one that began the answer.
+    OtherModel,
+    /// A file is none of a model, or none that can be used.
+    Unfit {
+        /// Why, in technical words.
+        detail: String,
+    },
+    /// A file is no plain one, or longer than models are.
+    NotAFile,
+    /// This phone's part in the network has broken down, and is begun anew by itself.
+    StartsAgain,
     /// The conversation is longer than the model can remember.
     ContextFull,
     /// Something else has to be done first, or by others.

@@ -25,6 +25,8 @@ pub struct AppState {
     pub network: NetworkState,
     /// How this phone is doing.
     pub device: Device,
+    /// Whether its system says what a network costs: `metered` means nothing where it does not.
+    pub tells_metered: bool,
     /// Whether this phone looks for others.
     pub looking: bool,
     /// Phones that it sees.

@@ -39,7 +39,7 @@ pub enum Limited {
     Name,
     /// What happened to the group, as it is kept.
     Notice,
-    /// An id that somebody else gave, or a path.
+    /// An id that somebody else gave, a path, an address, or a file's name.
     Model,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Limited {
             Self::Title => "title",
             Self::Name => "name",
             Self::Notice => "notice",
-            Self::Model => "model's id or path",
+            Self::Model => "model's id, path, address or name",
         })
     }
 }

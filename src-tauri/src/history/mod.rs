@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use answers::Begun;
 pub use archive::{Archive, Found};
 pub use error::HistoryError;
-pub use preferences::KnownModel;
+pub use preferences::{KnownModel, Place};
 
 /// Jobs that wait. More askers than this wait themselves; each has one job at a time.
 const QUEUE: usize = 64;

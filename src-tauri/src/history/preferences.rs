@@ -1,4 +1,4 @@
-//! What a person decided about this phone, and the models that it knows.
+//! What a person decided about this phone, and the models that they brought.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,34 @@ use serde::de::DeserializeOwned;
 
 use super::HistoryError;
 use super::archive::Archive;
+use super::conversations::{from_sql, to_sql};
 use super::limits::{Limited, MODELS_MAX};
 use crate::api::{ModelId, Settings};
 
-/// A model whose file is on this phone.
+/// A model that a person brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownModel {
-    /// Hash of its file.
+    /// Its name.
     pub id: ModelId,
-    /// Where the file is. On Android it may be a `content://` address.
-    pub path: PathBuf,
-    /// Whether a person brought it; it is theirs then, and not in the app's folder.
-    pub imported: bool,
+    /// Where its file lies.
+    pub place: Place,
+    /// What people call its file.
+    pub file_name: String,
+    /// Its bytes when it was brought.
+    pub file_bytes: u64,
+    /// When it was changed last, in milliseconds since 1970; 0 if the system does not say.
+    pub modified_ms: u64,
+    /// Its hash; `None` until it was read once.
+    pub sha256: Option<String>,
+}
+
+/// Where a model that was brought lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At a path; what lies in the folder of models is kept without it, for on iOS that is elsewhere after an update.
+    Path(PathBuf),
+    /// Behind an address that the system opens: on Android, a `content://` one.
+    Address(String),
 }
 
 const NAME: &str = "name";
@@ -85,20 +101,28 @@ impl Archive {
         self.prefer(SETTINGS, settings)
     }
 
-    /// Returns the models that this phone knows, by id.
+    /// Returns the models that people brought, by id.
     ///
     /// # Errors
     ///
     /// Only those of the database.
     pub fn models(&self) -> Result<Vec<KnownModel>, HistoryError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT id, path, imported FROM model ORDER BY id LIMIT ?1")?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT id, path, address, file_name, file_bytes, modified_ms, sha256
+             FROM model ORDER BY id LIMIT ?1",
+        )?;
         let models = select.query_map([MODELS_MAX], |row| {
+            let place = match row.get::<_, Option<String>>(1)? {
+                Some(path) => Place::Path(path.into()),
+                None => Place::Address(row.get(2)?),
+            };
             Ok(KnownModel {
                 id: ModelId(row.get(0)?),
-                path: row.get::<_, String>(1)?.into(),
-                imported: row.get(2)?,
+                place,
+                file_name: row.get(3)?,
+                file_bytes: from_sql(row.get(4)?),
+                modified_ms: from_sql(row.get(5)?),
+                sha256: row.get(6)?,
             })
         })?;
         Ok(models.collect::<Result<_, _>>()?)
@@ -109,17 +133,37 @@ impl Archive {
     /// # Errors
     ///
     /// - [`HistoryError::NotUnicode`] if its path is not
-    /// - [`HistoryError::TooLong`] if its id or its path has more than 4 KiB
+    /// - [`HistoryError::TooLong`] if its id, its path, its address or its file's name has more than 4 KiB
     pub fn remember_model(&mut self, model: &KnownModel) -> Result<(), HistoryError> {
-        let Some(path) = model.path.to_str() else {
-            return Err(HistoryError::NotUnicode(model.path.clone()));
+        let (path, address) = match &model.place {
+            Place::Path(path) => match path.to_str() {
+                Some(path) => (Some(path), None),
+                None => return Err(HistoryError::NotUnicode(path.clone())),
+            },
+            Place::Address(address) => (None, Some(address.as_str())),
         };
-        Limited::Model.check(&model.id.0)?;
-        Limited::Model.check(path)?;
+        let texts = [Some(model.id.0.as_str()), path, address];
+        for text in texts
+            .into_iter()
+            .flatten()
+            .chain([model.file_name.as_str()])
+        {
+            Limited::Model.check(text)?;
+        }
         let transaction = self.begin_synced()?;
         transaction.execute(
-            "INSERT OR REPLACE INTO model (id, path, imported) VALUES (?1, ?2, ?3)",
-            params![model.id.0, path, model.imported],
+            "INSERT OR REPLACE INTO model
+             (id, path, address, file_name, file_bytes, modified_ms, sha256)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                model.id.0,
+                path,
+                address,
+                model.file_name,
+                to_sql(model.file_bytes),
+                to_sql(model.modified_ms),
+                model.sha256
+            ],
         )?;
         Ok(transaction.commit()?)
     }

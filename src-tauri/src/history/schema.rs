@@ -10,6 +10,8 @@ const OLDEST_FIRST: &[M<'static>] = &[M::up(FIRST)];
 /// - A message's place in its conversation is its `seq`. `outcome` is null while an answer is being written.
 /// - `outcome`, `figures` and `notice` are JSON, as the screens get them: nothing is looked for in them.
 /// - `piece` holds what there is of an answer that is being written (see [`answers`](super::answers)).
+/// - `model` holds the models that people brought; a file lies at a path or behind an address. `sha256` is null until the
+///   file was read once.
 /// - `folded` holds the text of each question and each answer that has ended, for [`search`](super::search).
 const FIRST: &str = "
     CREATE TABLE conversation (
@@ -62,7 +64,11 @@ const FIRST: &str = "
 
     CREATE TABLE model (
         id TEXT PRIMARY KEY,
-        path TEXT NOT NULL,
-        imported INTEGER NOT NULL CHECK (imported IN (0, 1))
+        path TEXT CHECK ((path IS NULL) <> (address IS NULL)),
+        address TEXT,
+        file_name TEXT NOT NULL,
+        file_bytes INTEGER NOT NULL,
+        modified_ms INTEGER NOT NULL,
+        sha256 TEXT
     ) STRICT, WITHOUT ROWID;
 ";

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::limits::{HITS_MAX, Limited, MESSAGES_MAX};
 use super::schema::MIGRATIONS;
-use super::{Archive, Found, History, HistoryError, KnownModel};
+use super::{Archive, Found, History, HistoryError, KnownModel, Place};
 use crate::api::{
     AnswerOutcome, ConversationId, Figures, MessageBody, MessageId, ModelId, Notice, Problem,
     Question, QuestionWhat, Sampling, Settings,
@@ -529,8 +529,17 @@ fn preferences_and_models_are_kept() {
     let mut archive = fixture.open();
     let model = KnownModel {
         id: ModelId("b3:1".into()),
-        path: "/models/ä.gguf".into(),
-        imported: true,
+        place: Place::Path("/models/ä.gguf".into()),
+        file_name: "ä.gguf".into(),
+        file_bytes: 1 << 40,
+        modified_ms: 1,
+        sha256: None,
+    };
+    let other = KnownModel {
+        id: ModelId("b3:2".into()),
+        place: Place::Address("content://downloads/7".into()),
+        sha256: Some("0f".repeat(32)),
+        ..model.clone()
     };
     assert_eq!(archive.name().expect("read"), "");
     assert!(!archive.welcomed().expect("read"));
@@ -539,6 +548,7 @@ fn preferences_and_models_are_kept() {
     archive.set_name("Ann's phone").expect("kept");
     archive.set_welcomed().expect("kept");
     archive.save_settings(&SETTINGS).expect("kept");
+    archive.remember_model(&other).expect("kept");
     archive.remember_model(&model).expect("kept");
     drop(archive);
 
@@ -548,10 +558,10 @@ fn preferences_and_models_are_kept() {
     assert_eq!(archive.settings().expect("read"), Some(SETTINGS));
     assert_eq!(
         archive.models().expect("read"),
-        std::slice::from_ref(&model)
+        [model.clone(), other.clone()]
     );
     archive.forget_model(&model.id).expect("forgotten");
-    assert!(archive.models().expect("read").is_empty());
+    assert_eq!(archive.models().expect("read"), [other]);
     let battery_floor = f64::NAN;
     let refused = archive.save_settings(&Settings {
         battery_floor,

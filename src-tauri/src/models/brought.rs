@@ -4,9 +4,9 @@
 //! a `content://` address, and for that an open file, which this process can reach as `/proc/self/fd/N` for as long as it
 //! holds it. After a restart somebody must open the address again ([`Models::reopen`](super::Models::reopen)); until then
 //! the model is as good as gone. Where the system gives no address that lasts, or no file that can be opened by such a
-//! path (a cloud's is a pipe), the file is copied.
+//! path (a cloud's is a pipe), the file is copied. iOS makes a copy before it hands anything over, and removes it some day:
+//! that is moved into the app's folder, where it stays.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,20 +15,17 @@ use std::time::UNIX_EPOCH;
 
 use gguf_tools::Gguf;
 use proto::text::clean;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::Trouble;
 use super::card::{Card, FILE_BYTES_MAX};
 use super::catalogue::Offer;
-use super::part::{hex, write_at_once};
-use super::{Trouble, is_sha256};
+use super::part::hex;
 use crate::api::ModelId;
+use crate::history::{KnownModel, Place};
 
 /// Bytes of a file's name that are kept, at most.
 const NAME_BYTES_MAX: usize = 96;
-
-/// Bytes of the list, at most: thousands of models.
-const LIST_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes of a header that a name is made of, at most: a vocabulary of 262,144 tokens with scores takes 6 MB.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
@@ -41,6 +38,8 @@ const END_BYTES: u64 = 1 << 20;
 pub enum Picked {
     /// One with a path.
     Path(PathBuf),
+    /// A copy that the system has made for the app, and does not keep.
+    Given(PathBuf),
     /// One that the system has opened.
     Opened {
         /// It; it must be a plain file, that can be read anywhere.
@@ -58,6 +57,13 @@ pub enum Picked {
 pub enum Settling {
     /// It can.
     Stays(Settled),
+    /// It is the app's, and must be moved to where it lasts.
+    Given {
+        /// Where it lies.
+        path: PathBuf,
+        /// What people call it.
+        name: String,
+    },
     /// It cannot, and must be copied.
     Moves(Loose),
 }
@@ -80,43 +86,12 @@ pub struct Settled {
 }
 
 /// A model that was brought.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Brought {
-    /// Its name; see [`name_of`].
-    pub id: ModelId,
-    /// Where it lies.
-    pub place: Place,
-    /// What people call its file.
-    pub file_name: String,
-    /// Its bytes when it was brought.
-    pub file_bytes: u64,
-    /// When it was changed last, in milliseconds since 1970; 0 if the system does not say.
-    pub modified_ms: u64,
-    /// Its hash; `None` until it was read once.
-    pub sha256: Option<String>,
+    /// What is kept of it. For its name, see [`name_of`].
+    pub known: KnownModel,
     /// The file, held open where it has no path.
-    #[serde(skip)]
     pub held: Option<Arc<File>>,
-}
-
-/// Where a model that was brought lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// At a path.
-    Path(PathBuf),
-    /// Behind an address that the system opens.
-    Address(String),
-}
-
-impl Place {
-    fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Path(path) => Some(path),
-            Self::Address(_) => None,
-        }
-    }
 }
 
 impl Picked {
@@ -129,9 +104,12 @@ impl Picked {
         match self {
             Self::Path(path) => {
                 let path = path.canonicalize()?;
-                let name = path.file_name().unwrap_or_default();
-                let name = name.to_string_lossy().into_owned();
+                let name = file_name(&path);
                 Ok(Settling::Stays(Settled::at(path, name)))
+            }
+            Self::Given(path) => {
+                let name = file_name(&path);
+                Ok(Settling::Given { path, name })
             }
             Self::Opened {
                 file,
@@ -177,81 +155,98 @@ impl Settled {
 
     /// Returns where the file lies, if it has a path.
     pub fn path(&self) -> Option<&Path> {
-        self.place.path()
+        path_in(&self.place)
     }
 
     /// Looks at the file: what it is, and what it is to be called here.
     ///
     /// # Errors
     ///
-    /// As [`Card::read`]; [`Trouble::Unfit`] if it is no plain file.
+    /// As [`Card::read`]; [`Trouble::NotAFile`] if it is no plain one.
     ///
     /// # Blocking
     ///
     /// Reads the header and a little of the end.
     pub fn look(self, offers: &[Offer]) -> Result<(Brought, Card), Trouble> {
-        let mut brought = Brought {
-            id: ModelId(String::new()),
-            place: self.place,
-            file_name: clean(&self.file_name, NAME_BYTES_MAX),
-            file_bytes: 0,
-            modified_ms: 0,
-            sha256: None,
-            held: self.held,
-        };
-        let path = brought.path()?;
-        (brought.file_bytes, brought.modified_ms) = stamp(&path)?;
+        let file_name = clean(&self.file_name, NAME_BYTES_MAX);
+        let path = path_of(&self.place, self.held.as_deref(), &file_name)?;
+        let (file_bytes, modified_ms) = stamp(&path)?;
 
         let gguf = Gguf::open(&path)?;
-        let card = named(Card::of(&gguf)?, &brought.file_name);
-        brought.id = name_of(&path, &gguf, offers)?;
+        let card = named(Card::of(&gguf)?, &file_name);
+        let known = KnownModel {
+            id: name_of(&path, &gguf, offers)?,
+            place: self.place,
+            file_name,
+            file_bytes,
+            modified_ms,
+            sha256: None,
+        };
 
-        Ok((brought, card))
+        let held = self.held;
+        Ok((Brought { known, held }, card))
     }
 }
 
 impl Brought {
-    /// Returns where it lies, if that is a path.
-    pub fn lies_at(&self) -> Option<&Path> {
-        self.place.path()
+    /// Returns one that is remembered: where it has no path, it has still to be opened.
+    pub fn remembered(known: KnownModel) -> Self {
+        Self { known, held: None }
     }
 
-    /// Returns a path by which this process can open the file.
-    ///
-    /// # Errors
-    ///
-    /// [`Trouble::Vanished`] if its address has not been opened since the app was started.
-    pub fn path(&self) -> Result<PathBuf, Trouble> {
-        match (&self.place, &self.held) {
-            (Place::Path(path), _) => Ok(path.clone()),
-            (Place::Address(_), Some(file)) => path_of_open(file),
-            (Place::Address(_), None) => Err(self.vanished()),
-        }
+    /// Returns where it lies, if that is a path.
+    pub fn lies_at(&self) -> Option<&Path> {
+        path_in(&self.known.place)
     }
 
     /// Returns a path to the file as it was brought.
     ///
     /// # Errors
     ///
-    /// - [`Trouble::Vanished`] if it is not there
+    /// - [`Trouble::Vanished`] if it is not there, or its address has not been opened since the app was started
     /// - [`Trouble::Changed`] if it is another one
     pub fn unchanged_path(&self) -> Result<PathBuf, Trouble> {
-        let path = self.path()?;
+        let KnownModel {
+            place, file_name, ..
+        } = &self.known;
+        let path = path_of(place, self.held.as_deref(), file_name)?;
 
         match stamp(&path) {
-            Ok(stamp) if stamp == (self.file_bytes, self.modified_ms) => Ok(path),
+            Ok(stamp) if stamp == (self.known.file_bytes, self.known.modified_ms) => Ok(path),
             Ok(_) => Err(Trouble::Changed {
-                name: self.file_name.clone(),
+                name: file_name.clone(),
             }),
-            Err(_) => Err(self.vanished()),
+            Err(_) => Err(vanished(file_name)),
         }
     }
+}
 
-    fn vanished(&self) -> Trouble {
-        Trouble::Vanished {
-            name: self.file_name.clone(),
-        }
+/// Returns a path by which this process can open a file that was brought.
+fn path_of(place: &Place, held: Option<&File>, file_name: &str) -> Result<PathBuf, Trouble> {
+    match (place, held) {
+        (Place::Path(path), _) => Ok(path.clone()),
+        (Place::Address(_), Some(file)) => path_of_open(file),
+        (Place::Address(_), None) => Err(vanished(file_name)),
     }
+}
+
+fn path_in(place: &Place) -> Option<&Path> {
+    match place {
+        Place::Path(path) => Some(path),
+        Place::Address(_) => None,
+    }
+}
+
+fn vanished(file_name: &str) -> Trouble {
+    Trouble::Vanished {
+        name: file_name.to_owned(),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+
+    name.to_string_lossy().into_owned()
 }
 
 /// Names a model that does not name itself after its file.
@@ -302,9 +297,7 @@ fn path_of_open(_file: &File) -> Result<PathBuf, Trouble> {
 fn stamp(path: &Path) -> Result<(u64, u64), Trouble> {
     let metadata = path.metadata()?;
     if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
-        return Err(Trouble::Unfit {
-            detail: "this is no plain file, or too long for a model".into(),
-        });
+        return Err(Trouble::NotAFile);
     }
     let modified = metadata.modified().ok();
     let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -333,33 +326,4 @@ fn name_of(path: &Path, gguf: &Gguf, offers: &[Offer]) -> Result<ModelId, Troubl
     io::copy(&mut (&mut file).take(END_BYTES), &mut hasher)?;
 
     Ok(ModelId(hex(hasher)))
-}
-
-/// Reads the list of models that were brought; `None` if it cannot be read: people bring them again.
-pub fn load(path: &Path) -> Option<BTreeMap<ModelId, Brought>> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LIST_BYTES_MAX).read_to_end(&mut bytes));
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(BTreeMap::new()),
-        Err(error) => tracing::warn!(%error, "The list of imported models cannot be read"),
-        Ok(_) => {}
-    }
-
-    let list = serde_json::from_slice::<Vec<Brought>>(&bytes);
-    let list =
-        list.inspect_err(|error| tracing::warn!(%error, "The list of imported models is none"));
-    let sound = list.ok()?.into_iter();
-    let sound = sound.filter(|brought| is_sha256(&brought.id.0));
-
-    Some(sound.map(|brought| (brought.id.clone(), brought)).collect())
-}
-
-/// Writes the list of models that were brought.
-pub fn save(path: &Path, list: &BTreeMap<ModelId, Brought>) -> Result<(), Trouble> {
-    let list = list.values().collect::<Vec<_>>();
-    let bytes = serde_json::to_vec(&list).map_err(|error| Trouble::Disk {
-        detail: error.to_string(),
-    })?;
-
-    Ok(write_at_once(path, &bytes)?)
 }

@@ -4,8 +4,7 @@
 //! | --- | --- |
 //! | `SHA256.gguf` | a model, whole: it had that hash when it got this name |
 //! | `SHA256.part`, `SHA256.json` | what is here of one, and the note beside it |
-//! | `brought.json` | models that people brought, which lie elsewhere |
-//! | `UUID.copy` | such a model that cannot be used where it lies |
+//! | `UUID.copy` | a model that a person brought and that could not be used where it lay |
 
 use std::fs;
 use std::io;
@@ -69,37 +68,47 @@ impl Folder {
         self.path.join(format!("{}.json", model.0))
     }
 
-    /// Returns where the list of models that lie elsewhere is.
-    pub fn brought(&self) -> PathBuf {
-        self.path.join("brought.json")
-    }
-
     /// Returns where a copy of a model may be made that cannot be used where it lies.
     pub fn new_copy(&self) -> PathBuf {
         self.path.join(format!("{}.{COPY}", Uuid::now_v7()))
     }
 
-    /// Removes a file if it is such a copy.
+    /// Removes a file if it is such a copy, and there.
     pub fn remove_copy(&self, path: &Path) -> io::Result<()> {
         let is_copy = path.extension().is_some_and(|extension| extension == COPY);
         let folder = self.path.canonicalize()?;
 
-        if is_copy && path.parent() == Some(&folder) {
-            fs::remove_file(path)?;
+        match is_copy && path.parent() == Some(&folder) {
+            true => remove_if_there(path),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// Removes copies that a crash has left: all but those that are `kept`, wherever this folder was then.
-    pub fn remove_copies_but(&self, kept: &[&Path]) -> io::Result<()> {
+    /// Returns the copies beside those that are `known`.
+    pub fn copies_but(&self, known: &[&Path]) -> io::Result<Vec<PathBuf>> {
+        let mut copies = Vec::new();
         for entry in fs::read_dir(self.path.canonicalize()?)? {
             let path = entry?.path();
-            if !kept.iter().any(|kept| kept.file_name() == path.file_name()) {
-                self.remove_copy(&path)?;
+            let is_copy = path.extension().is_some_and(|extension| extension == COPY);
+            if is_copy && !known.contains(&&*path) {
+                copies.push(path);
             }
         }
 
-        Ok(())
+        Ok(copies)
+    }
+
+    /// Returns a path as it is remembered: what lies here without this folder's own, which on iOS is another after an
+    /// update of the app.
+    pub fn remembered(&self, path: &Path) -> io::Result<PathBuf> {
+        let folder = self.path.canonicalize()?;
+
+        Ok(path.strip_prefix(&folder).unwrap_or(path).into())
+    }
+
+    /// Returns where a path that is [remembered](Self::remembered) leads.
+    pub fn recalled(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(self.path.canonicalize()?.join(path))
     }
 
     /// Returns the models that are here whole.
@@ -121,11 +130,7 @@ impl Folder {
     pub fn remove(&self, model: &ModelId) -> io::Result<()> {
         // The note last: with it alone, a download begins anew.
         for path in [self.whole(model), self.part(model), self.note(model)] {
-            if let Err(error) = fs::remove_file(path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
+            remove_if_there(&path)?;
         }
 
         Ok(())
@@ -170,6 +175,13 @@ impl Folder {
             0 => Ok(()),
             missing_bytes => Err(Trouble::StorageShort { missing_bytes }),
         }
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

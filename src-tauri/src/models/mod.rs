@@ -38,6 +38,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{Fit, Model, ModelAvailability, ModelId, Problem};
+use crate::history::{History, KnownModel, Place};
 
 pub mod brought;
 pub mod card;
@@ -66,6 +67,9 @@ use folder::Folder;
 use part::Note;
 use progress::{Progress, Tell};
 use server::Servers;
+
+/// What the file of a copy is called that nothing is remembered of.
+const COPY_NAME: &str = "imported.gguf";
 
 /// Ways to cut a model that are remembered: one for this phone alone, one for a group, of two models.
 const CUTTINGS_MAX: usize = 4;
@@ -107,6 +111,8 @@ pub struct Listed {
     pub card: Arc<Card>,
     /// Whether a person brought it.
     pub imported: bool,
+    /// Whether it can be downloaded, once more if need be.
+    pub offered: bool,
     /// Where it is.
     pub availability: ModelAvailability,
 }
@@ -129,12 +135,16 @@ pub struct Models {
 #[derive(Debug)]
 struct Shared {
     folder: Folder,
+    /// Remembers what was brought.
+    history: History,
     offers: Vec<Offer>,
     sources: Sources,
     servers: Servers,
     limits: Mutex<Limits>,
     listing: watch::Sender<Vec<Listed>>,
     jobs: Mutex<BTreeMap<ModelId, Job>>,
+    /// Held from asking for room until it is promised: two that ask at once would be given the same.
+    asking_for_room: tokio::sync::Mutex<()>,
     brought: Mutex<BTreeMap<ModelId, Brought>>,
     /// The youngest last.
     cuttings: tokio::sync::Mutex<Vec<(CutName, Cutting)>>,
@@ -147,8 +157,20 @@ struct Job {
     task: JoinHandle<()>,
     /// Bytes of storage that it will have taken.
     bytes: u64,
-    /// Whether what it does can be gone on with another time.
-    can_wait: bool,
+    errand: Errand,
+}
+
+/// What is done with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    /// It comes from a server.
+    Fetch,
+    /// It comes from another folder of this machine, and can come another time as well.
+    Take,
+    /// It is read once.
+    Read,
+    /// It is copied: that would have to begin anew, if it can be had again at all.
+    Copy,
 }
 
 /// A file as it was, and a way to cut it.
@@ -158,6 +180,13 @@ struct CutName {
     file_bytes: u64,
     modified: Option<std::time::SystemTime>,
     n_shards: u32,
+}
+
+impl Network {
+    /// Returns whether nothing may be fetched over it.
+    fn is_closed(self) -> bool {
+        self.is_metered && !self.may_cost
+    }
 }
 
 impl Listed {
@@ -179,6 +208,7 @@ impl Listed {
             needed_bytes: shape.needed_bytes(),
             languages: self.card.languages.clone(),
             imported: self.imported,
+            offered: self.offered,
             availability: self.availability.clone(),
             fits_here,
             fits_group,
@@ -187,39 +217,46 @@ impl Listed {
 }
 
 impl Models {
-    /// Looks at what is here. Downloads that were broken off wait for [`resume`](Self::resume); files that people
-    /// brought and that were not read to the end are read again.
+    /// Looks at what is here, and at what `history` remembers of what people brought. Downloads that were broken off wait
+    /// for [`resume`](Self::resume); files that people brought and that were not read to the end are read again.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be made or read.
-    pub async fn open(config: Config) -> Result<Self, Trouble> {
-        let (folder, offers, brought, listing) = on_disk(move || -> io::Result<_> {
+    /// If the folder cannot be made or read, or what was brought cannot be remembered.
+    pub async fn open(config: Config, history: History) -> Result<Self, Trouble> {
+        let known = history.run(|archive| archive.models()).await?;
+        let (folder, offers, brought, adopted, listing) = on_disk(move || -> io::Result<_> {
             let folder = Folder::make(&config.folder)?;
-            let brought = brought::load(&folder.brought());
-            if let Some(brought) = &brought {
-                let lie_at_paths = brought.values().filter_map(Brought::lies_at);
-                let swept = folder.remove_copies_but(&lie_at_paths.collect::<Vec<_>>());
-                let _ = swept.inspect_err(|error| tracing::warn!(%error, "A copy stays")); // until the next start
+            let mut brought = BTreeMap::new();
+            for mut known in known.into_iter().filter(|known| is_sha256(&known.id.0)) {
+                if let Place::Path(path) = &mut known.place {
+                    *path = folder.recalled(path)?;
+                }
+                brought.insert(known.id.clone(), Brought::remembered(known));
             }
-            let brought = brought.unwrap_or_default();
+            let adopted = adopt(&folder, &config.offers, &mut brought);
             let listing = list(&folder, &config.offers, &brought)?;
-            Ok((folder, config.offers, brought, listing))
+            Ok((folder, config.offers, brought, adopted, listing))
         })
         .await??;
         let models = Self {
             shared: Arc::new(Shared {
                 folder,
+                history,
                 offers,
                 sources: config.sources,
                 servers: Servers::new(config.patience),
                 limits: Mutex::new(config.limits),
                 listing: watch::Sender::new(listing),
                 jobs: Mutex::default(),
+                asking_for_room: tokio::sync::Mutex::default(),
                 brought: Mutex::new(brought),
                 cuttings: tokio::sync::Mutex::default(),
             }),
         };
+        for known in adopted {
+            models.shared.remember(known).await?;
+        }
         models.shared.read_unread();
         Ok(models)
     }
@@ -263,12 +300,17 @@ impl Models {
         }
         let sources = shared.sources.of(&offer);
         let is_local = matches!(sources.first(), Some(source::Source::File(_)));
-        if network.is_metered && !network.may_cost && !is_local {
+        if network.is_closed() && !is_local {
             return Err(Trouble::Metered);
         }
+        let errand = match is_local {
+            true => Errand::Take,
+            false => Errand::Fetch,
+        };
 
+        let _alone = shared.asking_for_room.lock().await;
         let missing_bytes = shared.check_room(&offer).await?;
-        shared.begin(&offer, sources, missing_bytes);
+        shared.begin(&offer, sources, missing_bytes, errand);
         Ok(())
     }
 
@@ -287,10 +329,10 @@ impl Models {
         on_disk(move || shared.forget_wish(&id)).await?
     }
 
-    /// Stops all that [`resume`](Self::resume) goes on with: the app is suspended, or the network costs money. A copy
-    /// would have to begin anew, if it can be had again at all: it is left alone.
+    /// Stops all that [`resume`](Self::resume) goes on with: the app is suspended. A copy would have to begin anew: it is
+    /// left alone.
     pub async fn suspend(&self) {
-        self.shared.stop_all(|job| job.can_wait).await;
+        self.shared.stop_all(|errand| errand != Errand::Copy).await;
     }
 
     /// Stops everything: the app ends.
@@ -299,12 +341,16 @@ impl Models {
     }
 
     /// Goes on with downloads that nobody has paused: those that were suspended, or broken off when the app ended; and
-    /// with reading what was brought.
+    /// with reading what was brought. Those that this network forbids are stopped, and go on when it is called for
+    /// another.
     ///
     /// # Errors
     ///
-    /// The last that a [`download`](Self::download) failed with.
+    /// The first that a [`download`](Self::download) failed with.
     pub async fn resume(&self, network: Network) -> Result<(), Trouble> {
+        if network.is_closed() {
+            self.shared.stop_all(|errand| errand == Errand::Fetch).await;
+        }
         self.shared.read_unread();
         let mut outcome = Ok(());
         for offer in self.shared.offers.clone() {
@@ -328,10 +374,8 @@ impl Models {
     pub async fn delete(&self, id: &ModelId) -> Result<(), Trouble> {
         self.get(id)?; // before its name becomes that of a file
         self.shared.stop(id).await;
-        let shared = Arc::clone(&self.shared);
-        let id = id.clone();
 
-        on_disk(move || shared.delete(&id)).await?
+        self.shared.delete(id).await
     }
 
     /// Takes a file that a person picked into the list, and uses it where it lies, or, where that cannot be, a copy. That
@@ -346,6 +390,7 @@ impl Models {
     pub async fn import(&self, picked: Picked) -> Result<Option<ModelId>, Trouble> {
         let settled = match on_disk(move || picked.settle()).await?? {
             Settling::Stays(settled) => settled,
+            Settling::Given { path, name } => self.shared.keep(path, name).await?,
             Settling::Moves(loose) => match self.shared.copy(loose).await? {
                 Some(settled) => settled,
                 None => return Ok(None),
@@ -358,7 +403,7 @@ impl Models {
     async fn take_in(&self, settled: Settled) -> Result<ModelId, Trouble> {
         let shared = Arc::clone(&self.shared);
         let (brought, card) = on_disk(move || shared.look(settled)).await??;
-        let id = brought.id.clone();
+        let id = brought.known.id.clone();
         let is_here = self
             .get(&id)
             .is_ok_and(|listed| listed.availability == ModelAvailability::Here);
@@ -379,9 +424,9 @@ impl Models {
         let unopened = brought.values().filter(|brought| brought.held.is_none());
 
         unopened
-            .filter_map(|brought| match &brought.place {
-                brought::Place::Address(address) => Some((brought.id.clone(), address.clone())),
-                brought::Place::Path(_) => None,
+            .filter_map(|brought| match &brought.known.place {
+                Place::Address(address) => Some((brought.known.id.clone(), address.clone())),
+                Place::Path(_) => None,
             })
             .collect()
     }
@@ -401,7 +446,7 @@ impl Models {
         };
         let card = on_disk(move || {
             let path = brought.unchanged_path()?;
-            Ok::<_, Trouble>((brought.sha256.is_some(), Card::read(&path)?))
+            Ok::<_, Trouble>((brought.known.sha256.is_some(), Card::read(&path)?))
         });
 
         let (was_read, card) = card.await??;
@@ -482,6 +527,7 @@ impl Shared {
             id: id.clone(),
             card: Arc::new(card),
             imported: true,
+            offered: self.offers.iter().any(|offer| offer.id == *id),
             availability,
         };
         self.listing.send_modify(|listing| {
@@ -513,10 +559,10 @@ impl Shared {
         }
     }
 
-    async fn stop_all(&self, which: impl Fn(&Job) -> bool) {
+    async fn stop_all(&self, which: impl Fn(Errand) -> bool) {
         let ids = {
             let jobs = lock(&self.jobs);
-            let wanted = jobs.iter().filter(|(_, job)| which(job));
+            let wanted = jobs.iter().filter(|(_, job)| which(job.errand));
             wanted.map(|(id, _)| id.clone()).collect::<Vec<_>>()
         };
 
@@ -555,6 +601,7 @@ impl Shared {
     /// own: what it will be called is known when it is here.
     async fn copy(self: &Arc<Self>, loose: Loose) -> Result<Option<Settled>, Trouble> {
         let shared = Arc::clone(self);
+        let alone = self.asking_for_room.lock().await;
         let (Loose { file, name }, card) = on_disk(move || {
             let card = loose.card()?;
             shared.check_room_for(card.file_bytes)?;
@@ -571,7 +618,7 @@ impl Shared {
 
         let (done, copied) = oneshot::channel();
         let path = to.clone();
-        self.start(&id, bytes, false, |shared, stop| {
+        self.start(&id, bytes, Errand::Copy, |shared, stop| {
             let copy = Copy {
                 file,
                 to,
@@ -585,6 +632,7 @@ impl Shared {
                 let _ = done.send(copied.flatten()); // whoever waits for it may be gone
             }
         });
+        drop(alone);
         let copied = copied.await;
         self.stop(&id).await; // it has ended
         self.forget(&id);
@@ -597,6 +645,17 @@ impl Shared {
             Ok(Ok(false)) | Err(_) => Ok(None),
             Ok(Err(trouble)) => Err(trouble),
         }
+    }
+
+    /// Moves a file here that is the app's already: it takes no more room than before.
+    async fn keep(&self, from: PathBuf, name: String) -> Result<Settled, Trouble> {
+        let to = self.folder.new_copy();
+
+        on_disk(move || {
+            std::fs::rename(from, &to)?;
+            Ok(Settled::at(to.canonicalize()?, name))
+        })
+        .await?
     }
 
     /// Looks at a file where it stays.
@@ -619,8 +678,14 @@ impl Shared {
         Ok(())
     }
 
-    fn begin(self: &Arc<Self>, offer: &Offer, sources: Vec<source::Source>, bytes: u64) {
-        self.start(&offer.id, bytes, true, |shared, stop| {
+    fn begin(
+        self: &Arc<Self>,
+        offer: &Offer,
+        sources: Vec<source::Source>,
+        bytes: u64,
+        errand: Errand,
+    ) {
+        self.start(&offer.id, bytes, errand, |shared, stop| {
             shared.set(
                 &offer.id,
                 ModelAvailability::Downloading {
@@ -671,7 +736,7 @@ impl Shared {
         self: &Arc<Self>,
         id: &ModelId,
         bytes: u64,
-        can_wait: bool,
+        errand: Errand,
         job: impl FnOnce(&Arc<Self>, watch::Receiver<bool>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -686,7 +751,7 @@ impl Shared {
             stop,
             task,
             bytes,
-            can_wait,
+            errand,
         };
         jobs.insert(id.clone(), job);
     }
@@ -699,8 +764,9 @@ impl Shared {
                 let listed = listing.iter().find(|listed| listed.id == *id);
                 listed.is_some_and(|l| matches!(l.availability, ModelAvailability::Failed { .. }))
             };
-            let unread = brought.values().filter(|brought| brought.sha256.is_none());
-            let unread = unread.map(|brought| brought.id.clone());
+            let known = brought.values().map(|brought| &brought.known);
+            let unread = known.filter(|known| known.sha256.is_none());
+            let unread = unread.map(|known| known.id.clone());
             unread.filter(|id| !has_failed(id)).collect::<Vec<_>>()
         };
 
@@ -711,15 +777,19 @@ impl Shared {
 
     /// Reads a file that a person brought to its end, for its hash.
     fn read_through(self: &Arc<Self>, id: &ModelId) {
-        self.start(id, 0, true, |shared, stop| {
+        self.start(id, 0, Errand::Read, |shared, stop| {
             let mut progress = Progress::new(shared.tell(id));
             let (shared, id) = (Arc::clone(shared), id.clone());
             async move {
                 let (of, reader) = (id.clone(), Arc::clone(&shared));
-                let ended = on_disk(move || reader.hash_brought(&of, &mut progress, &stop)).await;
-                let availability = match ended.flatten() {
-                    Ok(true) => ModelAvailability::Here,
-                    Ok(false) => return,
+                let hashed = on_disk(move || reader.hash_brought(&of, &mut progress, &stop)).await;
+                let read = match hashed.flatten() {
+                    Ok(Some(known)) => shared.was_read(known).await,
+                    Ok(None) => return,
+                    Err(trouble) => Err(trouble),
+                };
+                let availability = match read {
+                    Ok(()) => ModelAvailability::Here,
                     Err(trouble) => failed(&trouble),
                 };
                 shared.set(&id, availability);
@@ -727,13 +797,13 @@ impl Shared {
         });
     }
 
-    /// Returns whether it was read to its end.
+    /// Returns it with its hash, if it was read to its end.
     fn hash_brought(
         &self,
         id: &ModelId,
         progress: &mut Progress,
         stop: &watch::Receiver<bool>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<Option<KnownModel>, Trouble> {
         let brought = lock(&self.brought)
             .get(id)
             .cloned()
@@ -744,7 +814,7 @@ impl Shared {
             !*stop.borrow()
         })?;
         let Some((hasher, _)) = hashed else {
-            return Ok(false);
+            return Ok(None);
         };
         brought.unchanged_path()?;
 
@@ -753,37 +823,62 @@ impl Shared {
         if is_offered && sha256 != id.0 {
             return Err(Trouble::Damaged);
         }
-        let mut list = lock(&self.brought);
-        if let Some(brought) = list.get_mut(id) {
-            brought.sha256 = Some(sha256);
+        Ok(Some(KnownModel {
+            sha256: Some(sha256),
+            ..brought.known
+        }))
+    }
+
+    /// Remembers a model that was brought, over the next start.
+    async fn remember(&self, mut known: KnownModel) -> Result<(), Trouble> {
+        if let Place::Path(path) = &mut known.place {
+            *path = self.folder.remembered(path)?;
         }
-        brought::save(&self.folder.brought(), &list)?;
-        Ok(true)
+        let remembered = self
+            .history
+            .run(move |archive| archive.remember_model(&known));
+
+        Ok(remembered.await?)
+    }
+
+    /// A model that was brought has been read to its end.
+    async fn was_read(&self, known: KnownModel) -> Result<(), Trouble> {
+        self.remember(known.clone()).await?;
+
+        if let Some(brought) = lock(&self.brought).get_mut(&known.id) {
+            brought.known = known;
+        }
+        Ok(())
     }
 
     async fn bring(self: &Arc<Self>, brought: Brought, card: Card) -> Result<(), Trouble> {
-        let id = brought.id.clone();
-        let shared = Arc::clone(self);
-        on_disk(move || {
-            let mut list = lock(&shared.brought);
-            let before = list.insert(brought.id.clone(), brought);
-            brought::save(&shared.folder.brought(), &list)?;
-            before.map_or(Ok(()), |before| shared.remove_copy(&before))
-        })
-        .await??;
+        let id = brought.known.id.clone();
+        self.remember(brought.known.clone()).await?;
+        let before = lock(&self.brought).insert(id.clone(), brought);
+        if let Some(before) = before {
+            let shared = Arc::clone(self);
+            on_disk(move || shared.remove_copy(&before)).await??;
+        }
 
         self.show(&id, card, ModelAvailability::Checking { done_bytes: 0 });
         Ok(())
     }
 
-    fn delete(&self, id: &ModelId) -> Result<(), Trouble> {
-        self.folder.remove(id)?;
-        let mut list = lock(&self.brought);
-        if let Some(brought) = list.remove(id) {
-            brought::save(&self.folder.brought(), &list)?;
-            self.remove_copy(&brought)?;
-        }
-        drop(list);
+    /// Removes the file first: what is remembered without a file can be removed once more, a file that is not remembered
+    /// would be taken in again.
+    async fn delete(self: &Arc<Self>, id: &ModelId) -> Result<(), Trouble> {
+        let brought = lock(&self.brought).get(id).cloned();
+        let (shared, of) = (Arc::clone(self), id.clone());
+        on_disk(move || {
+            shared.folder.remove(&of)?;
+            brought.map_or(Ok(()), |brought| shared.remove_copy(&brought))
+        })
+        .await??;
+        let of = id.clone();
+        self.history
+            .run(move |archive| archive.forget_model(&of))
+            .await?;
+        lock(&self.brought).remove(id);
 
         let offer = self.offers.iter().find(|offer| offer.id == *id);
         self.listing.send_modify(|listing| match offer {
@@ -864,6 +959,7 @@ impl Listed {
             id: offer.id.clone(),
             card: Arc::clone(&offer.card),
             imported: false,
+            offered: true,
             availability,
         }
     }
@@ -885,7 +981,9 @@ fn list(
     }
     let is_offered = |id: &ModelId| offers.iter().any(|offer| offer.id == *id);
 
-    let others = brought.values().filter(|brought| !is_offered(&brought.id));
+    let others = brought
+        .values()
+        .filter(|brought| !is_offered(&brought.known.id));
     listing.extend(others.map(|brought| list_brought(brought, None)));
     for id in folder.wholes()?.into_iter().filter(|id| !is_offered(id)) {
         match Card::read(&folder.whole(&id)) {
@@ -893,6 +991,7 @@ fn list(
                 id,
                 card: Arc::new(card),
                 imported: false,
+                offered: false,
                 availability: ModelAvailability::Here,
             }),
             Err(error) => tracing::warn!(%error, "A file among the models is none"),
@@ -921,9 +1020,39 @@ fn offered(folder: &Folder, offer: &Offer) -> io::Result<ModelAvailability> {
     })
 }
 
+/// Takes in the copies that are not remembered, if they are whole models: the app was killed before it remembered them, or
+/// the history was lost. All others were broken off, or have been replaced, and are removed.
+fn adopt(
+    folder: &Folder,
+    offers: &[Offer],
+    brought: &mut BTreeMap<ModelId, Brought>,
+) -> Vec<KnownModel> {
+    let known = brought.values().filter_map(Brought::lies_at);
+    let copies = folder.copies_but(&known.collect::<Vec<_>>());
+    let copies = copies.inspect_err(|error| tracing::warn!(%error, "Copies cannot be looked for"));
+    let mut adopted = Vec::new();
+
+    for copy in copies.unwrap_or_default() {
+        let settled = Settled::at(copy.clone(), COPY_NAME.into());
+        match settled.look(offers) {
+            Ok((found, _)) if !brought.contains_key(&found.known.id) => {
+                adopted.push(found.known.clone());
+                brought.insert(found.known.id.clone(), found);
+            }
+            Ok(_) | Err(_) => {
+                let removed = folder.remove_copy(&copy);
+                let _ = removed.inspect_err(|error| tracing::warn!(%error, "A copy stays")); // until the next start
+            }
+        }
+    }
+
+    adopted
+}
+
 fn list_brought(brought: &Brought, offer: Option<&Offer>) -> Listed {
     let card = brought.unchanged_path().and_then(|path| Card::read(&path));
-    let availability = match (&card, &brought.sha256) {
+    let known = &brought.known;
+    let availability = match (&card, &known.sha256) {
         (Ok(_), Some(_)) => ModelAvailability::Here,
         (Ok(_), None) => ModelAvailability::Checking { done_bytes: 0 },
         (Err(trouble), _) => failed(trouble),
@@ -931,13 +1060,14 @@ fn list_brought(brought: &Brought, offer: Option<&Offer>) -> Listed {
     let card = match (card, offer) {
         (Ok(card), _) => Arc::new(card),
         (Err(_), Some(offer)) => Arc::clone(&offer.card),
-        (Err(_), None) => Arc::new(Card::unknown(&brought.file_name, brought.file_bytes)),
+        (Err(_), None) => Arc::new(Card::unknown(&known.file_name, known.file_bytes)),
     };
 
     Listed {
-        id: brought.id.clone(),
+        id: known.id.clone(),
         card,
         imported: true,
+        offered: offer.is_some(),
         availability,
     }
 }

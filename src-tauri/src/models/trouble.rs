@@ -6,6 +6,7 @@ use gguf_tools::ReadError;
 use url::Url;
 
 use crate::api::{Problem, ServerFault};
+use crate::history::HistoryError;
 
 /// Why a model cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +100,9 @@ pub enum Trouble {
         /// Why, in a sentence that says what would do.
         detail: String,
     },
+    /// The file is no plain one, or longer than models are.
+    #[error("this is no plain file, or too long for a model")]
+    NotAFile,
     /// A file that was brought is no longer where it was.
     #[error("the file {name} is gone: it was moved or deleted")]
     Vanished {
@@ -160,6 +164,18 @@ impl From<io::Error> for Trouble {
     }
 }
 
+impl From<HistoryError> for Trouble {
+    fn from(error: HistoryError) -> Self {
+        if let Problem::StorageShort { missing_bytes } = error.problem() {
+            return Self::StorageShort { missing_bytes };
+        }
+
+        Self::Disk {
+            detail: error.to_string(),
+        }
+    }
+}
+
 impl From<ReadError> for Trouble {
     fn from(error: ReadError) -> Self {
         Self::Unfit {
@@ -212,6 +228,10 @@ impl From<&Trouble> for Problem {
             Trouble::Unsupported { architecture } => Self::Unsupported {
                 architecture: architecture.clone(),
             },
+            Trouble::Unfit { detail } => Self::Unfit {
+                detail: detail.clone(),
+            },
+            Trouble::NotAFile => Self::NotAFile,
             Trouble::Vanished { name } => Self::FileGone { name: name.clone() },
             Trouble::Changed { name } => Self::FileChanged { name: name.clone() },
             other => Self::other(other),

@@ -22,6 +22,7 @@ use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::listeners::Listeners;
 use super::request::Reply;
 use super::worker::Worker;
 use crate::answering::{Ended, Writing, ask_of, figures_of};
@@ -65,7 +66,7 @@ pub struct Open {
     writing: Writing,
     /// What was written and handed on.
     text: String,
-    events: mpsc::UnboundedSender<AnswerEvent>,
+    events: Listeners<AnswerEvent>,
     state: State,
     /// How often it broke off under way since text came last.
     n_losses: u32,
@@ -89,14 +90,13 @@ impl Worker {
     pub(super) async fn ask(
         &mut self,
         question: Question,
-        events: mpsc::UnboundedSender<AnswerEvent>,
-        reply: Reply<()>,
+        reply: Reply<mpsc::UnboundedReceiver<AnswerEvent>>,
     ) {
-        let begun = match self.begin(&question, &events).await {
-            Ok(open) => {
+        let begun = match self.begin(&question).await {
+            Ok((open, heard)) => {
                 self.answers.insert(question.conversation, open);
                 self.recount().await;
-                Ok(())
+                Ok(heard)
             }
             Err(problem) => Err(problem),
         };
@@ -108,8 +108,7 @@ impl Worker {
     async fn begin(
         &mut self,
         question: &Question,
-        events: &mpsc::UnboundedSender<AnswerEvent>,
-    ) -> Result<Open, Problem> {
+    ) -> Result<(Open, mpsc::UnboundedReceiver<AnswerEvent>), Problem> {
         if self.answers.contains_key(&question.conversation) {
             return Err(Problem::Busy);
         }
@@ -125,25 +124,37 @@ impl Worker {
         let (begun, conversation) = taken.await.map_err(|error| error.problem())?;
         let ask = ask_of(&conversation, self.luck.random_range(0..SEED_MAX));
 
-        let _ = events.send(AnswerEvent::Begun {
+        let events = Listeners::with(vec![AnswerEvent::Begun {
             dropped_from: begun.dropped_from,
             added: begun.added,
-        }); // nobody may listen
-        Ok(Open {
+        }]);
+        let heard = events.join();
+        let open = Open {
             id: begun.answer,
             begun_unix_ms: now,
             ask,
             model: None,
             writing: Writing::new(),
             text: String::new(),
-            events: events.clone(),
+            events,
             state: State::Waits {
                 until: Instant::now() + PATIENCE,
             },
             n_losses: 0,
             until: None,
             stopped_at: None,
-        })
+        };
+        Ok((open, heard))
+    }
+
+    /// Returns the stream of an answer that is being written, as if from its beginning.
+    pub(super) fn watch_answer(
+        &self,
+        conversation: &ConversationId,
+    ) -> Option<mpsc::UnboundedReceiver<AnswerEvent>> {
+        let open = self.answers.get(conversation)?;
+
+        Some(open.events.join_after(open.so_far()))
     }
 
     /// Says why nothing can be asked at all.
@@ -232,7 +243,7 @@ impl Worker {
         match open.writing.hear(word.answer, Instant::now().into_std()) {
             Ok(Some(event)) => {
                 if open.text.is_empty() {
-                    let _ = open.events.send(event); // nobody may listen
+                    open.events.tell(&event);
                 }
             }
             Ok(None) => {}
@@ -293,7 +304,7 @@ impl Worker {
             .map_err(|error| error.problem())?;
         if let Some(open) = self.answers.get_mut(conversation) {
             open.writes(&text);
-            let _ = open.events.send(AnswerEvent::Text { text }); // nobody may listen
+            open.events.tell(&AnswerEvent::Text { text });
         }
         Ok(())
     }
@@ -318,9 +329,9 @@ impl Worker {
         let message = written.unwrap_or_else(|error| {
             // Its conversation was deleted, as a rule.
             tracing::info!(%error, "The end of an answer cannot be kept");
-            open.message(ended.outcome, figures)
+            open.message(open.text.clone(), ended.outcome, figures)
         });
-        let _ = open.events.send(AnswerEvent::End { message }); // nobody may listen
+        open.events.tell(&AnswerEvent::End { message });
         self.recount().await;
     }
 
@@ -407,9 +418,7 @@ impl Worker {
                 .run(move |archive| archive.note(&id, what, now))
                 .await;
             match (noted, self.answers.get(&conversation)) {
-                (Ok(message), Some(open)) => {
-                    let _ = open.events.send(AnswerEvent::Notice { message }); // nobody may listen
-                }
+                (Ok(message), Some(open)) => open.events.tell(&AnswerEvent::Notice { message }),
                 (Err(error), _) => tracing::warn!(%error, "A notice cannot be kept"),
                 (Ok(_), None) => {}
             }
@@ -492,20 +501,38 @@ impl Open {
         if self.ask.written.len() >= self.ask.max_tokens as usize {
             Some(Ended::cut_off())
         } else if self.model != model {
-            let problem = Problem::other("another model runs by now");
-            Some(Ended::failed(problem))
+            Some(Ended::failed(Problem::OtherModel))
         } else {
             None
         }
     }
 
+    /// Returns what is heard by who takes it up where it is: the answer in place of what was loaded of it, and how far it
+    /// is.
+    fn so_far(&self) -> Vec<AnswerEvent> {
+        let begun = AnswerEvent::Begun {
+            dropped_from: Some(self.id.clone()),
+            added: vec![self.message(String::new(), AnswerOutcome::UnderWay, None)],
+        };
+        let stage = match self.writing.stage() {
+            _ if !self.text.is_empty() => AnswerEvent::Text {
+                text: self.text.clone(),
+            },
+            QuestionStage::Waiting { ahead } => AnswerEvent::Queued { ahead },
+            QuestionStage::Reading { done, total } => AnswerEvent::Reading { done, total },
+            QuestionStage::Writing { .. } => return vec![begun], // its words are about to be handed on
+        };
+
+        vec![begun, stage]
+    }
+
     /// Returns the answer as it would be kept.
-    fn message(&self, outcome: AnswerOutcome, figures: Option<Figures>) -> Message {
+    fn message(&self, text: String, outcome: AnswerOutcome, figures: Option<Figures>) -> Message {
         Message {
             id: self.id.clone(),
             at_unix_ms: self.begun_unix_ms,
             body: MessageBody::Answer {
-                text: self.text.clone(),
+                text,
                 outcome,
                 figures,
             },
@@ -574,7 +601,6 @@ mod tests {
     use super::*;
 
     fn open() -> Open {
-        let (events, _) = mpsc::unbounded_channel();
         Open {
             id: MessageId("m".into()),
             begun_unix_ms: 0,
@@ -589,7 +615,7 @@ mod tests {
             model: None,
             writing: Writing::new(),
             text: String::new(),
-            events,
+            events: Listeners::default(),
             state: State::Waits {
                 until: Instant::now(),
             },

@@ -26,9 +26,14 @@ impl<T: Clone> Listeners<T> {
 
     /// Returns a stream of what happens from now on.
     pub fn join(&self) -> mpsc::UnboundedReceiver<T> {
+        self.join_after(Vec::new())
+    }
+
+    /// Returns a stream of what has happened, as far as it is told here, and of what happens from now on.
+    pub fn join_after(&self, happened: Vec<T>) -> mpsc::UnboundedReceiver<T> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut inner = self.lock();
-        for what in inner.kept.drain(..) {
+        for what in inner.kept.drain(..).chain(happened) {
             let _ = sender.send(what); // the receiver is here
         }
         inner.streams.push(sender);

@@ -16,6 +16,7 @@ mod models;
 mod people;
 mod phone;
 mod request;
+mod telling;
 mod worker;
 
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ use tokio::task::JoinHandle;
 
 use crate::api::{
     AnswerEvent, AppState, Beat, Conversation, ConversationId, Diagnostics, Forecasts,
-    ImportResult, ModelId, Notice, Problem, Question, SearchHit,
+    ImportResult, ModelId, Notice, PermissionKind, PermissionStatus, Problem, Question, ScanResult,
+    SearchHit,
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
@@ -182,15 +184,21 @@ impl Session {
         &self,
         question: Question,
     ) -> Result<mpsc::UnboundedReceiver<AnswerEvent>, Problem> {
-        let (events, receiver) = mpsc::unbounded_channel();
-        self.request(|reply| Request::Ask {
-            question,
-            events,
-            reply,
-        })
-        .await?;
+        self.request(|reply| Request::Ask(question, reply)).await
+    }
 
-        Ok(receiver)
+    /// Takes up the stream of an answer that is being written, as if from its beginning: for a page that was loaded anew.
+    /// `None` if none is being written there. Who heard it before hears it still.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub async fn watch_answer(
+        &self,
+        conversation: ConversationId,
+    ) -> Result<Option<mpsc::UnboundedReceiver<AnswerEvent>>, Problem> {
+        self.request(|reply| Request::WatchAnswer(conversation, reply))
+            .await
     }
 
     /// Makes a conversation.
@@ -238,6 +246,37 @@ impl Session {
         self.request(|reply| Request::Import(picked, reply)).await
     }
 
+    /// Asks a person whether the app may do this; the answer is in the state, too.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot ask.
+    pub async fn request_permission(
+        &self,
+        permission: PermissionKind,
+    ) -> Result<PermissionStatus, Problem> {
+        let status = self.platform.request_permission(permission).await?;
+        self.turn(Turn::Permissions);
+
+        Ok(status)
+    }
+
+    /// Lets a person hold a code before the camera, and asks whether that may be used, if nobody was asked yet.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot ask, or its camera fails.
+    pub async fn scan(&self) -> Result<ScanResult, Problem> {
+        if !self.platform.has_camera() {
+            return Ok(ScanResult::NoCamera);
+        }
+
+        match self.request_permission(PermissionKind::Camera).await? {
+            PermissionStatus::Granted | PermissionStatus::NotNeeded => self.platform.scan().await,
+            PermissionStatus::NotAsked | PermissionStatus::Denied => Ok(ScanResult::Denied),
+        }
+    }
+
     /// Lets a person choose where to write a text. Returns whether they did.
     ///
     /// # Errors
@@ -281,6 +320,15 @@ impl Session {
             tracing::warn!(
                 "A turn of the system's was not noted: the session is busy, or has ended"
             );
+        }
+    }
+
+    /// Lets go of everybody, because the system is about to stop the app: answers are stopped and kept, others are told.
+    /// Returns when that is done; [`Turn::Resumed`] ends it.
+    pub async fn suspend(&self) {
+        let (done, suspended) = oneshot::channel();
+        if self.requests.send(Request::Suspend(done)).await.is_ok() {
+            let _ = suspended.await; // it may have ended
         }
     }
 

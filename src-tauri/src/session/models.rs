@@ -94,10 +94,10 @@ enum By {
 
 impl Shelf {
     /// Looks at what is here.
-    pub async fn open(config: &Config, _history: &History) -> Result<Self, OpenError> {
+    pub async fn open(config: &Config, history: &History) -> Result<Self, OpenError> {
         let folder = config.data.join(MODELS_FOLDER);
-        let models = Models::open(models::Config::new(folder, config.models.clone()));
-        let models = models
+        let config = models::Config::new(folder, config.models.clone());
+        let models = Models::open(config, history.clone())
             .await
             .map_err(|trouble| OpenError::Models(trouble.to_string()))?;
         let mut listing = models.watch();
@@ -129,6 +129,20 @@ impl Shelf {
     /// Returns what is taken of the storage.
     pub fn storage(&self) -> Storage {
         self.storage.clone()
+    }
+
+    /// Returns whether a model is coming, or being read.
+    pub fn are_coming(&self) -> bool {
+        let listing = self.listing.borrow();
+
+        listing.iter().any(|listed| {
+            matches!(
+                listed.availability,
+                ModelAvailability::Downloading { .. }
+                    | ModelAvailability::Copying { .. }
+                    | ModelAvailability::Checking { .. }
+            )
+        })
     }
 
     /// Returns the models as a screen shows them.
@@ -227,7 +241,7 @@ impl Worker {
 
         handle.set_limits(self.limits()).await;
         if let Some(reading) = self.reading {
-            handle.set_device(reading.snapshot).await;
+            handle.set_device(reading).await;
         }
         handle.set_visible(self.decided.settings.visible).await;
         handle.set_looking(self.looking).await;
@@ -354,12 +368,15 @@ impl Worker {
 
     // Getting them
 
-    fn network_of(&self) -> Network {
-        let device = self.view.device();
-        let device = device.unwrap_or_else(|| self.platform.device());
+    /// Returns what this phone is connected by.
+    pub(super) fn connection(&self) -> Network {
+        let is_metered = match &self.reading {
+            Some(reading) => reading.is_metered,
+            None => self.platform.device().metered,
+        };
 
         Network {
-            is_metered: device.metered,
+            is_metered,
             may_cost: self.decided.settings.use_metered,
         }
     }
@@ -367,7 +384,7 @@ impl Worker {
     pub(super) async fn download(&self, id: &ModelId) -> Result<(), Problem> {
         let models = self.models.models.clone();
 
-        Ok(models.download(id, self.network_of()).await?)
+        Ok(models.download(id, self.connection()).await?)
     }
 
     pub(super) async fn pause_download(&self, id: &ModelId) -> Result<(), Problem> {
@@ -417,9 +434,13 @@ impl Worker {
         }
     }
 
-    /// Goes on with downloads that nobody has paused.
+    /// Goes on with downloads that nobody has paused; stops those that would cost money where that is not allowed.
     pub(super) async fn resume_downloads(&self) {
-        if let Err(trouble) = self.models.models.resume(self.network_of()).await {
+        if self.suspended {
+            return; // it is done when the app is in front again
+        }
+
+        if let Err(trouble) = self.models.models.resume(self.connection()).await {
             tracing::info!(%trouble, "A download does not go on");
         }
     }
@@ -629,6 +650,7 @@ impl Worker {
 
     /// The app is behind others, and may be stopped at any moment: answers end and are kept, others are told.
     pub(super) async fn suspend(&mut self) {
+        self.changed = true;
         self.suspended = true;
         self.end_all_answers().await;
 
@@ -642,25 +664,17 @@ impl Worker {
         tokio::join!(leaving, self.models.models.suspend());
     }
 
-    /// The app is in front again.
+    /// The app is in front again, wherever a person was meanwhile: perhaps in the settings.
     pub(super) async fn resume(&mut self) {
+        self.ask_permissions();
+        self.tell_again();
         if !std::mem::replace(&mut self.suspended, false) {
             return;
         }
-        self.ask_permissions();
         self.resume_downloads().await;
 
         if let Node::Up { handle, .. } = &self.node {
             handle.resume().await;
-        }
-    }
-
-    /// The system is short of memory: what is only kept for later is given back.
-    pub(super) async fn low_memory(&mut self) {
-        tracing::warn!("The system is short of memory");
-
-        if let Ok(handle) = self.handle() {
-            handle.forget_spares().await;
         }
     }
 }

@@ -19,8 +19,7 @@ const INVITE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 const UNSEEN_LIFETIME: Duration = Duration::from_millis(1);
 
 impl Worker {
-    /// Looks for other phones, or does not. The node hears of them anyway; a knock at every address finds those that it
-    /// does not hear.
+    /// Looks for other phones, or does not. The node hears of them anyway.
     pub(super) async fn look(&mut self, on: bool) -> Result<(), Problem> {
         let was = std::mem::replace(&mut self.looking, on);
 
@@ -28,10 +27,16 @@ impl Worker {
             && was != on
         {
             handle.set_looking(on).await;
-            if on {
-                handle.probe().await;
-            }
         }
+        Ok(())
+    }
+
+    /// Knocks at every address of this network, for phones that are not heard. A network may take that for an attack: only
+    /// because a person asks for it.
+    pub(super) async fn knock(&mut self) -> Result<(), Problem> {
+        self.check_network()?;
+        self.handle()?.probe().await;
+
         Ok(())
     }
 
@@ -49,6 +54,7 @@ impl Worker {
         phone: &PhoneId,
         purpose: PairingPurpose,
     ) -> Result<(), Problem> {
+        self.check_network()?;
         let peer = peer_of(phone)?;
         let version = self.view.version(peer);
         if version != VersionMatch::Same {
@@ -85,6 +91,7 @@ impl Worker {
     }
 
     pub(super) async fn invite(&mut self) -> Result<(), Problem> {
+        self.check_network()?;
         let lifetime = INVITE_LIFETIME;
         self.view.wants_invite();
 
@@ -113,6 +120,7 @@ impl Worker {
     }
 
     async fn use_link(&mut self, invite: Invite) -> Result<(), Problem> {
+        self.check_network()?;
         let addresses = invite.addresses.iter();
         let addresses = addresses.filter_map(|address| address.parse().ok());
         let addresses = addresses.collect::<Vec<Multiaddr>>();
@@ -130,6 +138,7 @@ impl Worker {
 
     async fn use_code(&mut self, text: &str) -> Result<(), Problem> {
         let code = TypedCode::from_text(text).map_err(|error| problem_of(&error))?;
+        self.check_network()?;
         self.handle()?.present_typed(code).await;
 
         self.view.asks(None, Purpose::Join, true);

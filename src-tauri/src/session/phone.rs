@@ -9,9 +9,7 @@ use node::start::Handle;
 use super::answers::problem;
 use super::request::Order;
 use super::worker::{Node, Worker};
-use crate::api::{
-    Diagnostics, NetworkState, PermissionKind, PermissionStatus, Problem, SettingChange, Settings,
-};
+use crate::api::{Diagnostics, NetworkState, Problem, SettingChange, Settings};
 
 /// What models and shards may take if nobody says otherwise.
 const QUOTA_BYTES: u64 = 16 << 30;
@@ -45,6 +43,7 @@ impl Worker {
             Order::Welcome => self.welcome().await,
             Order::ChangeSetting(change) => self.change_setting(change).await,
             Order::Look(on) => self.look(on).await,
+            Order::Knock => self.knock().await,
             Order::StartGroup => self.start_group().await,
             Order::Pair(phone, purpose) => self.pair(&phone, purpose).await,
             Order::Confirm(phone) => self.confirm(&phone).await,
@@ -99,6 +98,7 @@ impl Worker {
         welcomed.await.map_err(problem)?;
 
         self.decided.welcomed = true;
+        self.meet_others().await;
         Ok(())
     }
 
@@ -110,23 +110,23 @@ impl Worker {
             .run(move |archive| archive.save_settings(&kept));
         saved.await.map_err(problem)?;
 
+        let before = self.connection();
         self.decided.settings = settings;
         self.instruct_node().await;
         self.limit_models();
+        if self.connection() != before {
+            self.resume_downloads().await;
+        }
         Ok(())
     }
 
     /// Returns whether this phone can reach others.
     pub(super) fn network(&self) -> NetworkState {
-        let is_denied = self.permissions.iter().any(|permission| {
-            permission.kind == PermissionKind::LocalNetwork
-                && permission.status == PermissionStatus::Denied
-        });
-
         match &self.node {
-            _ if is_denied => NetworkState::NoPermission,
+            _ if self.lacks_network() => NetworkState::NoPermission,
             // Told to listen on this machine only, it does not look for more.
             Node::Up { .. } if self.config.listen.is_some() => NetworkState::Ok,
+            Node::Up { .. } if !self.meets_others => NetworkState::Looking,
             Node::Up { .. } => self.view.network(),
             Node::Starting => NetworkState::Looking,
             Node::Down { network, .. } => network.clone(),

@@ -18,14 +18,12 @@ pub enum Request {
     /// To do something: replied to when it was taken up. What comes of it is seen in the state.
     Do(Order, Reply<()>),
     /// To answer a question. The stream begins with `begun` and ends with `end`.
-    Ask {
-        /// The question.
-        question: Question,
-        /// The stream.
-        events: mpsc::UnboundedSender<AnswerEvent>,
-        /// Whether it was taken.
-        reply: Reply<()>,
-    },
+    Ask(Question, Reply<mpsc::UnboundedReceiver<AnswerEvent>>),
+    /// To let an answer be heard that is being written, as if from its beginning; `None` if none is.
+    WatchAnswer(
+        ConversationId,
+        Reply<Option<mpsc::UnboundedReceiver<AnswerEvent>>>,
+    ),
     /// To make a conversation.
     Create(Reply<ConversationId>),
     /// To hand a conversation over.
@@ -40,6 +38,8 @@ pub enum Request {
     Diagnostics(Reply<Diagnostics>),
     /// To note that the system's circumstances are others.
     Turn(Turn),
+    /// To let go of everybody: the app is behind others, and is stopped once this is done.
+    Suspend(oneshot::Sender<()>),
     /// To leave as phones should, and end.
     End(oneshot::Sender<()>),
 }
@@ -55,6 +55,8 @@ pub enum Order {
     ChangeSetting(SettingChange),
     /// To look for other phones, or not to.
     Look(bool),
+    /// To knock at every address of this network, once.
+    Knock,
     /// To found a group.
     StartGroup,
     /// To be in one group with a phone nearby.
@@ -110,9 +112,7 @@ pub enum Order {
 pub enum Turn {
     /// The app was opened by a link.
     Opened(String),
-    /// The app is behind others, and may be stopped at any moment.
-    Suspended,
-    /// It is in front again.
+    /// The app is in front again.
     Resumed,
     /// A person has answered the system's question.
     Permissions,

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
+use node::discovery::Sources;
 use node::event_loop::Event;
 use node::start::{Handle, StartError};
 use proto::PeerId;
+use proto::device::Snapshot;
 use proto::group::Name;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -20,14 +23,14 @@ use tokio::time::{Instant, sleep_until};
 use super::answers::{Open, Word};
 use super::listeners::Listeners;
 use super::request::{Request, Turn};
-use super::{Config, OpenError};
+use super::{Config, OpenError, telling};
 use crate::api::{
     AppState, Beat, ConversationId, ConversationSummary, NetworkState, Notice, Permission,
     PermissionKind, PermissionStatus, PhoneId, Problem, Settings,
 };
 use crate::clock;
 use crate::history::{History, HistoryError};
-use crate::platform::{Doing, Platform, Reading};
+use crate::platform::{Doing, Platform};
 use crate::view::{self, View, ids};
 
 /// How often the state is shown at most: as often as an eye can follow numbers.
@@ -38,6 +41,9 @@ const WORDS_INTERVAL: Duration = Duration::from_millis(40);
 
 /// How long after a start that failed the node is started again: a network may be there by then.
 const NODE_RETRY: Duration = Duration::from_secs(3);
+
+/// Where a phone listens that keeps to itself: nothing of that leaves it.
+const THIS_MACHINE: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// Large cores of a phone: four is usual, a guess for those that say nothing.
 const LARGE_CORES_MAX: u32 = 4;
@@ -103,7 +109,7 @@ pub enum Done {
     /// The system said what a person allowed.
     Permissions(Vec<Permission>),
     /// This phone is so.
-    Reading(Reading),
+    Reading(Snapshot),
     /// Something about models.
     Model(super::models::Done),
 }
@@ -128,6 +134,8 @@ pub struct Worker {
     pub(super) words_at: Instant,
 
     pub(super) node: Node,
+    /// Whether the node is on the network, or is being started on it; else this phone keeps to itself.
+    pub(super) meets_others: bool,
     pub(super) view: View,
     pub(super) decided: Decided,
     pub(super) conversations: Vec<ConversationSummary>,
@@ -138,9 +146,9 @@ pub struct Worker {
     pub(super) suspended: bool,
     /// The invite that opened the app, until a person has said whether to follow it.
     pub(super) opened_invite: Option<String>,
-    doing: Doing,
+    doing: watch::Sender<Doing>,
     /// How this phone is, as its system said last.
-    pub(super) reading: Option<Reading>,
+    pub(super) reading: Option<Snapshot>,
     /// Seeds of answers for which no seed was said.
     pub(super) luck: ChaCha12Rng,
 }
@@ -187,6 +195,7 @@ impl Worker {
                 retry_at: None,
                 network: NetworkState::Looking,
             },
+            meets_others: false,
             view: View::new(parts.me),
             decided,
             conversations,
@@ -196,13 +205,14 @@ impl Worker {
             looking: false,
             suspended: false,
             opened_invite: None,
-            doing: Doing::default(),
+            doing: watch::Sender::default(),
             reading: None,
             luck: ChaCha12Rng::from_os_rng(),
         };
         worker.view.renamed(&worker.name());
         worker.ask_permissions();
         worker.follow_device();
+        worker.keep_telling();
         worker.reopen_models();
         worker.show();
         Ok(worker)
@@ -287,11 +297,8 @@ impl Worker {
         // Nobody may wait for a reply any more.
         match request {
             Request::Do(order, reply) => drop(reply.send(self.order(order).await)),
-            Request::Ask {
-                question,
-                events,
-                reply,
-            } => self.ask(question, events, reply).await,
+            Request::Ask(question, reply) => self.ask(question, reply).await,
+            Request::WatchAnswer(id, reply) => drop(reply.send(Ok(self.watch_answer(&id)))),
             Request::Create(reply) => drop(reply.send(self.create().await)),
             Request::Load(id, reply) => drop(reply.send(self.load(id).await)),
             Request::Search(query, reply) => drop(reply.send(self.search(query).await)),
@@ -299,6 +306,10 @@ impl Worker {
             Request::Import(picked, reply) => self.import(picked, reply),
             Request::Diagnostics(reply) => drop(reply.send(Ok(self.diagnostics()))),
             Request::Turn(turn) => self.turn(turn).await,
+            Request::Suspend(done) => {
+                self.suspend().await;
+                let _ = done.send(());
+            }
             Request::End(_) => unreachable!("it ends the loop"),
         }
     }
@@ -377,33 +388,53 @@ impl Worker {
 
     // The node
 
-    /// A person may have allowed the local network: not before that is the node of any use.
+    /// It is known what a person allows: the first time, the node is started; later, they may allow more.
     async fn permitted(&mut self, permissions: Vec<Permission>) {
         self.permissions = permissions;
 
-        if let Node::Down { retry_at: None, .. } = &self.node
-            && self.may_meet_others()
-        {
-            self.start_node().await;
+        match &self.node {
+            Node::Down { retry_at: None, .. } => self.start_node().await,
+            Node::Up { .. } | Node::Starting | Node::Down { .. } => self.meet_others().await,
         }
     }
 
-    fn may_meet_others(&self) -> bool {
-        let network = self
-            .permissions
-            .iter()
-            .find(|permission| permission.kind == PermissionKind::LocalNetwork);
+    /// Goes on the network, if that has become possible. Never leaves it again: a system that takes the permission away
+    /// ends the app.
+    pub(super) async fn meet_others(&mut self) {
+        if self.meets_others || !self.may_meet_others() {
+            return;
+        }
+        let Ok(handle) = self.handle() else {
+            return; // it will be started on the network, or go on it when it has been started
+        };
 
-        network.is_some_and(|permission| {
-            matches!(
-                permission.status,
-                PermissionStatus::NotNeeded | PermissionStatus::Granted
-            )
+        self.meets_others = true;
+        let everywhere = self.config.listen.is_none();
+        if everywhere {
+            self.view.is_elsewhere();
+        }
+        handle.meet_others(self.config.sources, everywhere).await;
+    }
+
+    /// Returns whether this phone may be on the network: not before its person knows why, and has given it a name.
+    fn may_meet_others(&self) -> bool {
+        self.decided.welcomed && !self.lacks_network()
+    }
+
+    /// Returns whether the system keeps this phone from others, as far as it has said so.
+    pub(super) fn lacks_network(&self) -> bool {
+        self.permissions.iter().any(|permission| {
+            permission.kind == PermissionKind::LocalNetwork
+                && matches!(
+                    permission.status,
+                    PermissionStatus::NotAsked | PermissionStatus::Denied
+                )
         })
     }
 
     async fn start_node(&mut self) {
         self.node = Node::Starting;
+        self.meets_others = self.may_meet_others();
         let limit = self.decided.settings.memory_limit_bytes;
         let device = match self.platform.source(limit) {
             Ok(device) => device,
@@ -419,8 +450,8 @@ impl Worker {
             data_folder: self.config.data.clone(),
             models: self.model_files().await,
             limits: self.limits(),
-            listen: self.config.listen.clone(),
-            sources: self.config.sources,
+            listen: self.listen(),
+            sources: self.sources(),
             engine: node::engine_thread::EngineConfig {
                 n_threads: n_threads(node::measure::n_cores()),
                 memory_limit_bytes: limit,
@@ -436,6 +467,23 @@ impl Worker {
         });
     }
 
+    fn listen(&self) -> Option<Multiaddr> {
+        let this_machine = || THIS_MACHINE.parse().expect("an address");
+        let alone = (!self.meets_others).then(this_machine);
+
+        self.config.listen.clone().or(alone)
+    }
+
+    fn sources(&self) -> Sources {
+        match self.meets_others {
+            true => self.config.sources,
+            false => Sources {
+                mdns: false,
+                dns_sd: false,
+            },
+        }
+    }
+
     async fn node_started(
         &mut self,
         started: Result<(Handle, mpsc::UnboundedReceiver<Event>), StartError>,
@@ -446,6 +494,7 @@ impl Worker {
                 self.view.is_at(&handle.address);
                 self.node = Node::Up { handle, events };
                 self.instruct_node().await;
+                self.meet_others().await;
             }
             Err(StartError::Nowhere) => self.node_down(NetworkState::NoWifi),
             Err(error) => {
@@ -459,9 +508,7 @@ impl Worker {
 
     fn node_ended(&mut self) {
         tracing::error!("The node has stopped by itself");
-        self.node_down(NetworkState::Failed {
-            detail: "this phone stopped taking part, and tries again".into(),
-        });
+        self.node_down(NetworkState::StartsAgain);
     }
 
     fn node_down(&mut self, network: NetworkState) {
@@ -486,11 +533,18 @@ impl Worker {
             Node::Down { network, .. } => Err(match network {
                 NetworkState::Failed { detail } => Problem::other(detail),
                 NetworkState::Isolated => Problem::Isolated,
-                NetworkState::Ok
-                | NetworkState::Looking
-                | NetworkState::NoWifi
-                | NetworkState::NoPermission => Problem::NoWifi,
+                NetworkState::NoPermission => no_permission(),
+                NetworkState::StartsAgain => Problem::StartsAgain,
+                NetworkState::Ok | NetworkState::Looking | NetworkState::NoWifi => Problem::NoWifi,
             }),
+        }
+    }
+
+    /// Says why nobody can be met, where the system keeps this phone from others.
+    pub(super) fn check_network(&self) -> Result<(), Problem> {
+        match self.lacks_network() {
+            true => Err(no_permission()),
+            false => Ok(()),
         }
     }
 
@@ -518,14 +572,15 @@ impl Worker {
         });
     }
 
-    async fn read(&mut self, reading: Reading) {
+    async fn read(&mut self, reading: Snapshot) {
+        let (before, is_first) = (self.connection(), self.reading.is_none());
         self.reading = Some(reading);
-        if let Ok(handle) = self.handle() {
-            handle.set_device(reading.snapshot).await;
+        // The first time, with those that were broken off when the app ended.
+        if is_first || self.connection() != before {
+            self.resume_downloads().await;
         }
-
-        if reading.low_memory {
-            self.low_memory().await;
+        if let Ok(handle) = self.handle() {
+            handle.set_device(reading).await;
         }
     }
 
@@ -538,8 +593,21 @@ impl Worker {
         });
     }
 
+    fn keep_telling(&self) {
+        let (platform, doing) = (Arc::clone(&self.platform), self.doing.subscribe());
+
+        tokio::spawn(telling::keep_telling(doing, move |doing| {
+            platform.does(doing);
+        }));
+    }
+
+    /// Tells the system what the app does, once more: it may have refused what it allows an app in front.
+    pub(super) fn tell_again(&self) {
+        self.doing.send_modify(|_| {});
+    }
+
     /// Tells the system what the app does, when that has changed.
-    fn tell_platform(&mut self) {
+    fn tell_platform(&self) {
         let me = self.view.me();
         let run = self.view.board().run.as_ref();
         let is_asked = run.is_some_and(|run| run.n_questions > 0);
@@ -547,14 +615,15 @@ impl Worker {
         let doing = Doing {
             looks: self.looking,
             is_in_group: self.view.in_group(),
+            n_phones: self.view.n_here(),
             computes: is_asked && has_part,
+            answers: !self.answers.is_empty(),
+            fetches: self.models.are_coming(),
             keeps_screen_on: self.decided.settings.keep_screen_on && !self.answers.is_empty(),
         };
 
-        if std::mem::replace(&mut self.doing, doing) != doing {
-            let platform = Arc::clone(&self.platform);
-            tokio::task::spawn_blocking(move || platform.does(doing));
-        }
+        self.doing
+            .send_if_modified(|told| std::mem::replace(told, doing) != doing);
     }
 
     // What is shown
@@ -582,6 +651,7 @@ impl Worker {
             permissions: self.permissions.clone(),
             network: self.network(),
             device: self.view.device().unwrap_or_else(|| self.platform.device()),
+            tells_metered: self.platform.tells_metered(),
             looking: self.looking,
             nearby: self.view.nearby(),
             pairings: self.view.pairings(),
@@ -622,10 +692,15 @@ impl Worker {
 
         match turn {
             Turn::Opened(link) => self.opened(link),
-            Turn::Suspended => self.suspend().await,
             Turn::Resumed => self.resume().await,
             Turn::Permissions => self.ask_permissions(),
         }
+    }
+}
+
+fn no_permission() -> Problem {
+    Problem::NoPermission {
+        permission: PermissionKind::LocalNetwork,
     }
 }
 

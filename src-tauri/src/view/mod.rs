@@ -194,6 +194,11 @@ impl View {
         self.apart.is_at(addresses);
     }
 
+    /// The node goes on the network: where it is reached then, it has still to tell.
+    pub fn is_elsewhere(&mut self) {
+        self.addresses = None;
+    }
+
     /// This phone has another name.
     pub fn renamed(&mut self, name: &Name) {
         self.names.note(self.me, name);
@@ -255,6 +260,11 @@ impl View {
     /// Returns whether this phone is in a group.
     pub fn in_group(&self) -> bool {
         self.circle.is_some()
+    }
+
+    /// Returns how many phones of the group are there, this one among them; 0 if there is none.
+    pub fn n_here(&self) -> u32 {
+        self.circle.n_here()
     }
 
     /// Returns whether this phone leads its group, or is in none.

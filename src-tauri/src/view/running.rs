@@ -173,8 +173,8 @@ pub fn problem_of(trouble: Trouble) -> Problem {
         Trouble::CutOff => Problem::Isolated,
         Trouble::PhoneLost { .. } => Problem::PhonesGone { phones: 1 },
         Trouble::NotHandedOver => Problem::NotLeader,
-        Trouble::CannotLoad { .. } => Problem::other("a phone cannot load its part"),
-        Trouble::Other => Problem::other("no plan can be made"),
+        Trouble::CannotLoad { .. } => Problem::CannotLoad,
+        Trouble::Other => Problem::NoPlan,
     }
 }
 
@@ -435,6 +435,7 @@ mod tests {
         budget_bytes: 1,
         battery: None,
         thermal: Thermal::Nominal,
+        low_memory: false,
         power_save: false,
         is_metered: false,
         policy: proto::device::Policy {

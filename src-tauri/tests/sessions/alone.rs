@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::phone::{PATIENCE, models_folder};
 
 /// File of the small model.
-const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+pub const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// Returns what the small model answers, in one piece on one phone.
 pub async fn writes(question: &str, max_tokens: u32) -> String {

@@ -3,31 +3,32 @@
 #![allow(missing_docs, clippy::wildcard_enum_match_arm)]
 
 mod alone;
+mod circumstances;
 mod phone;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "servers misbehave in tests of models")]
+mod support;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use app::api::{
-    AnswerEvent, AnswerOutcome, ImportResult, LeaveWhen, MessageBody, ModelAvailability, Notice,
-    Outlook, PairingPurpose, PairingStage, Problem, Question, QuestionWhat, SettingChange,
-    Settings,
+    AnswerEvent, AnswerOutcome, AppState, ImportResult, LeaveWhen, MessageBody, ModelAvailability,
+    Notice, Outlook, PairingPurpose, PairingStage, PermissionKind, PermissionStatus, Presence,
+    Problem, Question, QuestionWhat, ScanResult, SettingChange, Settings,
 };
 use app::models::Picked;
 use app::session::{Order, Turn};
 use gguf_tools::{Synth, TensorType};
-use phone::{MEMORY_BYTES, Phone, answer, figures, smollm2};
+use phone::{MEMORY_BYTES, Phone, SEEN, answer, figures, smollm2};
 
 const QUESTION: &str = "Why is the sky blue?";
 
 /// Lets `guest` into the group of `host`, by a link as a camera reads it.
 async fn let_in(host: &Phone, guest: &Phone) {
-    host.order(Order::Invite).await;
-    let state = host
-        .until("an invite is shown", |state| state.invite.is_some())
-        .await;
-    let link = state.invite.as_ref().expect("it is").link.clone();
+    let (link, state) = invite(host).await;
     let n_members = state.group.as_ref().map_or(1, |group| group.members.len());
 
     guest.order(Order::UseInvite(link)).await;
@@ -39,6 +40,16 @@ async fn let_in(host: &Phone, guest: &Phone) {
     guest.until("it is in the group", is_in).await;
     let state = host.until("it has let the other in", is_in).await;
     assert_eq!(state.invite, None, "an invite lets one phone in");
+}
+
+/// Returns an invite of a phone, and its state as it showed it.
+async fn invite(host: &Phone) -> (String, Arc<AppState>) {
+    host.order(Order::Invite).await;
+    let state = host
+        .until("an invite is shown", |state| state.invite.is_some())
+        .await;
+
+    (state.invite.as_ref().expect("it is").link.clone(), state)
 }
 
 /// Three phones in one group, the first with the model, which has to be shared.
@@ -281,8 +292,16 @@ async fn one_phone_alone_chats_edits_and_asks_again() {
 
     // Closed in the middle of an answer: what was heard is kept.
     let story = phone.converse(500).await;
+    phone
+        .does("it does nothing", |doing| !doing.is_busy())
+        .await;
     let mut stream = phone.ask(&story, "Tell me a very long story.").await;
     let heard = stream.words(20).await;
+    phone
+        .does("it answers, in no group", |doing| {
+            doing.answers && !doing.is_in_group
+        })
+        .await;
     let folder = phone.close().await;
     let (message, _) = stream.end().await;
     let phone = Phone::open(folder).await;
@@ -417,11 +436,42 @@ async fn what_cannot_be_done_says_why() {
             .iter()
             .all(|pairing| pairing.stage != PairingStage::Compare)
     );
-    let text = phone.session.diagnostics().await.expect("it goes on").text;
-    assert!(
-        text.contains("LinguaLinked") && !text.contains("Emil"),
-        "{text}"
-    );
+}
+
+/// What is handed to strangers who help says nothing that anybody wrote: not what was said, nor any name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn diagnostics_hold_no_words_and_no_names() {
+    let phone = Phone::new("Emil", None).await;
+    phone.run_model().await;
+    let own = tempfile::tempdir().expect("there is room for a folder");
+    let path = own.path().join("quokka-notes.gguf");
+    write_tiny(&path);
+    let imported = phone.session.import(Picked::Path(path)).await;
+    assert!(matches!(imported, Ok(ImportResult::Imported { .. })));
+    let id = phone.converse(30).await;
+    let rename = Order::RenameConversation(id.clone(), "Wombat plans".into());
+    phone.order(rename).await;
+    let prompt = "Speak like a numbat.".to_owned();
+    phone
+        .order(Order::Configure(id.clone(), prompt, phone::greedy(400)))
+        .await;
+
+    let mut stream = phone.ask(&id, "Where do bilbies sleep?").await;
+    let heard = stream.words(30).await;
+    let while_writing = phone.session.diagnostics().await.expect("it goes on").text;
+    phone.order(Order::StopAnswer(id.clone())).await;
+    let (message, _) = stream.end().await;
+    let afterwards = phone.session.diagnostics().await.expect("it goes on").text;
+
+    let answered = answer(&message).0.to_owned();
+    assert!(answered.starts_with(&heard));
+    let secrets = ["Emil", "quokka", "Wombat", "numbat", "bilbies", &answered];
+    for text in [while_writing, afterwards] {
+        assert!(text.contains("LinguaLinked"), "{text}");
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+    }
 }
 
 /// A model whose file is spoilt after it was taken in: it is found out when it is read.
@@ -485,6 +535,7 @@ async fn what_is_copied_is_shown_coming_and_can_be_stopped() {
         .await;
     let copied = state.models.iter().find(is_copied).expect("it is");
     assert_eq!(copied.name, "mine.gguf");
+    phone.does("a model comes", |doing| doing.fetches).await;
     phone.order(Order::DeleteModel(copied.id.clone())).await;
 
     let imported = importing.await.expect("it does not panic");
@@ -526,7 +577,7 @@ async fn a_file_without_a_path_is_opened_again_after_a_restart() {
     phone.until("it is open again", is_here).await;
     let folder = phone.folder.path().join("models");
     let files = std::fs::read_dir(folder).expect("there is one").count();
-    assert_eq!(files, 1, "but for the list nothing lies there");
+    assert_eq!(files, 0, "nothing was copied");
 }
 
 fn write_tiny(path: &Path) {
@@ -610,4 +661,63 @@ async fn a_link_that_is_opened_joins_only_after_a_yes() {
     };
     let state = ben.until("it is in the group", is_in).await;
     assert_eq!(state.opened_invite, None);
+}
+
+/// A phone that stops apps which are put away: once this one says that it may be stopped, the others know; and it is back
+/// without a word from anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_is_put_away_leaves_its_group_until_it_is_back() {
+    let (anna, ben) = (
+        Phone::new("Anna", None).await,
+        Phone::new("Ben", None).await,
+    );
+    let_in(&anna, &ben).await;
+    let bens = ben.now().me.clone();
+    let presence = |state: &app::api::AppState| {
+        let group = state.group.as_ref().expect("Anna is in a group");
+        let member = group.members.iter().find(|member| member.id == bens);
+        member.expect("Ben keeps his place").presence
+    };
+    anna.until("Ben is here", |state| presence(state) == Presence::Here)
+        .await;
+
+    ben.session.suspend().await;
+    anna.until("Ben is gone", |state| presence(state) == Presence::Lost)
+        .await;
+    ben.session.turn(Turn::Resumed);
+    anna.until("Ben is back", |state| presence(state) == Presence::Here)
+        .await;
+
+    // What a phone hears that was never put away changes nothing.
+    ben.session.turn(Turn::Resumed);
+    ben.until("it is in its group", |state| state.group.is_some())
+        .await;
+}
+
+/// The camera is used only when a person was asked, and it is said why nothing was seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_asks_for_the_camera_first_and_says_what_stands_in_its_way() {
+    let phone = Phone::new("Anna", None).await;
+    let scan = async |camera: Option<PermissionStatus>| {
+        *phone.bench.camera.lock().expect("nobody panics with it") = camera;
+        let seen = phone.session.scan().await;
+        let mut asked = phone.bench.asked.lock().expect("nobody panics with it");
+        (seen, std::mem::take(&mut *asked))
+    };
+    let text = SEEN.to_owned();
+    let camera = vec![PermissionKind::Camera];
+
+    assert_eq!(scan(None).await, (Ok(ScanResult::NoCamera), vec![]));
+    for (said, seen) in [
+        (PermissionStatus::Granted, ScanResult::Scanned { text }),
+        (PermissionStatus::Denied, ScanResult::Denied),
+        // Somebody said no once.
+        (PermissionStatus::NotAsked, ScanResult::Denied),
+    ] {
+        assert_eq!(
+            scan(Some(said)).await,
+            (Ok(seen), camera.clone()),
+            "{said:?}"
+        );
+    }
 }

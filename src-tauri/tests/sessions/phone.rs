@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use app::api::{
     AnswerEvent, AnswerOutcome, AppState, ConversationId, Device, Figures, Message, MessageBody,
-    Model, ModelAvailability, ModelId, Notice, Permission, PermissionKind, PermissionStatus,
-    Problem, Question, QuestionWhat, RunPhase, Sampling, ScanResult, SettingChange,
+    Model, ModelAvailability, ModelId, NetworkState, Notice, Permission, PermissionKind,
+    PermissionStatus, Problem, Question, QuestionWhat, RunPhase, Sampling, ScanResult,
+    SettingChange,
 };
 use app::models::{self, Picked};
-use app::platform::{Doing, Platform, Reading};
+use app::platform::{Doing, Platform};
 use app::session::{Config, Order, Session};
 use app::view::running::device_of;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use libp2p::Multiaddr;
 use node::device::{Desktop, Source};
 use node::discovery::Sources;
+use proto::device::Snapshot;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -29,6 +32,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Memory of each phone: too little for the model as a whole, so that it has to be shared.
 pub const MEMORY_BYTES: u64 = 250_000_000;
+
+/// What the camera sees.
+pub const SEEN: &str = "lingualinked://join?v=1";
 
 /// How addresses of files begin here that have no path.
 const ADDRESS: &str = "content://";
@@ -62,24 +68,30 @@ impl Phone {
         phone
     }
 
-    /// Starts the phone of a folder.
+    /// Starts the phone of a folder, and waits until it can be reached.
     pub async fn open(folder: Arc<TempDir>) -> Self {
+        let phone = Self::begin(folder, Circumstances::default()).await;
+        phone
+            .until("the node is up", |state| state.network == NetworkState::Ok)
+            .await;
+        phone
+    }
+
+    /// Starts the phone of a folder, in whatever circumstances.
+    pub async fn begin(folder: Arc<TempDir>, circumstances: Circumstances) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        let bench = Arc::new(Bench::default());
+        let bench = Arc::new(Bench::new(circumstances.local_network));
         let config = Config {
             data: folder.path().to_owned(),
-            listen: Some("/ip4/127.0.0.1/tcp/0".parse().expect("an address")),
+            listen: circumstances.listen,
             sources: Sources {
                 mdns: false,
                 dns_sd: false,
             },
-            models: models::Sources {
-                folder: Some(models_folder()),
-                base: None,
-            },
+            models: circumstances.models,
         };
 
         let (session, task) = Session::open(config, bench.clone())
@@ -94,11 +106,6 @@ impl Phone {
             task,
         };
         phone.keep_notices();
-        phone
-            .until("the node is up", |state| {
-                state.network == app::api::NetworkState::Ok
-            })
-            .await;
         phone
     }
 
@@ -168,7 +175,10 @@ impl Phone {
     /// Runs the small model with whoever is in the group.
     pub async fn run_model(&self) {
         let id = self.get_model().await;
-        self.order(Order::Start(id)).await;
+        let start = || self.session.order(Order::Start(id.clone()));
+        while start().await == Err(Problem::Busy) {
+            tokio::time::sleep(Duration::from_millis(10)).await; // the node is being started
+        }
 
         self.until_ready().await;
     }
@@ -207,6 +217,20 @@ impl Phone {
             .await;
 
         Stream(stream.expect("the question is taken"))
+    }
+
+    /// Waits until the system was told that the phone does something.
+    pub async fn does(&self, what: &str, is_so: impl Fn(Doing) -> bool) {
+        let doing = || *self.bench.doing.lock().expect("nobody panics with it");
+        let wait = async {
+            while !is_so(doing()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!("the system was not told that {what}: {:?}", doing());
+        }
     }
 
     /// Waits until a person was told something.
@@ -313,14 +337,68 @@ pub fn models_folder() -> PathBuf {
         .into()
 }
 
-/// The system around a phone that has none: this machine.
-#[derive(Debug, Default)]
+/// What a phone is started in.
+pub struct Circumstances {
+    /// Where it listens; everywhere, if nothing is said.
+    pub listen: Option<Multiaddr>,
+    /// From where it has models.
+    pub models: models::Sources,
+    /// Whether the app may meet phones in the same network.
+    pub local_network: PermissionStatus,
+}
+
+impl Default for Circumstances {
+    fn default() -> Self {
+        Self {
+            listen: Some("/ip4/127.0.0.1/tcp/0".parse().expect("an address")),
+            models: models::Sources {
+                folder: Some(models_folder()),
+                base: None,
+            },
+            local_network: PermissionStatus::NotNeeded,
+        }
+    }
+}
+
+/// The system around a phone that has none: this machine, or what a test makes of it.
+#[derive(Debug)]
 pub struct Bench {
     pub doing: Mutex<Doing>,
     pub saved: Mutex<Vec<(String, String)>>,
+    /// What a person said to the local network.
+    local_network: Mutex<PermissionStatus>,
+    /// How the phone is.
+    reading: watch::Sender<Snapshot>,
+    /// What a person says of the camera; there is none, if nothing is said.
+    pub camera: Mutex<Option<PermissionStatus>>,
+    /// What a person was asked for.
+    pub asked: Mutex<Vec<PermissionKind>>,
 }
 
 impl Bench {
+    fn new(local_network: PermissionStatus) -> Self {
+        let desktop = Desktop::new(None);
+        let snapshot = desktop.expect("this machine tells its memory").snapshot();
+        Self {
+            doing: Mutex::default(),
+            saved: Mutex::default(),
+            local_network: Mutex::new(local_network),
+            reading: watch::Sender::new(snapshot),
+            camera: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// A person says something else to the local network. The app hears of it when it asks.
+    pub fn says_to_local_network(&self, status: PermissionStatus) {
+        *self.local_network.lock().expect("nobody panics with it") = status;
+    }
+
+    /// The phone is otherwise from now on.
+    pub fn is(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.reading.send_modify(change);
+    }
+
     /// Returns the files that a person saved, with what is in them.
     pub fn saved(&self) -> Vec<(String, String)> {
         self.saved.lock().expect("nobody panics with it").clone()
@@ -335,20 +413,23 @@ impl Platform for Bench {
     }
 
     fn device(&self) -> Device {
-        let desktop = Desktop::new(None);
-
-        device_of(&desktop.expect("this machine tells its memory").snapshot())
+        device_of(&self.reading.borrow())
     }
 
-    fn readings(&self) -> BoxStream<'static, Reading> {
-        let desktop = Desktop::new(None);
-        let snapshot = desktop.expect("this machine tells its memory").snapshot();
-        let reading = Reading {
-            snapshot,
-            low_memory: false,
-        };
+    fn readings(&self) -> BoxStream<'static, Snapshot> {
+        let mut readings = self.reading.subscribe();
+        readings.mark_changed();
 
-        futures::stream::iter([reading]).boxed()
+        futures::stream::unfold(readings, |mut readings| async move {
+            readings.changed().await.ok()?;
+            let reading = *readings.borrow_and_update();
+            Some((reading, readings))
+        })
+        .boxed()
+    }
+
+    fn tells_metered(&self) -> bool {
+        true
     }
 
     fn does(&self, doing: Doing) {
@@ -358,22 +439,40 @@ impl Platform for Bench {
     fn permissions(&self) -> BoxFuture<'_, Vec<Permission>> {
         let permission = Permission {
             kind: PermissionKind::LocalNetwork,
-            status: PermissionStatus::NotNeeded,
+            status: *self.local_network.lock().expect("nobody panics with it"),
         };
 
         futures::future::ready(vec![permission]).boxed()
     }
 
-    fn request_permission(&self, _: PermissionKind) -> BoxFuture<'_, Result<(), Problem>> {
-        futures::future::ready(Ok(())).boxed()
+    fn request_permission(
+        &self,
+        kind: PermissionKind,
+    ) -> BoxFuture<'_, Result<PermissionStatus, Problem>> {
+        let mut asked = self.asked.lock().expect("nobody panics with it");
+        asked.push(kind);
+        let said = *self.camera.lock().expect("nobody panics with it");
+
+        futures::future::ready(Ok(said.unwrap_or(PermissionStatus::NotNeeded))).boxed()
     }
 
     fn open_settings(&self) -> Result<(), Problem> {
         Err(Problem::other("this machine has none"))
     }
 
+    fn has_camera(&self) -> bool {
+        self.camera.lock().expect("nobody panics with it").is_some()
+    }
+
+    /// Sees what is always there.
     fn scan(&self) -> BoxFuture<'_, Result<ScanResult, Problem>> {
-        futures::future::ready(Ok(ScanResult::NoCamera)).boxed()
+        let text = SEEN.into();
+
+        futures::future::ready(Ok(ScanResult::Scanned { text })).boxed()
+    }
+
+    fn cancel_scan(&self) -> BoxFuture<'_, Result<(), Problem>> {
+        futures::future::ready(Ok(())).boxed()
     }
 
     fn pick_model(&self) -> BoxFuture<'_, Result<Option<Picked>, Problem>> {

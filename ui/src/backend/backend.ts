@@ -5,7 +5,7 @@
  *
  * - **State** is watched: `watch` hands over the whole {@link AppState} at once and whenever it changes. Only the last one
  *   counts, so one may be skipped.
- * - **Edges** that must not be missed are streams: an answer's words (`ask`), notices, beats of the ring.
+ * - **Edges** that must not be missed are streams: an answer's words (`ask`, `watchAnswer`), notices, beats of the ring.
  * - **Commands** resolve when the phone has taken them up, not when their effect is there; the effect is seen in the state.
  *   They reject with a {@link Refused}, and with nothing else.
  *
@@ -71,6 +71,8 @@ export interface Backend {
     // People
 
     look(on: boolean): Promise<void>;
+    /** Knocks at every address of this network, for phones that looking does not find. */
+    knock(): Promise<void>;
     /** Founds a group of one. */
     startGroup(): Promise<void>;
     /** Tapped a nearby phone. */
@@ -86,7 +88,10 @@ export interface Backend {
     useInvite(text: string): Promise<void>;
     /** Does not use the invite by which the app was opened. */
     putAwayInvite(): Promise<void>;
+    /** Asks for the camera, if nobody was asked yet. Its picture lies behind the page, which has to be seen through. */
     scanQr(): Promise<ScanResult>;
+    /** Ends a scan that is under way. */
+    cancelScan(): Promise<void>;
     leave(when: LeaveWhen): Promise<void>;
     /** Only on the leader's phone, like `handOver`. */
     remove(phone: PhoneId): Promise<void>;
@@ -121,6 +126,11 @@ export interface Backend {
     search(query: string): Promise<SearchHit[]>;
     /** Asks; `on` hears everything up to and including `end`. Rejects if the question was not taken; nothing is heard then. */
     ask(question: Question, on: (event: AnswerEvent) => void): Promise<void>;
+    /**
+     * Takes up the answer that is being written, after the page was loaded anew: `on` hears it as if from its beginning, up
+     * to and including `end`. Resolves to whether one is being written; nothing is heard if not.
+     */
+    watchAnswer(conversation: ConversationId, on: (event: AnswerEvent) => void): Promise<boolean>;
     stopAnswer(conversation: ConversationId): Promise<void>;
     /** Lets a person choose where to save a text file. Resolves to whether they did. */
     saveFile(name: string, text: string): Promise<boolean>;

@@ -17,6 +17,7 @@
  * | `change_setting`        | `change: SettingChange`                   |                  |
  * | `diagnostics`           |                                           | `Diagnostics`    |
  * | `look`                  | `on: boolean`                             |                  |
+ * | `knock`                 |                                           |                  |
  * | `start_group`           |                                           |                  |
  * | `pair`                  | `phone`, `purpose: PairingPurpose`        |                  |
  * | `confirm`, `refuse`     | `phone`                                   |                  |
@@ -25,6 +26,7 @@
  * | `use_invite`            | `text`                                    |                  |
  * | `put_away_invite`       |                                           |                  |
  * | `scan_qr`               |                                           | `ScanResult`     |
+ * | `cancel_scan`           |                                           |                  |
  * | `leave`                 | `when: LeaveWhen`                         |                  |
  * | `remove`, `hand_over`   | `phone`                                   |                  |
  * | `exclude`               | `phone`, `excluded: boolean`              |                  |
@@ -44,6 +46,7 @@
  * | `configure_conversation`| `conversation`, `systemPrompt`, `sampling`|                  |
  * | `search`                | `query`                                   | `SearchHit[]`    |
  * | `ask`                   | `question`, `on: Channel<AnswerEvent>`    |                  |
+ * | `watch_answer`          | `conversation`, `on: Channel<AnswerEvent>`| `boolean`        |
  * | `stop_answer`           | `conversation`                            |                  |
  * | `save_file`             | `name`, `text`                            | `boolean`        |
  * | `open_link`             | `url`                                     |                  |
@@ -93,6 +96,7 @@ export class TauriBackend implements Backend {
     diagnostics = () => call<Diagnostics>("diagnostics");
 
     look = (on: boolean) => call<void>("look", { on });
+    knock = () => call<void>("knock");
     startGroup = () => call<void>("start_group");
     pair = (phone: string, purpose: PairingPurpose) => call<void>("pair", { phone, purpose });
     confirm = (phone: string) => call<void>("confirm", { phone });
@@ -102,6 +106,7 @@ export class TauriBackend implements Backend {
     useInvite = (text: string) => call<void>("use_invite", { text });
     putAwayInvite = () => call<void>("put_away_invite");
     scanQr = () => call<ScanResult>("scan_qr");
+    cancelScan = () => call<void>("cancel_scan");
     leave = (when: LeaveWhen) => call<void>("leave", { when });
     remove = (phone: string) => call<void>("remove", { phone });
     handOver = (phone: string) => call<void>("hand_over", { phone });
@@ -129,6 +134,8 @@ export class TauriBackend implements Backend {
     search = (query: string) => call<SearchHit[]>("search", { query });
     ask = (question: Question, on: (event: AnswerEvent) => void) =>
         call<void>("ask", { question, on: new Channel(on) });
+    watchAnswer = (conversation: string, on: (event: AnswerEvent) => void) =>
+        call<boolean>("watch_answer", { conversation, on: new Channel(on) });
     stopAnswer = (conversation: string) => call<void>("stop_answer", { conversation });
     saveFile = (name: string, text: string) => call<boolean>("save_file", { name, text });
     openLink = (url: string) => call<void>("open_link", { url });

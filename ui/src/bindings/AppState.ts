@@ -47,6 +47,10 @@ network: NetworkState,
  */
 device: Device, 
 /**
+ * Whether its system says what a network costs: `metered` means nothing where it does not.
+ */
+tells_metered: boolean, 
+/**
  * Whether this phone looks for others.
  */
 looking: boolean, 

@@ -60,6 +60,10 @@ languages: Array<string>,
  */
 imported: boolean, 
 /**
+ * Whether it can be downloaded, once more if it is removed.
+ */
+offered: boolean, 
+/**
  * Where it is.
  */
 availability: ModelAvailability, 

@@ -3,7 +3,7 @@
 /**
  * Whether this phone can reach others, and if not, why not.
  */
-export type NetworkState = { "kind": "ok" } | { "kind": "looking" } | { "kind": "no_wifi" } | { "kind": "isolated" } | { "kind": "no_permission" } | { "kind": "failed", 
+export type NetworkState = { "kind": "ok" } | { "kind": "looking" } | { "kind": "no_wifi" } | { "kind": "isolated" } | { "kind": "no_permission" } | { "kind": "starts_again" } | { "kind": "failed", 
 /**
  * What it said.
  */

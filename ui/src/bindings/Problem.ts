@@ -46,7 +46,11 @@ name: string, } | { "kind": "metered" } | { "kind": "no_model" } | { "kind": "ph
 /**
  * How many.
  */
-phones: number, } | { "kind": "context_full" } | { "kind": "busy" } | { "kind": "other", 
+phones: number, } | { "kind": "cannot_load" } | { "kind": "no_plan" } | { "kind": "other_model" } | { "kind": "unfit", 
+/**
+ * Why, in technical words.
+ */
+detail: string, } | { "kind": "not_a_file" } | { "kind": "starts_again" } | { "kind": "context_full" } | { "kind": "busy" } | { "kind": "other", 
 /**
  * What, for people who ask for help.
  */

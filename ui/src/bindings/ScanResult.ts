@@ -7,4 +7,4 @@ export type ScanResult = { "kind": "scanned",
 /**
  * What it says.
  */
-text: string, } | { "kind": "cancelled" } | { "kind": "no_camera" };
+text: string, } | { "kind": "cancelled" } | { "kind": "denied" } | { "kind": "no_camera" };

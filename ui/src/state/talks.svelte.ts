@@ -35,7 +35,24 @@ export class Talk {
 
     async load(): Promise<void> {
         const loaded = await app.backend.loadConversation(this.id);
-        if (this.progress === null) this.show(loaded);
+        if (this.busy) return;
+        this.show(loaded);
+        const last = loaded.messages.at(-1)?.body;
+        if (last?.kind === "answer" && last.outcome.kind === "under_way") await this.takeUp();
+    }
+
+    /** Hears the rest of an answer that was asked for by a page before this one. */
+    private async takeUp(): Promise<void> {
+        this.progress = { kind: "sent" };
+        try {
+            if (await app.backend.watchAnswer(this.id, (event) => this.hear(event))) return;
+        } catch (error) {
+            this.progress = null;
+            throw error;
+        }
+        // It has ended since it was loaded.
+        this.progress = null;
+        await this.load();
     }
 
     private show(conversation: Conversation): void {

@@ -5,6 +5,7 @@ import type { PairingEnd } from "../bindings/PairingEnd";
 import type { Problem } from "../bindings/Problem";
 import type { ServerFault } from "../bindings/ServerFault";
 import { HOSTILE_NAMES } from "../backend/demo/phones";
+import { m } from "../paraglide/messages.js";
 import de from "../../messages/de.json";
 import en from "../../messages/en.json";
 import { layerRange, notice, pairingEnd, problem } from "./sentences";
@@ -65,6 +66,12 @@ test("damaged conversations are said to be kept, and where", () => {
     const text = notice({ kind: "history_set_aside", path: "/home/mira/history.db-damaged-17" });
 
     expect(plainNames(text)).toContain("set aside as /home/mira/history.db-damaged-17; a new file has been begun");
+});
+
+test.each([[1, "1st"], [2, "2nd"], [3, "3rd"], [4, "4th"], [11, "11th"], [12, "12th"], [22, "22nd"], [103, "103rd"]])("who is at place %i is told so as it is said", (place, said) => {
+    expect(m.queue_waiting({ place })).toBe(`${said} in line`);
+    expect(m.progress_queued({ place })).toBe(`${said} in line`);
+    expect(m.queue_waiting({ place }, { locale: "de" })).toBe(`an ${place}. Stelle`);
 });
 
 test("layers are counted from 1, and a phone may have none", () => {

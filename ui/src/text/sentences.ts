@@ -2,6 +2,7 @@
 import type { Fit } from "../bindings/Fit";
 import type { Heat } from "../bindings/Heat";
 import type { Help } from "../bindings/Help";
+import type { Model } from "../bindings/Model";
 import type { Notice } from "../bindings/Notice";
 import type { PairingEnd } from "../bindings/PairingEnd";
 import type { Problem } from "../bindings/Problem";
@@ -120,7 +121,8 @@ export function problem(what: Problem): string {
         case "isolated":
             return m.problem_isolated();
         case "no_permission":
-            return what.permission === "camera" ? m.problem_no_camera() : m.problem_no_permission();
+            if (what.permission === "camera") return m.problem_no_camera();
+            return what.permission === "local_network" ? m.problem_no_local_network() : m.problem_no_permission();
         case "not_leader":
             return m.problem_not_leader();
         case "not_a_link":
@@ -153,6 +155,18 @@ export function problem(what: Problem): string {
             return m.problem_no_model();
         case "phones_gone":
             return m.problem_phones_gone({ count: what.phones });
+        case "cannot_load":
+            return m.problem_cannot_load();
+        case "no_plan":
+            return m.problem_no_plan();
+        case "other_model":
+            return m.problem_other_model();
+        case "unfit":
+            return m.problem_unfit({ detail: isolate(truncate(cleanProse(what.detail), DETAIL_LETTERS_MAX)) });
+        case "not_a_file":
+            return m.problem_not_a_file();
+        case "starts_again":
+            return m.problem_starts_again();
         case "context_full":
             return m.problem_context_full();
         case "busy":
@@ -221,6 +235,13 @@ export function help(what: Help, nameOf: (phone: string) => string): string {
         case "smaller_model":
             return m.help_smaller_model({ bytes: bytes(what.bytes) });
     }
+}
+
+/** What taking a model away from this phone is called. */
+export function removal({ name: raw, imported, availability }: Model): string {
+    const name = isolate(cleanName(raw, 48));
+    if (imported) return m.model_remove({ name });
+    return availability.kind === "here" ? m.model_delete({ name }) : m.model_discard({ name });
 }
 
 export function verdict(what: VerdictReason): string {

@@ -166,6 +166,8 @@ struct Scene {
     #[serde(default)]
     thermal: Thermal,
     #[serde(default)]
+    low_memory: bool,
+    #[serde(default)]
     power_save: bool,
     #[serde(default)]
     metered: bool,
@@ -233,6 +235,7 @@ impl Scene {
             budget_bytes: self.budget_bytes,
             battery: self.battery,
             thermal: self.thermal,
+            low_memory: self.low_memory,
             power_save: self.power_save,
             is_metered: self.metered,
             policy: Policy::default(),

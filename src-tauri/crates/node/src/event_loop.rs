@@ -33,9 +33,9 @@ use proto::{ModelId, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use crate::discovery::address;
 use crate::discovery::announcement::Announcement;
 use crate::discovery::store::Origin;
+use crate::discovery::{Sources, address};
 use crate::engine_thread::{EngineEvent, Job, ShardFile};
 use crate::group_file::{GroupFile, GroupFileError};
 use crate::model_file;
@@ -136,14 +136,19 @@ pub enum Command {
     SetVisible(bool),
     /// Whether phones nearby are looked for.
     SetLooking(bool),
+    /// Look for others, and be found by them, after a start without; and listen everywhere.
+    MeetOthers {
+        /// How they are looked for.
+        sources: Sources,
+        /// Whether this phone is to be reached on every interface from now on.
+        everywhere: bool,
+    },
     /// Let go of everybody, and answer when that is done.
     Suspend(oneshot::Sender<()>),
     /// Be there again.
     Resume,
     /// Tell what shards take of the disk.
     Storage(oneshot::Sender<Usage>),
-    /// Give up every shard that the plan does not need.
-    ForgetSpares,
     /// End.
     Stop,
 }
@@ -477,10 +482,13 @@ impl EventLoop {
             }
             Command::SetVisible(is_visible) => return self.net.set_visible(is_visible),
             Command::SetLooking(is_looking) => return self.net.set_looking(is_looking),
+            Command::MeetOthers {
+                sources,
+                everywhere,
+            } => return self.meet_others(sources, everywhere),
             Command::Suspend(done) => return self.suspend(done, now),
             Command::Resume => return self.resume(now),
             Command::Storage(answer) => return self.store.usage(answer),
-            Command::ForgetSpares => return self.store.collect(),
             Command::Stop => unreachable!("it ends the loop"),
         };
 
@@ -524,6 +532,15 @@ impl EventLoop {
         self.job(Job::LimitMemory(limits.policy.memory_limit_bytes));
 
         self.phone.handle(InEvent::Policy(limits.policy), now);
+    }
+
+    /// Goes on the network, from which this phone was kept so far. What runs goes on.
+    fn meet_others(&mut self, sources: Sources, everywhere: bool) {
+        if everywhere && let Err(error) = self.net.listen_everywhere() {
+            tracing::error!(%error, "Others cannot reach this phone");
+        }
+
+        self.net.meet_others(sources, self.announcement.clone());
     }
 
     /// Lets go of everybody: others learn at once, and need not wait for this phone.

@@ -353,6 +353,18 @@ impl Handle {
         let _ = self.commands.send(Command::SetLooking(is_looking)).await; // it may have stopped
     }
 
+    /// Looks for others and is found by them from now on, where it was started without [`Sources`]; `everywhere`, where it
+    /// was started to listen on this machine only. What runs goes on. To be called once.
+    pub async fn meet_others(&self, sources: Sources, everywhere: bool) {
+        let _ = self
+            .commands
+            .send(Command::MeetOthers {
+                sources,
+                everywhere,
+            })
+            .await; // it may have stopped
+    }
+
     /// Lets go of everybody, before the system suspends the app: connections are closed, which others see at once, and
     /// nobody waits for this phone. It keeps its place in the group. Returns when that is done.
     pub async fn suspend(&self) {
@@ -372,11 +384,6 @@ impl Handle {
         let _ = self.commands.send(Command::Storage(answer)).await; // it may have stopped
 
         wait.await.ok()
-    }
-
-    /// Gives up every shard that the plan does not need.
-    pub async fn forget_spares(&self) {
-        let _ = self.commands.send(Command::ForgetSpares).await; // it may have stopped
     }
 
     async fn ask_for<T>(

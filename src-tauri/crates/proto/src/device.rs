@@ -8,6 +8,7 @@
 //! | too hot, or its battery is all but empty | [`Advice::Leave`] | cooler and rested, charged or plugged in |
 //! | not charging, or on a network that costs money, and its person minds | [`Advice::Leave`] | plugged in, on another |
 //! | out of memory | [`Advice::Shed`] as many shards as are too much | there has been enough for a while |
+//! | running out of it, as the system warns again and again | [`Advice::Shed`] half of its shards | the same |
 //! | hot | [`Advice::Shed`] half of its shards | cool and rested |
 //! | warm, or saving power | [`Advice::Slow`]: half of its threads | cool and rested, or not saving |
 //! | anything else | [`Advice::Ok`] | |
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub battery: Option<Battery>,
     /// How hot it is, as far as the system says.
     pub thermal: Thermal,
+    /// Whether the system is about to end apps for want of memory, whatever it has said that this one may use.
+    pub low_memory: bool,
     /// Whether the system saves power.
     pub power_save: bool,
     /// Whether its network costs money.
@@ -226,7 +229,7 @@ impl Snapshot {
             Advice::Leave
         } else if missing_bytes > 0 {
             load.shed(missing_bytes)
-        } else if self.is_hot() {
+        } else if self.is_hot() || self.low_memory {
             load.shed(load.shards_bytes / 2)
         } else if self.thermal >= Thermal::Fair || self.power_save {
             Advice::Slow
@@ -407,6 +410,7 @@ mod tests {
             charging: false,
         }),
         thermal: Thermal::Nominal,
+        low_memory: false,
         power_save: false,
         is_metered: false,
         policy: Policy {

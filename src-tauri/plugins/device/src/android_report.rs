@@ -53,12 +53,12 @@ impl AndroidReport {
                 budget_bytes: budget_bytes(free_bytes, self.total_bytes, anonymous_bytes),
                 battery: self.battery(),
                 thermal: thermal(self.thermal_status).max(forecast(headroom)),
+                low_memory: self.low_memory,
                 power_save: self.power_save,
                 is_metered: self.metered,
                 policy: Policy::default(),
                 relief: Relief::None,
             },
-            low_memory: self.low_memory,
             headroom,
             radio_lock: self.radio_lock,
         }
@@ -162,6 +162,14 @@ impl OpenedFile {
     }
 }
 
+/// A file that was written, as the Kotlin part says it; nothing if a person chose no place.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SavedFile {
+    /// What people call it.
+    pub(crate) name: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +195,14 @@ mod tests {
         assert_eq!(opened(false).address_that_lasts(), None);
         let none: OpenedFile = serde_json::from_str("{}").expect("nothing was picked");
         assert_eq!(none.descriptor, None);
+    }
+
+    #[test]
+    fn a_file_is_saved_or_is_not() {
+        let saved = |text: &str| -> SavedFile { serde_json::from_str(text).expect("Kotlin's") };
+
+        assert_eq!(saved(r#"{"name": "a.md"}"#).name, Some("a.md".into()));
+        assert_eq!(saved("{}").name, None);
     }
 
     #[test]

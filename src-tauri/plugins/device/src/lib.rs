@@ -6,7 +6,8 @@
 //! | [`Reading`]: metered, headroom, radio lock, low memory | Kotlin, pushed | not told | not told |
 //! | [`Holds`] | locks and a window flag | screen only | nothing to hold |
 //! | [`Device::serve`]: computing behind other apps | foreground service | there is none | not needed |
-//! | [`Device::permission`] | asked of the system | camera; the rest is asked by the system itself | not needed |
+//! | `Device::follow_places`: put away, and in front again | not needed | told by the system | not needed |
+//! | [`Device::permission`] | asked of the system | camera; whether the local network was explained | not needed |
 //! | [`Insets`] | Kotlin, set as CSS properties | the page's own `env()` | none |
 //!
 //! ```text
@@ -87,19 +88,27 @@ pub struct Holds {
     /// The radio does not doze between packets, which would cost 10 to 50 ms a hop: while a token is on its way.
     /// The system heeds it only while the app is in front and the screen is on.
     pub low_latency_wifi: bool,
-    /// The processor goes on when the screen is off: while a request runs. Ends by itself after 10 minutes.
+    /// The processor goes on when the screen is off: while a request runs. Ends by itself 10 minutes after it was asked for
+    /// last.
     pub processor: bool,
     /// The screen stays on: while an answer is being written in front.
     pub screen: bool,
 }
 
-/// What people read while the phone computes behind other apps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// First line.
-    pub title: String,
-    /// Second line.
-    pub text: String,
+/// What people are told while the app works behind others: in which words, is in its resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It is in a group.
+    InGroup {
+        /// Of so many phones that are there, this one among them.
+        n_phones: u32,
+    },
+    /// It computes for somebody of the group.
+    Computes,
+    /// An answer is being written for the person here.
+    Answers,
+    /// A model is coming.
+    Fetches,
 }
 
 /// The phone did not do as asked.
@@ -139,7 +148,7 @@ impl Device {
         self.system.hold(holds)
     }
 
-    /// Lets the phone compute while other apps are in front, and says so to people; `None` ends that.
+    /// Lets the app work while others are in front, and says so to people; `None` ends that.
     ///
     /// On iOS a phone that leaves the foreground stops computing whatever is asked here.
     ///
@@ -176,6 +185,11 @@ impl Device {
         self.system.request_permission(kind).await
     }
 
+    /// Returns whether there is a camera.
+    pub fn has_camera(&self) -> bool {
+        self.system.has_camera()
+    }
+
     /// Opens the system's settings of this app, where a permission that was denied can be given.
     ///
     /// # Errors
@@ -187,6 +201,13 @@ impl Device {
     /// As [`Device::hold`].
     pub fn open_settings(&self) -> Result<(), DeviceError> {
         self.system.open_settings()
+    }
+
+    /// Calls `on`, on the main thread, whenever the app is put away, and whenever it is in front again, as long as it runs.
+    /// A system's question or a call that lies over the app does neither.
+    #[cfg(target_os = "ios")]
+    pub fn follow_places(&self, on: impl Fn(Place) + 'static) {
+        self.system.follow_places(Box::new(on));
     }
 
     /// Lets a person pick a file, wherever the system finds one, and opens it; `None` if they picked none.
@@ -209,6 +230,21 @@ impl Device {
         self.system.open_file(address).await
     }
 
+    /// Lets a person choose where to write a file, suggests a name for it, and writes it. Returns what it is called there;
+    /// `None` if they chose no place.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] if it cannot be written.
+    #[cfg(target_os = "android")]
+    pub async fn save_file(
+        &self,
+        name: String,
+        text: String,
+    ) -> Result<Option<String>, DeviceError> {
+        self.system.save_file(name, text).await
+    }
+
     /// Tells the page what of it is hidden, for it was not there when that changed.
     fn apply_insets<R: Runtime>(&self, webview: &Webview<R>) {
         if let Some(insets) = self.system.insets()
@@ -216,6 +252,43 @@ impl Device {
         {
             tracing::warn!(%error, "The page does not know what of it is hidden");
         }
+    }
+}
+
+/// Where the app is, on a system that stops apps that are behind others.
+#[cfg(target_os = "ios")]
+#[derive(Debug)]
+pub enum Place {
+    /// In front, or about to be.
+    Front,
+    /// Behind others: it is stopped when this is dropped, or soon anyway.
+    Behind(Grace),
+}
+
+/// Time that the system leaves an app that was put away, until this is dropped.
+#[cfg(target_os = "ios")]
+pub struct Grace(Option<Box<dyn FnOnce() + Send>>);
+
+#[cfg(target_os = "ios")]
+impl Grace {
+    fn new(end: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+#[cfg(target_os = "ios")]
+impl Drop for Grace {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
+
+#[cfg(target_os = "ios")]
+impl std::fmt::Debug for Grace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Grace")
     }
 }
 

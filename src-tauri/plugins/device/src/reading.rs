@@ -13,8 +13,6 @@ const INSET_MAX: f32 = 4096.0;
 pub struct Reading {
     /// What the group is told, and policy goes by.
     pub snapshot: Snapshot,
-    /// Whether the system has begun to close apps for want of memory.
-    pub low_memory: bool,
     /// How near the phone will be to severe throttling in 10 s, which is 1; `None` if it does not say.
     pub headroom: Option<f32>,
     /// Whether the radio is kept from dozing.
@@ -141,6 +139,7 @@ mod tests {
             budget_bytes: 2_000_000,
             battery: None,
             thermal: Thermal::Nominal,
+            low_memory: false,
             power_save: false,
             is_metered: false,
             policy: Policy {
@@ -151,7 +150,6 @@ mod tests {
             },
             relief: Relief::None,
         },
-        low_memory: false,
         headroom: None,
         radio_lock: false,
     };

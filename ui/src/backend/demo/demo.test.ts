@@ -2,8 +2,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import type { AnswerEvent } from "../../bindings/AnswerEvent";
 import type { AppState } from "../../bindings/AppState";
-import { DEMO_CODE, DEMO_LINK, DemoBackend } from "./demo";
-import { SCENARIOS, type Scenario } from "./seeds";
+import { DemoBackend } from "./demo";
+import { DEMO_CODE, DEMO_LINK, SCENARIOS, type Scenario } from "./seeds";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -95,6 +95,7 @@ describe("people", () => {
         [` ${DEMO_CODE.toLowerCase().replaceAll("-", " ")} `, null],
         [DEMO_CODE.replace("7", "8"), "mistyped"],
         ["https://example.org", "not_a_link"],
+        [DEMO_LINK.replace("v=1", "v=2"), "other_version"],
     ])("%j leads into a group, or is refused as %s", async (text, kind) => {
         const { backend, state } = demo("nearby");
 

@@ -5,7 +5,8 @@
  * phone leaves. Times are real divided by `speed`, luck comes from `seed`, so the same demo can be seen again. Everything
  * is kept in one {@link AppState} that is handed out as a copy, as the real app would.
  *
- * - `pair` finds the other side agreeing after a moment; `useInvite` and `scanQr` lead to the first phone around.
+ * - `pair` finds the other side agreeing after a moment; `useInvite` and `scanQr` lead to the first phone around. Where
+ *   there is none, a scan goes on until it is ended.
  * - `start` streams shards, loads, and is ready; `ask` reads, writes, and sends beats.
  * - With `events` on, things happen by themselves: another phone asks a question now and then, and Sam's phone leaves in
  *   the middle of the second answer.
@@ -35,7 +36,7 @@ import type { SettingChange } from "../../bindings/SettingChange";
 import { Refused, type Backend, type Unsubscribe } from "../backend";
 import { Luck } from "./luck";
 import { GB, ME, asMember, forecasts, outlook, type DemoPhone } from "./phones";
-import { SAMPLING, SCENARIOS, freshId, question, runs, seed, summary, type Scenario } from "./seeds";
+import { DEMO_CODE, DEMO_LINK, SAMPLING, SCENARIOS, freshId, question, runs, seed, summary, type Scenario } from "./seeds";
 import { ANSWERS, GREETING, SKY, TRIP } from "./words";
 
 export interface DemoOptions {
@@ -46,10 +47,6 @@ export interface DemoOptions {
     /** Whether phones do things by themselves. */
     events: boolean;
 }
-
-/** A link as phones make them; the secret is nobody's. */
-export const DEMO_LINK = "lingualinked://join?v=1&g=8c1f0b6a52d94e7d&h=12D3KooWQ7m1x&s=Zk3vT9pLq2E&a=/ip4/192.168.1.23/tcp/41917";
-export const DEMO_CODE = "7KQF-2M9X-HB4T-W3RC-8PZN-5VDJ";
 
 /** How often words arrive: batches of 30 to 50 ms, as the app sends them. */
 const TEXT_MS = 40;
@@ -64,7 +61,8 @@ const HAPPENED_MAX = 50;
 
 interface Answering {
     message: Message & { body: { kind: "answer" } };
-    on: (event: AnswerEvent) => void;
+    /** Who hears it. */
+    listeners: Set<(event: AnswerEvent) => void>;
     stopped: boolean;
 }
 
@@ -79,7 +77,10 @@ export class DemoBackend implements Backend {
     private readonly noticeListeners = new Set<(notice: Notice) => void>();
     private readonly beatListeners = new Set<(beat: Beat) => void>();
     private readonly downloads = new Set<string>();
+    private putCameraAway = (): void => undefined;
     private answers = 0;
+    /** The server breaks off halfway, once. */
+    private unsteady: boolean;
     private emitting = false;
 
     constructor(private readonly options: DemoOptions) {
@@ -89,9 +90,12 @@ export class DemoBackend implements Backend {
         this.around = start.around;
         this.toldFirst = start.toldFirst;
         this.luck = new Luck(options.seed);
+        this.unsteady = options.scenario === "unsteady";
         this.refit();
         if (options.scenario === "asked") this.after(700, () => this.isAsked("anna"));
         if (options.scenario === "preparing") void this.start("llama3");
+        // Asked by the page before.
+        if (options.scenario === "reloaded") void this.ask({ conversation: "sky", what: { kind: "again" } }, () => undefined);
         if (options.events) this.others();
     }
 
@@ -162,8 +166,11 @@ export class DemoBackend implements Backend {
     async look(on: boolean): Promise<void> {
         if (this.state.looking === on) return;
         this.change((state) => (state.looking = on));
-        if (!on || this.state.network.kind !== "ok") return;
-        this.around.forEach((phone, i) => this.after(500 + 700 * i, () => this.found(phone)));
+        if (on && this.options.scenario !== "unheard") this.find();
+    }
+
+    async knock(): Promise<void> {
+        this.find();
     }
 
     async startGroup(): Promise<void> {
@@ -215,6 +222,8 @@ export class DemoBackend implements Backend {
             if (code !== DEMO_CODE.replaceAll("-", "")) throw new Refused({ kind: "mistyped" });
         } else if (!plain.startsWith("lingualinked://join?")) {
             throw new Refused({ kind: "not_a_link" });
+        } else if (!plain.startsWith("lingualinked://join?v=1")) {
+            throw new Refused({ kind: "other_version", version: "ours_older" });
         }
         const host = this.neighbour("anna");
         await this.putAwayInvite();
@@ -227,8 +236,17 @@ export class DemoBackend implements Backend {
     }
 
     async scanQr(): Promise<ScanResult> {
-        await this.wait(900);
-        return { kind: "scanned", text: DEMO_LINK };
+        if (this.state.permissions.some(({ kind, status }) => kind === "camera" && status === "denied")) return { kind: "denied" };
+        await this.requestPermission("camera");
+        return new Promise((resolve) => {
+            this.putCameraAway = () => resolve({ kind: "cancelled" });
+            // Where nobody is around, nobody shows a code.
+            if (this.around.length > 0) this.after(1500, () => resolve({ kind: "scanned", text: DEMO_LINK }));
+        });
+    }
+
+    async cancelScan(): Promise<void> {
+        this.putCameraAway();
     }
 
     async leave(when: LeaveWhen): Promise<void> {
@@ -285,6 +303,13 @@ export class DemoBackend implements Backend {
             if (!this.downloads.has(id)) return;
             const rate_bytes_s = DOWNLOAD_RATE_BYTES_S * this.luck.between(0.8, 1.2);
             done_bytes += (rate_bytes_s * this.options.speed * TICK_MS) / 1000;
+            if (this.unsteady && done_bytes > model.file_bytes / 2) {
+                this.unsteady = false;
+                this.downloads.delete(id);
+                const problem: Problem = { kind: "server", host: "models.example", fault: { kind: "breaks_off" } };
+                this.change(() => (model.availability = { kind: "failed", problem }));
+                return;
+            }
             if (done_bytes < model.file_bytes) {
                 this.change(() => (model.availability = { kind: "downloading", done_bytes, rate_bytes_s }));
                 this.ticks(tick);
@@ -332,11 +357,13 @@ export class DemoBackend implements Backend {
         await this.wait(600);
         const imported: Model = {
             ...this.model("llama1"), id: freshId("imported"), name: "my-finetune.Q4_0.gguf", maker: "", licence: "",
-            imported: true, availability: { kind: "copying", done_bytes: 0, rate_bytes_s: 0 },
+            imported: true, offered: false, availability: { kind: "copying", done_bytes: 0, rate_bytes_s: 0 },
         };
         const missing_bytes = imported.file_bytes - this.state.storage.free_bytes;
         if (missing_bytes > 0) throw new Refused({ kind: "storage_short", missing_bytes });
-        this.change((state) => state.models.push(imported));
+        this.change((state) => {
+            state.models = [...state.models.filter((other) => other.name !== imported.name), imported];
+        });
         if (!(await this.copied(imported))) return { kind: "cancelled" };
 
         this.change((state) => {
@@ -368,7 +395,11 @@ export class DemoBackend implements Backend {
         const { availability } = this.model(id);
         const holder = availability.kind === "in_group" ? availability.phone : ME.id;
         const phones = this.computing().toSorted((a, b) => Number(b.id === holder) - Number(a.id === holder));
-        return forecasts(this.model(id), phones);
+        const resting = this.state.group?.members.filter((member) => !phones.some((phone) => phone.id === member.id)) ?? [];
+        return forecasts(this.model(id), phones, resting.map((member) => ({
+            phone: member.id,
+            reason: { kind: member.excluded ? "excluded" : "unreachable" },
+        })));
     }
 
     async start(id: string): Promise<void> {
@@ -477,11 +508,22 @@ export class DemoBackend implements Backend {
         talk.messages.push(...added);
         if (talk.title === "" && what.kind === "new") talk.title = what.text.slice(0, 60);
 
-        const answering: Answering = { message, on, stopped: false };
+        const answering: Answering = { message, listeners: new Set([on]), stopped: false };
         this.answering.set(conversation, answering);
         this.summarise(conversation);
         on({ kind: "begun", dropped_from, added: structuredClone(added) });
         void this.answer(conversation, answering);
+    }
+
+    async watchAnswer(conversation: string, on: (event: AnswerEvent) => void): Promise<boolean> {
+        const answering = this.answering.get(conversation);
+        if (answering === undefined) return false;
+        const { message, listeners } = answering;
+        const begun = { ...message, body: { ...message.body, text: "" } };
+        on({ kind: "begun", dropped_from: message.id, added: [begun] });
+        if (message.body.text !== "") on({ kind: "text", text: message.body.text });
+        listeners.add(on);
+        return true;
     }
 
     async stopAnswer(conversation: string): Promise<void> {
@@ -504,6 +546,11 @@ export class DemoBackend implements Backend {
     }
 
     // The script
+
+    private find(): void {
+        if (this.state.network.kind !== "ok") return;
+        this.around.forEach((phone, i) => this.after(500 + 700 * i, () => this.found(phone)));
+    }
 
     private found(phone: DemoPhone): void {
         if (!this.state.looking || this.state.blocked.some((blocked) => blocked.id === phone.id)) return;
@@ -643,7 +690,7 @@ export class DemoBackend implements Backend {
         const prompt = 60 + this.luck.below(500);
         for (let done = 0; done < prompt && !answering.stopped; done += 128) {
             this.change(() => (queued.stage = { kind: "reading", done, total: prompt }));
-            answering.on({ kind: "reading", done, total: prompt });
+            heard(answering, { kind: "reading", done, total: prompt });
             await this.wait(260);
         }
         const ttft_s = ((Date.now() - begun) / 1000) * this.options.speed;
@@ -665,7 +712,7 @@ export class DemoBackend implements Backend {
             if (!answering.stopped) state.run.measured = { ttft_s, tokens_per_s: tokens / Math.max(took_s, 0.001) };
         });
         if (this.talks.has(conversation)) this.summarise(conversation);
-        answering.on({ kind: "end", message: structuredClone(message) });
+        heard(answering, { kind: "end", message: structuredClone(message) });
         if (this.state.group?.leaving) this.goAlone();
     }
 
@@ -675,7 +722,7 @@ export class DemoBackend implements Backend {
             const ahead = this.state.run?.queue.indexOf(queued) ?? 0;
             if (ahead <= 0 || answering.stopped) return;
             this.change(() => (queued.stage = { kind: "waiting", ahead }));
-            answering.on({ kind: "queued", ahead });
+            heard(answering, { kind: "queued", ahead });
             await this.wait(300);
         }
     }
@@ -699,7 +746,7 @@ export class DemoBackend implements Backend {
             const piece = text.slice(at, at + whole * 4);
             at += piece.length;
             answering.message.body.text += piece;
-            answering.on({ kind: "text", text: piece });
+            heard(answering, { kind: "text", text: piece });
             this.beat(whole, ME.id);
             this.change(() => (queued.stage = { kind: "writing", tokens }));
             const halfway = at > text.length / 2 && at - piece.length <= text.length / 2;
@@ -743,7 +790,7 @@ export class DemoBackend implements Backend {
         const message: Message = { id: freshId("m"), at_unix_ms: Date.now(), body: { kind: "notice", what } };
         const messages = this.talk(conversation).messages;
         messages.splice(messages.indexOf(answering.message), 0, message);
-        answering.on({ kind: "notice", message });
+        heard(answering, { kind: "notice", message });
     }
 
     private beat(tokens: number, asker: string): void {
@@ -875,6 +922,10 @@ function droppedFrom(talk: Conversation, what: Question["what"]): string | null 
             return talk.messages[last + 1]?.id ?? null;
         }
     }
+}
+
+function heard(answering: Answering, event: AnswerEvent): void {
+    for (const listener of answering.listeners) listener(event);
 }
 
 function joined<T>(listeners: Set<T>, listener: T): Unsubscribe {

@@ -7,6 +7,7 @@ import type { Model } from "../../bindings/Model";
 import type { Outlook } from "../../bindings/Outlook";
 import type { PhoneId } from "../../bindings/PhoneId";
 import type { Stage } from "../../bindings/Stage";
+import type { Verdict } from "../../bindings/Verdict";
 import type { VersionMatch } from "../../bindings/VersionMatch";
 
 export const GB = 1e9;
@@ -64,7 +65,7 @@ const model = (id: string, name: string, maker: string, over: Partial<Model>): M
     id, name, maker,
     architecture: "llama", quantisation: "Q4_0", licence: "Apache-2.0",
     parameters: 1.24e9, n_layers: 16, context_tokens: 8192, file_bytes: 0.77 * GB, needed_bytes: 1.1 * GB,
-    languages: ["en", "de", "fr", "es"], imported: false,
+    languages: ["en", "de", "fr", "es"], imported: false, offered: true,
     availability: { kind: "not_here" }, fits_here: { kind: "fits" }, fits_group: null,
     ...over,
 });
@@ -97,7 +98,7 @@ const PREFILL_GAIN = 8;
  * What to expect of `model` on `phones`, the first of which is the head.
  *
  * A stand-in for the real placement (`proto`'s `solve`): every phone gets layers in proportion to how fast it reads, as
- * far as its memory goes.
+ * far as its memory goes; what takes the head less time than a lap of the ring, it runs alone.
  */
 export function outlook(model: Model, phones: DemoPhone[]): Outlook {
     const room = phones.reduce((sum, phone) => sum + phone.free_memory_bytes, 0);
@@ -109,14 +110,17 @@ export function outlook(model: Model, phones: DemoPhone[]): Outlook {
         ];
         return { kind: "does_not_fit", missing_bytes, helps };
     }
-    const layerBytes = model.file_bytes / model.n_layers;
+    const [head] = phones;
+    const hops_ms = hops(phones);
+    if (head !== undefined && reading(model, head) < hops_ms && model.needed_bytes < head.free_memory_bytes) {
+        return outlook(model, [head]);
+    }
     const stages = layersOf(model, phones).map(({ phone, layers }): Stage => ({
         phone: phone.id,
         layers,
-        ms_per_token: round(((layers[1] - layers[0]) * layerBytes * 1000) / phone.reads_bytes_s),
+        ms_per_token: round((reading(model, phone) * (layers[1] - layers[0])) / model.n_layers),
     }));
     const compute_ms = stages.reduce((sum, stage) => sum + (stage.ms_per_token ?? 0), 0);
-    const hops_ms = phones.length === 1 ? 0 : phones.reduce((sum, phone) => sum + phone.rtt_ms, 0) / 2 + 4;
     const busiest = stages.reduce((a, b) => ((b.ms_per_token ?? 0) > (a.ms_per_token ?? 0) ? b : a));
     return {
         kind: "runs",
@@ -128,6 +132,16 @@ export function outlook(model: Model, phones: DemoPhone[]): Outlook {
         slowest: busiest.phone,
         fetch_bytes: Math.round(model.file_bytes * (1 - 1 / phones.length)),
     };
+}
+
+/** What a lap of the ring takes beside computing, in ms. */
+function hops(phones: DemoPhone[]): number {
+    return phones.length === 1 ? 0 : phones.reduce((sum, phone) => sum + phone.rtt_ms, 0) / 2 + 4;
+}
+
+/** How long a phone takes to read all weights, in ms. */
+function reading(model: Model, phone: DemoPhone): number {
+    return (model.file_bytes * 1000) / phone.reads_bytes_s;
 }
 
 /** Layers in ring order, the head first; faster phones get more, none more than it has room for. */
@@ -153,21 +167,28 @@ function layersOf(model: Model, phones: DemoPhone[]): Array<{ phone: DemoPhone; 
     });
 }
 
-/** `phones` begins with the one that has the model. */
-export function forecasts(model: Model, phones: DemoPhone[]): Forecasts {
+/** `phones` begins with the one that has the model. `resting` says why members are not among them. */
+export function forecasts(model: Model, phones: DemoPhone[], resting: Verdict[]): Forecasts {
     const [head, ...others] = phones;
     if (head === undefined) throw new Error("a group has at least this phone");
     const group = outlook(model, phones);
+    const stages = group.kind === "runs" ? group.stages : [];
     return {
         group,
         alone: outlook(model, [head]),
-        without: others.map((other) => ({
+        without: others.filter((other) => stages.length === 0 || stages.some((stage) => stage.phone === other.id)).map((other) => ({
             phone: other.id,
             outlook: outlook(model, phones.filter((phone) => phone !== other)),
         })),
-        verdicts: group.kind === "runs"
-            ? group.stages.map((stage) => ({ phone: stage.phone, reason: { kind: "runs", ms_per_token: stage.ms_per_token ?? 0 } }))
-            : [],
+        verdicts: group.kind === "runs" ? [...phones.map((phone) => verdict(phone, stages)), ...resting] : [],
+    };
+}
+
+function verdict(of: DemoPhone, stages: Stage[]): Verdict {
+    const stage = stages.find((stage) => stage.phone === of.id);
+    return {
+        phone: of.id,
+        reason: stage === undefined ? { kind: "would_add", ms_per_token: of.rtt_ms } : { kind: "runs", ms_per_token: stage.ms_per_token ?? 0 },
     };
 }
 

@@ -4,13 +4,16 @@ import type { Conversation } from "../../bindings/Conversation";
 import type { Figures } from "../../bindings/Figures";
 import type { Message } from "../../bindings/Message";
 import type { Notice } from "../../bindings/Notice";
+import type { Pairing } from "../../bindings/Pairing";
+import type { PairingEnd } from "../../bindings/PairingEnd";
 import type { Sampling } from "../../bindings/Sampling";
 import { GB, HOSTILE_NAMES, ME, MODELS, MORE, NEIGHBOURS, asMember, outlook, type DemoPhone } from "./phones";
 import { CODE, GREETING, HOSTILE, QUESTIONS, SKY, TABLE, TRIP } from "./words";
 
 export const SCENARIOS = [
     "fresh", "nearby", "asked", "group", "preparing", "solo", "long", "hostile", "no_wifi", "no_permission", "isolated",
-    "too_big", "many", "damaged",
+    "too_big", "many", "damaged", "reloaded", "unsteady", "unheard",
+    "ended", "invited", "failed",
 ] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
@@ -25,6 +28,13 @@ export interface Seed {
 
 /** Messages of the long conversation: what has to scroll at 60 frames a second. */
 export const LONG_MESSAGES = 2000;
+
+/** A link and a code as phones make them; the secret is nobody's. */
+export const DEMO_LINK = "lingualinked://join?v=1&g=8c1f0b6a52d94e7d&h=12D3KooWQ7m1x&s=Zk3vT9pLq2E&a=/ip4/192.168.1.23/tcp/41917";
+export const DEMO_CODE = "7KQF-2M9X-HB4T-W3RC-8PZN-5VDJ";
+
+/** How pairings with the neighbours ended. */
+const ENDS: PairingEnd[] = ["declined", "unreachable", "bad_code", "other_version"];
 
 export const SAMPLING: Sampling = {
     temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0.05, repetition_penalty: 1.05, seed: null, max_tokens: 1024,
@@ -41,6 +51,22 @@ export function seed(scenario: Scenario, now: number): Seed {
     switch (scenario) {
         case "nearby":
         case "asked":
+        case "unsteady":
+        case "unheard":
+            break;
+        case "ended":
+            state.pairings = start.around.map(({ id, name }, i): Pairing => ({
+                phone: id, name, purpose: "join", asked_by_them: false, code: null, stage: { kind: "ended", end: ENDS[i] ?? "declined" },
+            }));
+            break;
+        case "invited":
+            grouped(start, 2, now);
+            state.opened_invite = DEMO_LINK;
+            state.invite = { link: DEMO_LINK, typed_code: DEMO_CODE, expires_unix_ms: now - 1000 };
+            break;
+        case "failed":
+            state.network = { kind: "failed", detail: "cannot listen: address already in use" };
+            start.around = [];
             break;
         case "no_wifi":
         case "isolated":
@@ -59,7 +85,13 @@ export function seed(scenario: Scenario, now: number): Seed {
             cutTalk(start, now);
             break;
         case "damaged":
+            for (const permission of state.permissions) if (permission.kind === "camera") permission.status = "denied";
             model(state, "llama3").availability = { kind: "failed", problem: { kind: "server", host: "models.example", fault: { kind: "wrong_length" } } };
+            model(state, "gemma270").availability = { kind: "paused", done_bytes: 104e6 };
+            state.models.push({
+                ...model(state, "llama1"), id: "gone", name: "my-finetune.Q4_0.gguf", maker: "", licence: "", imported: true,
+                availability: { kind: "failed", problem: { kind: "file_gone", name: "my-finetune.Q4_0.gguf" } },
+            });
             start.toldFirst = [{ kind: "history_set_aside", path: "/data/user/0/app.lingualinked/history.db-damaged-1764172800000" }];
             break;
         case "too_big":
@@ -79,6 +111,7 @@ export function seed(scenario: Scenario, now: number): Seed {
             hostileTalk(start, now);
             break;
         case "group":
+        case "reloaded":
             has(state, "llama3");
             grouped(start, 3, now);
             runs(state, "llama3", membersOf(start));
@@ -115,6 +148,7 @@ function alone(): AppState {
             free_memory_bytes: ME.free_memory_bytes, memory_budget_bytes: 3.2 * GB, total_memory_bytes: ME.total_memory_bytes,
             battery: ME.battery, charging: false, heat: "cool", power_save: false, metered: false,
         },
+        tells_metered: true,
         looking: false, nearby: [], pairings: [], invite: null, opened_invite: null, blocked: [],
         group: null, run: null,
         models: structuredClone(MODELS),

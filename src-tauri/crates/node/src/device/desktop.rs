@@ -67,6 +67,7 @@ impl Source for Desktop {
                 .min(self.memory_limit_bytes.unwrap_or(u64::MAX)),
             battery: battery(),
             thermal: thermal(),
+            low_memory: false,
             power_save: false,
             is_metered: false,
             policy: Policy::default(),

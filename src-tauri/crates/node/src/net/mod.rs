@@ -397,6 +397,11 @@ impl Net {
         self.discovery.start(sources, announcement);
     }
 
+    /// Looks for phones nearby, and is found by them, from now on: this phone was started without.
+    pub fn meet_others(&mut self, sources: Sources, announcement: Announcement) {
+        self.discovery.start(sources, announcement);
+    }
+
     /// Says something else of this phone: its name or its group has changed.
     ///
     /// Connected phones that have no other source hear of it when they connect anew.

@@ -281,21 +281,6 @@ impl Folder {
         }
     }
 
-    /// Gives up every shard that is neither needed nor in the making.
-    ///
-    /// # Errors
-    ///
-    /// Any that the file system returns.
-    pub fn collect(&mut self) -> io::Result<()> {
-        for file in self.files()? {
-            if self.may_go(file.shard) {
-                self.give_up(&file)?;
-            }
-        }
-
-        Ok(())
-    }
-
     fn write_from_model(&mut self, entry: &ShardEntry) -> Result<bool, StoreFailure> {
         let Some(shard) = self.model.get(&entry.hash).cloned() else {
             return Ok(false);

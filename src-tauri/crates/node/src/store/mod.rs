@@ -74,7 +74,6 @@ enum Write {
     },
     Finish(ShardHash),
     Close(ShardHash),
-    Collect,
     Quota(u64),
     Usage(oneshot::Sender<Usage>),
 }
@@ -210,11 +209,6 @@ impl Store {
         self.read(Read::Serve { to, shard, chunk });
     }
 
-    /// Gives up every shard that no plan needs.
-    pub fn collect(&self) {
-        self.write(Write::Collect);
-    }
-
     fn write(&self, order: Write) {
         if self.writes.send(order).is_err() {
             tracing::error!("The store's writer has ended");
@@ -264,11 +258,6 @@ impl Writer {
                 Ok(usage) => drop(to.send(usage)), // nobody may wait any more
                 Err(error) => tracing::warn!(%error, "What shards take is not known"),
             },
-            Write::Collect => {
-                if let Err(error) = self.folder.collect() {
-                    tracing::warn!(%error, "Shards not given up");
-                }
-            }
             Write::Open(shard) => return Some(self.open(shard)),
             Write::Check {
                 from,

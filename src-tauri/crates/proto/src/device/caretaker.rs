@@ -19,6 +19,10 @@ const REST_MAX: Duration = Duration::from_secs(1800);
 /// How long what was asked for has time to help before more is asked for: heat follows load within tens of seconds.
 const RELIEVED_FOR: Duration = Duration::from_secs(60);
 
+/// How long the system has to warn of too little memory before the phone gives anything up for it: a phone says every
+/// 10 s how it is, and a warning that is over by then was somebody else's passing need.
+const WARNED_FOR: Duration = Duration::from_secs(8);
+
 /// What a phone had better do, as long as it had.
 #[derive(Debug, Default)]
 pub struct Caretaker {
@@ -30,11 +34,14 @@ pub struct Caretaker {
     rests_until: Option<Instant>,
     /// How long it rests the next time.
     rest: Duration,
+    /// Since when the system warns of too little memory; `None` if it does not.
+    warned_since: Option<Instant>,
 }
 
 impl Caretaker {
     /// Takes note of how the phone is, and of what it computes with.
     pub fn handle(&mut self, snapshot: &Snapshot, load: Load, now: Instant) {
+        let snapshot = &self.as_it_lasts(*snapshot, now);
         let advice = snapshot.advice(load);
         let is_better = advice.rank() < self.advice.rank();
         let is_rested = self.rests_until.is_none_or(|until| until <= now);
@@ -83,6 +90,17 @@ impl Caretaker {
     /// Returns whether the phone had better compute with half of its threads.
     pub fn is_slow(&self) -> bool {
         self.advice != Advice::Ok
+    }
+
+    /// Returns the phone without a warning that may pass.
+    fn as_it_lasts(&mut self, snapshot: Snapshot, now: Instant) -> Snapshot {
+        let since = self.warned_since.unwrap_or(now);
+        self.warned_since = snapshot.low_memory.then_some(since);
+
+        Snapshot {
+            low_memory: snapshot.low_memory && now >= since + WARNED_FOR,
+            ..snapshot
+        }
     }
 
     /// Asks for so many shards less than it has now: not while what was asked for is still to come, or to help.
@@ -227,6 +245,38 @@ mod tests {
         caretaker.handle(&short(GB / 10), LOAD, now);
         assert_eq!(caretaker.relief(), at_most(0, false));
         caretaker.handle(&WELL, Load::default(), now + REST_MIN);
+        assert_eq!(caretaker.relief(), Relief::None);
+    }
+
+    /// A warning that passes is nobody's; one that lasts costs half, and half of the rest.
+    #[test]
+    fn who_is_warned_again_and_again_gives_half_away() {
+        let (mut caretaker, start) = (Caretaker::default(), Instant::now());
+        let warned = Snapshot {
+            low_memory: true,
+            ..WELL
+        };
+        let half = Load {
+            n_shards: 3,
+            shards_bytes: LOAD.shards_bytes / 2,
+            ..LOAD
+        };
+
+        for (at, snapshot) in [(0, warned), (5, WELL), (9, warned), (16, warned)] {
+            caretaker.handle(&snapshot, LOAD, start + at * SECOND);
+            assert_eq!(caretaker.relief(), Relief::None, "at {at} s");
+        }
+        caretaker.handle(&warned, LOAD, start + 17 * SECOND);
+        assert_eq!(caretaker.relief(), at_most(half.shards_bytes, false));
+        caretaker.handle(&warned, half, start + 70 * SECOND);
+        assert_eq!(caretaker.relief(), at_most(half.shards_bytes, false));
+        caretaker.handle(&warned, half, start + 80 * SECOND);
+        assert_eq!(caretaker.relief(), at_most(half.shards_bytes / 3, false));
+
+        let rested = start + 80 * SECOND + REST_MIN;
+        caretaker.handle(&WELL, half, rested - SECOND);
+        assert_eq!(caretaker.relief(), at_most(half.shards_bytes / 3, false));
+        caretaker.handle(&WELL, half, rested);
         assert_eq!(caretaker.relief(), Relief::None);
     }
 

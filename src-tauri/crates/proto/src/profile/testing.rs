@@ -12,6 +12,7 @@ pub(crate) const SNAPSHOT: Snapshot = Snapshot {
     budget_bytes: 3_000_000_000,
     battery: None,
     thermal: Thermal::Nominal,
+    low_memory: false,
     power_save: false,
     is_metered: false,
     policy: Policy {

@@ -12,7 +12,9 @@ use tauri::{AppHandle, Manager, Runtime};
 use tokio::sync::watch;
 
 use super::System;
-use crate::android_report::{AndroidReport, OpenedFile, Permissions, alias, anonymous_bytes};
+use crate::android_report::{
+    AndroidReport, OpenedFile, Permissions, SavedFile, alias, anonymous_bytes,
+};
 use crate::{
     Answer, DeviceError, Holds, Insets, Notice, Opening, PermissionKind, PickedFile, Reading,
 };
@@ -23,9 +25,12 @@ const CLASS: &str = "DevicePlugin";
 
 /// What the Kotlin part says when it is asked.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct First {
     /// `Build.VERSION.SDK_INT`.
     sdk: u32,
+    /// `PackageManager.FEATURE_CAMERA_ANY`.
+    has_camera: bool,
     report: AndroidReport,
 }
 
@@ -48,15 +53,23 @@ struct HoldArgs {
 
 /// [`Notice`], as the Kotlin part wants it.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ServeArgs {
-    title: String,
-    text: String,
+    kind: &'static str,
+    n_phones: u32,
 }
 
 /// Which file to open.
 #[derive(Serialize)]
 struct OpenArgs {
     address: String,
+}
+
+/// What to write, and what to call it.
+#[derive(Serialize)]
+struct SaveArgs {
+    name: String,
+    text: String,
 }
 
 /// What [`Permissions`] are the answer to.
@@ -68,6 +81,7 @@ struct PermissionArgs {
 struct Android<R: Runtime> {
     kotlin: PluginHandle<R>,
     sdk: u32,
+    has_camera: bool,
     readings: watch::Receiver<Reading>,
     insets: watch::Receiver<Insets>,
 }
@@ -109,6 +123,7 @@ pub(crate) fn start<R: Runtime, C: DeserializeOwned>(
     Ok(Box::new(Android {
         kotlin,
         sdk: first.sdk,
+        has_camera: first.has_camera,
         readings,
         insets,
     }))
@@ -175,13 +190,17 @@ impl<R: Runtime> System for Android<R> {
     }
 
     fn serve(&self, notice: Option<Notice>) -> Result<(), DeviceError> {
-        let Some(Notice { title, text }) = notice else {
-            return Ok(self.kotlin.run_mobile_plugin("rest", ())?);
+        let (kind, n_phones) = match notice {
+            None => return Ok(self.kotlin.run_mobile_plugin("rest", ())?),
+            Some(Notice::InGroup { n_phones }) => ("in_group", n_phones),
+            Some(Notice::Computes) => ("computes", 0),
+            Some(Notice::Answers) => ("answers", 0),
+            Some(Notice::Fetches) => ("fetches", 0),
         };
 
         Ok(self
             .kotlin
-            .run_mobile_plugin("serve", ServeArgs { title, text })?)
+            .run_mobile_plugin("serve", ServeArgs { kind, n_phones })?)
     }
 
     fn permission(&self, kind: PermissionKind) -> Answer<'_> {
@@ -210,6 +229,10 @@ impl<R: Runtime> System for Android<R> {
             Ok(how.await?.status(kind, self.sdk))
         }
         .boxed()
+    }
+
+    fn has_camera(&self) -> bool {
+        self.has_camera
     }
 
     fn open_settings(&self) -> Result<(), DeviceError> {
@@ -242,6 +265,17 @@ impl<R: Runtime> System for Android<R> {
                 .run_mobile_plugin_async::<OpenedFile>("openFile", OpenArgs { address });
 
             take_over(opened.await?.descriptor.unwrap_or(-1))
+        }
+        .boxed()
+    }
+
+    fn save_file(&self, name: String, text: String) -> Opening<'_, Option<String>> {
+        async move {
+            let saved = self
+                .kotlin
+                .run_mobile_plugin_async::<SavedFile>("saveFile", SaveArgs { name, text });
+
+            Ok(saved.await?.name)
         }
         .boxed()
     }

@@ -55,7 +55,6 @@ fn watch(mut desktop: Desktop, sender: &watch::Sender<Reading>) {
 fn read(desktop: &mut Desktop) -> Reading {
     Reading {
         snapshot: desktop.snapshot(),
-        low_memory: false,
         headroom: None,
         radio_lock: false,
     }
@@ -80,6 +79,11 @@ impl System for Computer {
 
     fn request_permission(&self, kind: PermissionKind) -> Answer<'_> {
         self.permission(kind)
+    }
+
+    /// It may have one, but nothing here looks through it.
+    fn has_camera(&self) -> bool {
+        false
     }
 
     fn open_settings(&self) -> Result<(), DeviceError> {
@@ -107,6 +111,7 @@ mod tests {
         assert!((1..=1_000_000).contains(&snapshot.budget_bytes));
         let camera = block_on(device.permission(PermissionKind::Camera));
         assert_eq!(camera, Ok(PermissionStatus::NotNeeded));
+        assert!(!device.has_camera());
         assert!(device.open_settings().is_err());
     }
 }

@@ -1,10 +1,13 @@
 //! iOS, asked in Rust: there is no Swift.
 //!
 //! UIKit may be asked on the main thread only, so all readings are taken there. iOS has no foreground service,
-//! no Wi-Fi locks, and asks by itself for the local network: when the node first looks around.
+//! no Wi-Fi locks, and asks by itself for the local network: when the node first looks around. Nor does it tell what came
+//! of that. So the app first explains it; that a person went on from there is kept, and taken for a yes.
 
 use std::ffi::c_uint;
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use block2::RcBlock;
@@ -19,12 +22,14 @@ use objc2::MainThreadMarker;
 use objc2::runtime::Bool;
 use objc2_av_foundation::{AVAuthorizationStatus, AVCaptureDevice, AVMediaTypeVideo};
 use objc2_foundation::{
-    NSDictionary, NSNotification, NSNotificationCenter, NSOperationQueue, NSProcessInfo,
-    NSProcessInfoThermalState, NSURL,
+    NSDictionary, NSNotification, NSNotificationCenter, NSNotificationName, NSOperationQueue,
+    NSProcessInfo, NSProcessInfoThermalState, NSString, NSURL, NSUserDefaults, ns_string,
 };
 use objc2_ui_kit::{
-    UIApplication, UIApplicationDidReceiveMemoryWarningNotification,
-    UIApplicationOpenSettingsURLString, UIDevice, UIDeviceBatteryState,
+    UIApplication, UIApplicationDidEnterBackgroundNotification,
+    UIApplicationDidReceiveMemoryWarningNotification, UIApplicationOpenSettingsURLString,
+    UIApplicationWillEnterForegroundNotification, UIBackgroundTaskInvalid, UIDevice,
+    UIDeviceBatteryState,
 };
 use proto::device::{Battery, Policy, Relief, Snapshot, Thermal};
 use serde::de::DeserializeOwned;
@@ -34,7 +39,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::System;
 use crate::{
-    Answer, DeviceError, Holds, Notice, PERIOD, PermissionKind, PermissionStatus, Reading,
+    Answer, DeviceError, Grace, Holds, Notice, PERIOD, PermissionKind, PermissionStatus, Place,
+    Reading,
 };
 
 struct Ios<R: Runtime> {
@@ -88,22 +94,62 @@ fn keep_reading<R: Runtime>(app: &AppHandle<R>, sender: watch::Sender<Reading>) 
 
 /// Reads at once when iOS warns that memory runs short: it ends apps next.
 fn watch_memory(sender: watch::Sender<Reading>) {
-    let warned = RcBlock::new(move |_: NonNull<NSNotification>| {
-        let main = MainThreadMarker::new().expect("the main queue runs on the main thread");
-        sender.send_replace(Reading {
-            low_memory: true,
-            ..read(main)
-        });
+    // SAFETY: a constant of the framework.
+    let warning = unsafe { UIApplicationDidReceiveMemoryWarningNotification };
+
+    observe(warning, move |main| {
+        let mut reading = read(main);
+        reading.snapshot.low_memory = true;
+        sender.send_replace(reading);
+    });
+}
+
+/// Does something on the main thread whenever iOS says that, as long as the app runs.
+fn observe(name: &NSNotificationName, what: impl Fn(MainThreadMarker) + 'static) {
+    let told = RcBlock::new(move |_: NonNull<NSNotification>| {
+        what(MainThreadMarker::new().expect("the main queue runs on the main thread"));
     });
     let center = NSNotificationCenter::defaultCenter();
     let queue = NSOperationQueue::mainQueue();
 
-    // SAFETY: the name is a constant of the framework; the center keeps the block, which runs on the main queue alone.
+    // SAFETY: the center keeps the block, which runs on the main queue alone.
     let observer = unsafe {
-        let name = UIApplicationDidReceiveMemoryWarningNotification;
-        center.addObserverForName_object_queue_usingBlock(Some(name), None, Some(&queue), &warned)
+        center.addObserverForName_object_queue_usingBlock(Some(name), None, Some(&queue), &told)
     };
     std::mem::forget(observer); // as long as the app runs
+}
+
+/// Asks iOS not to stop the app yet, until what is returned is dropped or iOS's patience ends: some 30 seconds.
+fn grace<R: Runtime>(main: MainThreadMarker, app: &AppHandle<R>) -> Grace {
+    // SAFETY: a constant of the framework.
+    let task = Arc::new(AtomicUsize::new(unsafe { UIBackgroundTaskInvalid }));
+    let expiring = Arc::clone(&task);
+    let expired = RcBlock::new(move || {
+        let main = MainThreadMarker::new().expect("UIKit calls it on the main thread");
+        end_task(main, &expiring);
+    });
+    let begun = UIApplication::sharedApplication(main)
+        .beginBackgroundTaskWithExpirationHandler(Some(&expired));
+    task.store(begun, Ordering::Relaxed);
+
+    let app = app.clone();
+    Grace::new(move || {
+        let ended = on_main(&app, move |main| end_task(main, &task));
+        if let Err(error) = ended {
+            tracing::warn!(%error, "iOS waits in vain");
+        }
+    })
+}
+
+/// Ends a background task, once: iOS ends an app that leaves one open.
+fn end_task(main: MainThreadMarker, task: &AtomicUsize) {
+    // SAFETY: a constant of the framework.
+    let none = unsafe { UIBackgroundTaskInvalid };
+    let begun = task.swap(none, Ordering::Relaxed);
+
+    if begun != none {
+        UIApplication::sharedApplication(main).endBackgroundTask(begun);
+    }
 }
 
 /// Does something on the main thread, some time.
@@ -131,12 +177,12 @@ fn read(main: MainThreadMarker) -> Reading {
             budget_bytes: budget_bytes(free_bytes, total_bytes, footprint_bytes()),
             battery: battery(main),
             thermal: thermal(system.thermalState()),
+            low_memory: false,
             power_save: system.isLowPowerModeEnabled(),
             is_metered: false,
             policy: Policy::default(),
             relief: Relief::None,
         },
-        low_memory: false,
         headroom: None,
         radio_lock: false,
     }
@@ -212,6 +258,24 @@ fn camera() -> PermissionStatus {
     }
 }
 
+/// Returns whether a person has let the app look for phones, and have iOS ask for it.
+fn local_network() -> PermissionStatus {
+    let is_allowed = NSUserDefaults::standardUserDefaults().boolForKey(local_network_key());
+
+    match is_allowed {
+        true => PermissionStatus::Granted,
+        false => PermissionStatus::NotAsked,
+    }
+}
+
+fn allow_local_network() {
+    NSUserDefaults::standardUserDefaults().setBool_forKey(true, local_network_key());
+}
+
+fn local_network_key() -> &'static NSString {
+    ns_string!("local-network")
+}
+
 /// Has iOS ask for the camera; what comes back is dropped unsent if it cannot.
 fn ask_for_camera(answer: oneshot::Sender<()>) {
     let answer = std::cell::Cell::new(Some(answer));
@@ -235,6 +299,21 @@ impl<R: Runtime> System for Ios<R> {
         self.readings.clone()
     }
 
+    fn follow_places(&self, on: Box<dyn Fn(Place)>) {
+        let on = std::rc::Rc::new(on);
+        // SAFETY: constants of the framework.
+        let (behind, front) = unsafe {
+            (
+                UIApplicationDidEnterBackgroundNotification,
+                UIApplicationWillEnterForegroundNotification,
+            )
+        };
+
+        let (app, told) = (self.app.clone(), std::rc::Rc::clone(&on));
+        observe(behind, move |main| told(Place::Behind(grace(main, &app))));
+        observe(front, move |_| on(Place::Front));
+    }
+
     fn hold(&self, holds: Holds) -> Result<(), DeviceError> {
         on_main(&self.app, move |main| {
             UIApplication::sharedApplication(main).setIdleTimerDisabled(holds.screen);
@@ -248,9 +327,8 @@ impl<R: Runtime> System for Ios<R> {
     fn permission(&self, kind: PermissionKind) -> Answer<'_> {
         let status = match kind {
             PermissionKind::Camera => camera(),
-            PermissionKind::LocalNetwork | PermissionKind::Notifications => {
-                PermissionStatus::NotNeeded
-            }
+            PermissionKind::LocalNetwork => local_network(),
+            PermissionKind::Notifications => PermissionStatus::NotNeeded,
         };
 
         ready(Ok(status)).boxed()
@@ -262,6 +340,10 @@ impl<R: Runtime> System for Ios<R> {
             if status != PermissionStatus::NotAsked {
                 return Ok(status);
             }
+            if kind == PermissionKind::LocalNetwork {
+                allow_local_network();
+                return self.permission(kind).await;
+            }
 
             let (sender, answered) = oneshot::channel();
             ask_for_camera(sender);
@@ -269,6 +351,14 @@ impl<R: Runtime> System for Ios<R> {
             self.permission(kind).await
         }
         .boxed()
+    }
+
+    fn has_camera(&self) -> bool {
+        // SAFETY: as in `camera`.
+        unsafe {
+            AVMediaTypeVideo
+                .is_some_and(|video| AVCaptureDevice::defaultDeviceWithMediaType(video).is_some())
+        }
     }
 
     fn open_settings(&self) -> Result<(), DeviceError> {

@@ -35,13 +35,21 @@ pub(crate) trait System: Debug + Send + Sync {
 
     fn request_permission(&self, kind: PermissionKind) -> Answer<'_>;
 
+    fn has_camera(&self) -> bool;
+
     fn open_settings(&self) -> Result<(), DeviceError>;
+
+    #[cfg(target_os = "ios")]
+    fn follow_places(&self, on: Box<dyn Fn(crate::Place)>);
 
     #[cfg(target_os = "android")]
     fn pick_file(&self) -> Opening<'_, Option<PickedFile>>;
 
     #[cfg(target_os = "android")]
     fn open_file(&self, address: String) -> Opening<'_, std::fs::File>;
+
+    #[cfg(target_os = "android")]
+    fn save_file(&self, name: String, text: String) -> Opening<'_, Option<String>>;
 
     /// Returns what of the page is hidden, where the page cannot find out.
     fn insets(&self) -> Option<Insets> {

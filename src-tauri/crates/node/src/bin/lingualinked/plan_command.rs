@@ -212,6 +212,7 @@ fn member(phone: &Described, this: &Member) -> Result<Member> {
             budget_bytes: phone.memory_bytes,
             battery: phone.battery,
             thermal: phone.thermal,
+            low_memory: false,
             power_save: false,
             is_metered: false,
             policy: Policy::default(),

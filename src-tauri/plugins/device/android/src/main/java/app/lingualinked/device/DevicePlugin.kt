@@ -3,12 +3,14 @@ package app.lingualinked.device
 import android.Manifest
 import android.app.Activity
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.net.Uri
 import android.os.Build
 import android.os.Handler
 import android.os.Looper
 import android.provider.OpenableColumns
 import android.provider.Settings
+import android.webkit.MimeTypeMap
 import android.webkit.WebView
 import androidx.activity.result.ActivityResult
 import androidx.appcompat.app.AppCompatActivity
@@ -23,6 +25,7 @@ import app.tauri.plugin.Channel
 import app.tauri.plugin.Invoke
 import app.tauri.plugin.JSObject
 import app.tauri.plugin.Plugin
+import java.io.IOException
 import kotlin.concurrent.thread
 
 @InvokeArg
@@ -41,14 +44,23 @@ internal class HoldArgs {
 
 @InvokeArg
 internal class ServeArgs {
-    lateinit var title: String
-    lateinit var text: String
+    lateinit var kind: String
+    var nPhones = 0
 }
 
 @InvokeArg
 internal class OpenArgs {
     lateinit var address: String
 }
+
+@InvokeArg
+internal class SaveArgs {
+    lateinit var name: String
+    lateinit var text: String
+}
+
+/** What systems call a file of no known type: its name is left as it is. */
+private const val UNKNOWN_TYPE = "application/octet-stream"
 
 /** How often a report is sent when nothing happens; Rust's `PERIOD`. */
 private const val PERIOD_MS = 10_000L
@@ -88,6 +100,9 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
     fun read(invoke: Invoke) {
         val first = JSObject()
         first.put("sdk", Build.VERSION.SDK_INT)
+        first.put(
+            "hasCamera", activity.packageManager.hasSystemFeature(PackageManager.FEATURE_CAMERA_ANY)
+        )
         first.put("report", gauge.report())
         invoke.resolve(first)
     }
@@ -112,23 +127,32 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
         invoke.resolve()
     }
 
-    /** Computes behind other apps, and says so. */
+    /** Works behind other apps, and says so. */
     @Command
     fun serve(invoke: Invoke) {
-        val args = invoke.parseArgs(ServeArgs::class.java)
         try {
-            DeviceService.start(activity, args.title, args.text)
+            DeviceService.say(activity, words(invoke.parseArgs(ServeArgs::class.java)))
             invoke.resolve()
         } catch (refused: IllegalStateException) {
             // From Android 12 on an app that is not in front may not start one.
-            invoke.reject("the system does not let the app compute in the background now", refused)
+            invoke.reject("the system does not let the app work in the background now", refused)
         }
     }
 
-    /** Computes in front only. */
+    /** Rust's `Notice`, in the system's language. */
+    private fun words(notice: ServeArgs): String = when (notice.kind) {
+        "computes" -> activity.getString(R.string.device_computes)
+        "answers" -> activity.getString(R.string.device_answers)
+        "fetches" -> activity.getString(R.string.device_fetches)
+        else -> activity.resources?.getQuantityString(
+            R.plurals.device_in_group, notice.nPhones, notice.nPhones
+        ).orEmpty()
+    }
+
+    /** Works in front only. */
     @Command
     fun rest(invoke: Invoke) {
-        DeviceService.stop(activity)
+        DeviceService.end()
         invoke.resolve()
     }
 
@@ -193,6 +217,46 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
         }
     }
 
+    /** Lets a person choose where to write a file, and writes it; nothing, if they chose no place. */
+    @Command
+    fun saveFile(invoke: Invoke) {
+        val name = invoke.parseArgs(SaveArgs::class.java).name
+        val maker = Intent(Intent.ACTION_CREATE_DOCUMENT)
+        maker.addCategory(Intent.CATEGORY_OPENABLE)
+        val ending = name.substringAfterLast('.', "")
+        maker.type = MimeTypeMap.getSingleton().getMimeTypeFromExtension(ending) ?: UNKNOWN_TYPE
+        maker.putExtra(Intent.EXTRA_TITLE, name)
+        startActivityForResult(invoke, maker, "placeChosen")
+    }
+
+    /** What provides the place may have to send the file away: not on the main thread. */
+    @ActivityCallback
+    fun placeChosen(invoke: Invoke, result: ActivityResult) {
+        val address = result.data?.data
+        if (result.resultCode != Activity.RESULT_OK || address == null) {
+            invoke.resolve(JSObject())
+            return
+        }
+        val text = invoke.parseArgs(SaveArgs::class.java).text
+        thread {
+            try {
+                write(address, text)
+                val saved = JSObject()
+                saved.put("name", nameOf(address))
+                invoke.resolve(saved)
+            } catch (failed: Exception) {
+                invoke.reject("the file cannot be written", failed)
+            }
+        }
+    }
+
+    /** Of a file that was there already nothing is left. */
+    private fun write(address: Uri, text: String) {
+        val file = activity.contentResolver.openOutputStream(address, "wt")
+            ?: throw IOException("there is no such place any more")
+        file.use { it.write(text.toByteArray()) }
+    }
+
     private fun nameOf(address: Uri): String {
         val columns = arrayOf(OpenableColumns.DISPLAY_NAME)
         val found = activity.contentResolver.query(address, columns, null, null, null) ?: return ""
@@ -207,7 +271,7 @@ class DevicePlugin(private val activity: Activity) : Plugin(activity) {
         main.removeCallbacks(tick)
         gauge.stop()
         holds.hold(HoldArgs())
-        DeviceService.stop(activity)
+        DeviceService.end()
     }
 
     private val tick = object : Runnable {

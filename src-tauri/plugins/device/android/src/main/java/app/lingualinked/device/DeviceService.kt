@@ -14,11 +14,9 @@ import androidx.core.content.ContextCompat
 
 private const val CHANNEL = "device"
 private const val NOTIFICATION = 1
-private const val TITLE = "title"
-private const val TEXT = "text"
 
 /**
- * Keeps the app alive while it computes behind other apps. It does nothing itself.
+ * Keeps the app alive while it works behind other apps. It does nothing itself.
  *
  * Its type is `connectedDevice`, which may run for as long as it likes; `dataSync` ends after 6 hours a day.
  */
@@ -26,7 +24,10 @@ class DeviceService : Service() {
     override fun onBind(intent: Intent?): IBinder? = null
 
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
-        val notification = notification(intent?.getStringExtra(TITLE), intent?.getStringExtra(TEXT))
+        isStarting = false
+        running = this
+        val notification = notification(words ?: "")
+        // Android ends an app whose service was asked for and does not do this, even if it is not wanted any more.
         if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.Q) {
             startForeground(
                 NOTIFICATION, notification, ServiceInfo.FOREGROUND_SERVICE_TYPE_CONNECTED_DEVICE
@@ -34,17 +35,27 @@ class DeviceService : Service() {
         } else {
             startForeground(NOTIFICATION, notification)
         }
-        // Without the app there is nothing to compute.
+        if (words == null) end()
+        // Without the app there is nothing to do.
         return START_NOT_STICKY
     }
 
     /** The app was swiped away. A window opened again over a process that lives on would stay blank. */
     override fun onTaskRemoved(rootIntent: Intent?) {
-        stopSelf()
+        end()
         super.onTaskRemoved(rootIntent)
     }
 
-    private fun notification(title: String?, text: String?): Notification {
+    override fun onDestroy() {
+        if (running === this) running = null
+        super.onDestroy()
+    }
+
+    private fun show(words: String) {
+        getSystemService(NotificationManager::class.java).notify(NOTIFICATION, notification(words))
+    }
+
+    private fun notification(words: String): Notification {
         val channel = NotificationChannel(
             CHANNEL, getString(R.string.device_channel), NotificationManager.IMPORTANCE_LOW
         )
@@ -54,25 +65,40 @@ class DeviceService : Service() {
         }
 
         return Notification.Builder(this, CHANNEL)
-            .setContentTitle(title)
-            .setContentText(text)
-            .setSmallIcon(applicationInfo.icon)
+            .setContentTitle(applicationInfo.loadLabel(packageManager))
+            .setContentText(words)
+            .setSmallIcon(R.drawable.device_mark)
             .setContentIntent(open)
             .setOngoing(true)
             .build()
     }
 
+    /** All of this happens on the main thread. */
     companion object {
-        /** Starts it, or changes what it says. */
-        fun start(context: Context, title: String, text: String) {
-            val start = Intent(context, DeviceService::class.java)
-            start.putExtra(TITLE, title)
-            start.putExtra(TEXT, text)
-            ContextCompat.startForegroundService(context, start)
+        /** What it is to say; null if it is to end. */
+        private var words: String? = null
+        private var running: DeviceService? = null
+        private var isStarting = false
+
+        /** Starts it, or changes what it says: for that alone the app need not be in front. */
+        fun say(context: Context, words: String) {
+            this.words = words
+            val service = running
+            if (service != null) {
+                service.show(words)
+            } else if (!isStarting) {
+                ContextCompat.startForegroundService(
+                    context, Intent(context, DeviceService::class.java)
+                )
+                isStarting = true
+            }
         }
 
-        fun stop(context: Context) {
-            context.stopService(Intent(context, DeviceService::class.java))
+        /** Ends it, as soon as it has been started. */
+        fun end() {
+            words = null
+            running?.stopSelf()
+            running = null
         }
     }
 }

@@ -7,7 +7,7 @@ import android.os.Build
 import android.os.PowerManager
 import android.view.WindowManager
 
-/** A request that takes longer has been forgotten: the processor may sleep then. */
+/** Rust asks again before this is over (`AGAIN`), as long as it needs the processor. If it does not, that may sleep. */
 private const val PROCESSOR_MS = 600_000L
 
 /** What is held for the app, each at most once. */
