@@ -35,17 +35,36 @@ fn says_nothing(error: &(dyn Error + 'static)) -> bool {
     }
 
     match (of_system, error.source()) {
-        (Some(error), _) => matches!(
-            error.kind(),
-            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable
-        ),
+        (Some(error), _) => is_of_silence(error.kind()),
         (None, Some(source)) => says_nothing(source),
-        (None, None) => error.to_string() == TIMEOUT,
+        (None, None) => {
+            let text = error.to_string();
+            text == TIMEOUT
+                || code_in(&text)
+                    .is_some_and(|code| is_of_silence(io::Error::from_raw_os_error(code).kind()))
+        }
     }
+}
+
+fn is_of_silence(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable
+    )
+}
+
+/// Returns the system's code in the words for one of its errors, which end in `(os error 113)`: an `Either`, in which libp2p
+/// wraps the errors of its transports, passes on what it holds to whoever reads it, but not to whoever asks for its source.
+fn code_in(text: &str) -> Option<i32> {
+    let (_, code) = text.strip_suffix(')')?.rsplit_once("(os error ")?;
+
+    code.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use libp2p::core::transport::timeout::TransportTimeoutError;
 
     use super::*;
@@ -67,8 +86,31 @@ mod tests {
         assert!(!is_silent(&dialled([timeout(), refused()])));
         let down = system(io::ErrorKind::NetworkUnreachable);
         assert!(!is_silent(&dialled([down])));
+        let wrapped = |code: i32| {
+            let error = Either(io::Error::from_raw_os_error(code));
+            io::Error::other(Timeout::Other(io::Error::other(error)))
+        };
+        let (no_route, reset) = (113, 104); // on Linux
+        assert!(is_silent(&dialled([wrapped(no_route), timeout()])));
+        assert!(!is_silent(&dialled([wrapped(reset)])));
         assert!(!is_silent(&dialled([])));
         assert!(!is_silent(&DialError::Aborted));
+    }
+
+    /// As libp2p wraps the errors of its transports.
+    #[derive(Debug)]
+    struct Either(io::Error);
+
+    impl fmt::Display for Either {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl Error for Either {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.0.source()
+        }
     }
 
     fn dialled<const N: usize>(errors: [io::Error; N]) -> DialError {
