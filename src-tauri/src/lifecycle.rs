@@ -86,9 +86,9 @@ pub fn page_loads<R: Runtime>(webview: &Webview<R>, load: &PageLoadPayload<'_>) 
 )]
 pub fn happens(app: &AppHandle, event: RunEvent) {
     match event {
-        RunEvent::ExitRequested { api, .. } if !ENDING.swap(true, Ordering::Relaxed) => {
+        RunEvent::ExitRequested { code, api, .. } if !ENDING.swap(true, Ordering::Relaxed) => {
             api.prevent_exit();
-            end(app.clone());
+            end(app.clone(), code.unwrap_or(0));
         }
         RunEvent::WindowEvent { event, .. } => {
             if let Some(turn) = turn_of(&event)
@@ -138,11 +138,11 @@ pub fn follow_places(app: &App) {
 }
 
 /// Ends the session, and then the app: answers are kept, and other phones are told.
-fn end(app: AppHandle) {
+fn end(app: AppHandle, code: i32) {
     tauri::async_runtime::spawn(async move {
         if let Some(session) = app.try_state::<Session>() {
             session.end().await;
         }
-        app.exit(0);
+        app.exit(code);
     });
 }
